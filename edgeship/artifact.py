@@ -1,0 +1,151 @@
+"""What a bundle holds: Artifact, TensorSpec, Preprocessing and the Manifest, as frozen records <-> JSON.
+
+Schema history of `manifest.json`:
+    1   first version
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship.errors import BundleError
+
+MANIFEST_SCHEMA = 1
+MANIFEST_FILE = "manifest.json"
+GOLDEN_FILE = "golden.npz"
+ARTIFACT_FORMATS = ("tflite", "onnx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """An input or output of an artifact. `scale` and `zero_point` are None for a float tensor."""
+
+    name: str
+    shape: tuple[int, ...]  # batch first, for example (1, 32, 32, 1)
+    dtype: str  # numpy's name: "float32", "int8", "uint8"
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """One file of a bundle that a device can run."""
+
+    name: str  # unique in the bundle, for example "int8-qat.tflite"
+    file: str  # relative to the bundle folder
+    format: str  # "tflite" or "onnx"
+    scheme: str  # "float32", "int8-ptq" or "int8-qat"
+    sha256: str
+    size_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    same_grid_as: str | None = None  # the artifact whose integer weights, scales and zero points it shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """The specification of the ONE preprocess(): uint8 image -> float32 model input.
+
+    Resize to `image_size` squared with `interpolation`, scale to 0..1, subtract `mean`, divide by `std`.
+    """
+
+    image_size: int
+    channels: int
+    channel_order: str  # "RGB" or "gray"
+    interpolation: str  # "bilinear" (Pillow, with antialiasing)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """The smallest and the largest value a preprocessed pixel can take."""
+        pairs = list(zip(self.mean, self.std, strict=True))
+        return min((0.0 - m) / s for m, s in pairs), max((1.0 - m) / s for m, s in pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The float Keras model the artifacts are proven against (a .keras file in the bundle)."""
+
+    file: str
+    sha256: str
+    custom_objects: tuple[str, ...]  # modules to import before the file can be loaded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """`manifest.json`: everything `validate` needs to know about a bundle."""
+
+    schema: int
+    created_by: str
+    source: dict[str, str]  # {"config_sha256": ..., "weights_sha256": ...}
+    data: dict[str, Any]  # the [data] section, so that the test split can be loaded again
+    splits: dict[str, dict[str, Any]]  # {"train" | "calibration" | "test": {"images": n, "sha256": ...}}
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    reference: Reference
+    golden_sha256: str
+    artifacts: tuple[Artifact, ...]
+    tools: dict[str, str]  # {"tensorflow": "2.21.0", ...}
+
+
+def manifest_to_json(manifest: Manifest) -> str:
+    """The manifest as JSON text; the same manifest gives the same text."""
+    return json.dumps(dataclasses.asdict(manifest), indent=2, allow_nan=False) + "\n"
+
+
+def manifest_from_json(text: str, *, where: Path) -> Manifest:
+    """Read a manifest; `where` is named in messages.
+
+    Raises:
+        BundleError: not JSON, another schema version, a field missing, unknown or of the wrong form.
+    """
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BundleError(f"{where}: not valid JSON ({error}); export the bundle again") from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != MANIFEST_SCHEMA:
+        raise BundleError(
+            f"{where}: expected a manifest of schema {MANIFEST_SCHEMA}, found {schema!r}; "
+            "use the edgeship version that wrote the bundle, or export it again"
+        )
+    try:
+        return _manifest(document)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise BundleError(f"{where}: not a complete manifest ({error}); export the bundle again") from error
+
+
+def _manifest(document: dict[str, Any]) -> Manifest:
+    preprocessing = dict(document["preprocessing"])
+    for key in ("mean", "std"):
+        preprocessing[key] = tuple(preprocessing[key])
+    reference = dict(document["reference"])
+    reference["custom_objects"] = tuple(reference["custom_objects"])
+    return Manifest(**{
+        **document,
+        "preprocessing": Preprocessing(**preprocessing),
+        "labels": tuple(document["labels"]),
+        "reference": Reference(**reference),
+        "artifacts": tuple(_artifact(item) for item in document["artifacts"]),
+    })
+
+
+def _artifact(item: dict[str, Any]) -> Artifact:
+    if item["format"] not in ARTIFACT_FORMATS:
+        raise ValueError(f"artifact {item['name']}: unknown format {item['format']!r}")
+    if Path(item["file"]).name != item["file"]:
+        raise ValueError(f"artifact {item['name']}: its file {item['file']!r} is not inside the bundle")
+    return Artifact(**{
+        **item,
+        "inputs": tuple(_tensor(tensor) for tensor in item["inputs"]),
+        "outputs": tuple(_tensor(tensor) for tensor in item["outputs"]),
+    })
+
+
+def _tensor(item: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(**{**item, "shape": tuple(item["shape"])})
