@@ -1,0 +1,54 @@
+"""Progress of everything that takes longer than a second: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+# Progress goes to standard error: standard output is for results.
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+LOG_EVERY_SECONDS = 10.0
+
+
+def say(message: str) -> None:
+    """One line about what is being done."""
+    console.print(message, markup=False)
+
+
+def track(
+    items: Iterable[Item], *, label: str, total: int, describe: Callable[[], str] | None = None
+) -> Iterator[Item]:
+    """Yield `items`, showing how many of `total` are done.
+
+    `describe` adds a changing text, for example the loss. In a log a line is written at most every 10 s.
+    """
+    if console.is_terminal:
+        yield from _track_with_bar(items, label=label, total=total, describe=describe)
+        return
+    last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last >= LOG_EVERY_SECONDS:
+            last = time.monotonic()
+            say(f"{label} {done}/{total} {describe() if describe else ''}".rstrip())
+
+
+def _track_with_bar(
+    items: Iterable[Item], *, label: str, total: int, describe: Callable[[], str] | None
+) -> Iterator[Item]:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(label, total=total, note="")
+        for item in items:
+            yield item
+            progress.update(task, advance=1, note=describe() if describe else "")

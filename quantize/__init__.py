@@ -1,0 +1,1 @@
+"""Float Keras model in, Keras model with trained integer ranges out."""
