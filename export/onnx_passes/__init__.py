@@ -1,0 +1,34 @@
+"""Rewrites of the ONNX graph, in the order they run. Each says what it requires and checks what it ensures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx
+
+from export.onnx_passes.canonical import canonical
+from export.onnx_passes.channels_first_scaling import channels_first_scaling
+from export.onnx_passes.fold_pad import fold_pad
+from export.onnx_passes.integer_bias import integer_bias
+from export.onnx_passes.unshare import unshare
+from export.onnx_passes.unsigned import unsigned_activations, unsigned_weights
+
+Pass = Callable[[onnx.ModelProto], None]
+
+FLOAT_PASSES: tuple[Pass, ...] = (fold_pad, channels_first_scaling, unshare, canonical)
+INTEGER_PASSES: tuple[Pass, ...] = (fold_pad, channels_first_scaling, unshare, integer_bias)
+VARIANTS: dict[str | None, tuple[Pass, ...]] = {
+    None: FLOAT_PASSES,
+    "u8u8": (*INTEGER_PASSES, unsigned_activations, unsigned_weights, canonical),
+    "u8s8": (*INTEGER_PASSES, unsigned_activations, canonical),
+    "s8s8": (*INTEGER_PASSES, canonical),
+}
+
+
+def run_passes(model: onnx.ModelProto, *, variant: str | None) -> onnx.ModelProto:
+    """Run the passes of one variant on a copy. Raises ExportError where a pass finds its promise broken."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for run in VARIANTS[variant]:
+        run(result)
+    return result

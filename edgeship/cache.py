@@ -1,0 +1,61 @@
+"""Which stages need not run again: each is remembered by the hash of what it read and wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeship.files import sha256_of_file, sha256_of_json, write_json
+from edgeship.progress import say
+
+FOLDER = ".stages"
+
+
+class StageCache:
+    """The record of finished stages in an output folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ran: list[str] = []
+
+    def run(
+        self, stage: str, *, read: Any, writes: Sequence[Path], work: Callable[[Path], None]
+    ) -> None:
+        """Do `work`, unless the stage has read the same and its files are still what it wrote.
+
+        Args:
+            read: everything the stage's result depends on, as JSON values.
+            writes: the files the stage leaves.
+            work: called with a folder for checkpoints that belongs to exactly this `read`; it is removed when
+                the work is done.
+        """
+        key = sha256_of_json(read)
+        record = self.folder / FOLDER / f"{stage}.json"
+        if self._is_done(record, key, writes):
+            say(f"{stage}: unchanged, not run again")
+            return
+        scratch = self.folder / FOLDER / f"{stage}-{key[:16]}"
+        work(scratch)
+        write_json(record, {"key": key, "files": {str(p.name): sha256_of_file(p) for p in writes}})
+        _remove(scratch)
+        self.ran.append(stage)
+
+    @staticmethod
+    def _is_done(record: Path, key: str, writes: Sequence[Path]) -> bool:
+        try:
+            known = json.loads(record.read_text())
+        except (OSError, json.JSONDecodeError):
+            return False
+        if not isinstance(known, dict) or known.get("key") != key:
+            return False
+        files = known.get("files", {})
+        return all(path.is_file() and files.get(path.name) == sha256_of_file(path) for path in writes)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir():
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        folder.rmdir()

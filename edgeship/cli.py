@@ -1,0 +1,198 @@
+"""The command line: arguments -> one call -> print -> exit code; nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edgeship import __version__
+from edgeship.errors import (
+    FAILED,
+    INCONCLUSIVE,
+    INTERRUPTED,
+    PASS,
+    REFUSED,
+    EdgeshipError,
+    StorageError,
+)
+
+VERDICT_CODES = {"pass": PASS, "fail": FAILED, "inconclusive": INCONCLUSIVE, "refused": REFUSED}
+QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "digits.toml"
+
+
+def entry_point() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.call(options)
+        return code
+    except KeyboardInterrupt:
+        _complain("interrupted; what was finished is kept, the same command continues from there")
+        return INTERRUPTED
+    except EdgeshipError as error:
+        if options.debug:
+            raise
+        _complain(f"error: {error}")
+        return error.exit_code
+    except OSError as error:
+        if options.debug:
+            raise
+        _complain(f"error: {error.filename or 'a file'}: {error.strerror or error}")
+        return StorageError.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgeship",
+        description="Train once, ship two: int8 TFLite and int8 ONNX from one Keras model with custom layers, "
+        "each proven against the float model.",
+        epilog="Exit codes: 0 pass, 1 a gate failed, 2 wrong input or usage, 3 inconclusive, 4 refused, "
+        "130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"edgeship {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, call: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(call=call)
+        return command
+
+    run = add("run", _run, "train, quantize, export and validate; without CONFIG the quickstart on digits")
+    run.add_argument("config", nargs="?", type=Path, metavar="CONFIG", default=QUICKSTART)
+    stages = {
+        "train": "train the float model",
+        "quantize": "quantization-aware training (trains the float model first if need be)",
+        "export": "write the bundle of TFLite and ONNX files (runs the stages before if need be)",
+    }
+    for name, summary in stages.items():
+        stage = add(name, _stage, summary)
+        stage.add_argument("config", type=Path, metavar="CONFIG")
+    for name in ("run", *stages):
+        commands.choices[name].add_argument(
+            "--out", type=Path, metavar="DIR", help="where results go (default: runs/NAME-OF-THE-CONFIG)"
+        )
+    validate = add("validate", _validate, "prove a bundle: accuracy, parity, coverage, latency; report and verdict")
+    validate.add_argument("bundle", type=Path, metavar="BUNDLE")
+    validate.add_argument("--on", action="append", metavar="TARGET", help="where to run (default: cpu)")
+    validate.add_argument("--runtime", action="append", metavar="RUNTIME", help="only these runtimes")
+    validate.add_argument("--images", type=int, metavar="N", help="only the first N test images")
+    validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
+    validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
+    inspect = add("inspect", _inspect, "what is in a .tflite or .onnx file, and which traps it carries")
+    inspect.add_argument("file", type=Path, metavar="FILE")
+    inspect.add_argument("--json", action="store_true", help="as JSON")
+    doctor = add("doctor", _doctor, "which runtimes and targets work here, and what to install for the others")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from validate.report import render
+
+    pipeline = _pipeline(options)
+    report = pipeline.run()
+    Console().print(render(report))
+    _print(f"verdict: {report.verdict}   report: {pipeline.out / 'report.md'}")
+    return VERDICT_CODES[report.verdict]
+
+
+def _stage(options: argparse.Namespace) -> int:
+    pipeline = _pipeline(options)
+    getattr(pipeline, options.command)()
+    _print(f"{options.command}: done, results are in {pipeline.out}")
+    return PASS
+
+
+def _pipeline(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from edgeship.config import load_config
+    from edgeship.pipeline import Pipeline
+
+    config = load_config(options.config)
+    out = options.out or Path("runs") / options.config.stem
+    return Pipeline(config=config, out=out, module_folder=options.config.resolve().parent)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from edgeship.config import Config, DataConfig, load_config, section_from_dict
+    from edgeship.data import load_test_split
+    from validate.bundle import load_bundle
+    from validate.report import render, write_report
+    from validate.run import validate_bundle
+
+    bundle = load_bundle(options.bundle)
+    if options.data:
+        config = load_config(options.data)
+    else:
+        config = Config(data=section_from_dict(DataConfig, "data", bundle.manifest.data))
+    chosen = replace(
+        config.validate,
+        **({"runtimes": tuple(options.runtime)} if options.runtime else {}),
+        **({"targets": tuple(options.on)} if options.on else {}),
+        **({"images": options.images} if options.images is not None else {}),
+    )
+    report = validate_bundle(bundle, load_test_split(config.data), chosen)
+    out = options.out or options.bundle.resolve().parent
+    write_report(report, out)
+    Console().print(render(report))
+    _print(f"verdict: {report.verdict}   report: {out / 'report.md'}")
+    return VERDICT_CODES[report.verdict]
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from edgeship.inspection import inspect_file, inspection_to_dict, render
+
+    inspection = inspect_file(options.file)
+    if options.json:
+        _print_json(inspection_to_dict(inspection))
+    else:
+        Console().print(render(inspection))
+    return PASS
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from edgeship.doctor import examine, render
+
+    findings = examine()
+    if options.json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        Console().print(render(findings))
+    return PASS
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + os.linesep)
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    _print(json.dumps(value, indent=2))
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(text + os.linesep)
+
+
+

@@ -1,0 +1,121 @@
+"""Which scales and zero points an ONNX tensor has, from the operations that make it and that read it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from edgeship.graph.records import MOVING_KINDS, Operation, Tensor, affine_grid
+
+# QOperator kinds (what ONNX Runtime makes of a QDQ file): where each tensor's scale and zero point are, as
+# (tensor, scale, zero point) among the inputs, and (scale, zero point) of the output.
+Positions = tuple[tuple[tuple[int, int, int], ...], tuple[int, int] | None]
+_ONE: Positions = (((0, 1, 2),), (3, 4))
+_TWO: Positions = (((0, 1, 2), (3, 4, 5)), (6, 7))
+POSITIONS: dict[str, Positions] = {
+    "QuantizeLinear": ((), (1, 2)),
+    "DequantizeLinear": (((0, 1, 2),), None),
+    "QLinearConv": _TWO,
+    "QLinearMatMul": _TWO,
+    "QLinearAdd": _TWO,
+    "QLinearMul": _TWO,
+    "QGemm": (_TWO[0], (7, 8)),
+    "QLinearGlobalAveragePool": _ONE,
+    "QLinearAveragePool": _ONE,
+    "QLinearReduceMean": _ONE,
+    "QLinearSoftmax": _ONE,
+    "QLinearSigmoid": _ONE,
+    "QLinearLeakyRelu": _ONE,
+}
+
+Grid = dict[str, Any]  # the fields scales, zero_points and axis of a Tensor
+
+
+def grid_positions(operation: Operation) -> Positions:
+    """Where an operation's inputs name the grids of its tensors; nothing for an operation without grids."""
+    if operation.kind == "QLinearConcat":  # output scale, output zero point, then three per tensor
+        return tuple((at, at + 1, at + 2) for at in range(2, len(operation.inputs) - 2, 3)), (0, 1)
+    return POSITIONS.get(operation.kind, ((), None))
+
+
+def attach_grids(tensors: dict[str, Tensor], operations: tuple[Operation, ...]) -> None:
+    """Replace the integer tensors in `tensors` by ones with scales, zero points and axis.
+
+    A tensor's producer decides, then its readers where they agree, then, over operations that only move
+    values (Transpose, Reshape, MaxPool), the tensor on the other side.
+    """
+    made: dict[str, Grid | None] = {}
+    read: dict[str, Grid | None] = {}
+    for operation in operations:
+        inputs, output = grid_positions(operation)
+        if output is not None:
+            _note(made, operation, operation.outputs[0], output, tensors)
+        for tensor, scale, zero_point in inputs:
+            if tensor < len(operation.inputs):
+                _note(read, operation, operation.inputs[tensor], (scale, zero_point), tensors)
+    for name, grid in {**read, **made}.items():
+        _attach(tensors, name, grid)
+    for operation in operations:
+        if operation.kind == "QLinearConv" and len(operation.inputs) == 9 and operation.inputs[8]:
+            _attach_bias_grid(tensors, operation)
+    moves = [operation for operation in operations if operation.kind in MOVING_KINDS]
+    for operation in moves:
+        _copy_grid(tensors, operation.inputs[0], operation.outputs[0])
+    for operation in reversed(moves):
+        _copy_grid(tensors, operation.outputs[0], operation.inputs[0])
+
+
+def _note(
+    grids: dict[str, Grid | None],
+    operation: Operation,
+    name: str,
+    positions: Iterable[int],
+    tensors: dict[str, Tensor],
+) -> None:
+    names = [operation.inputs[at] if at < len(operation.inputs) else "" for at in positions]
+    grid = affine_grid(tensors, operation, [name, *names], default_axis=_default_axis(operation))
+    if name in grids and not _same(grids[name], grid):
+        grid = None  # several uses, several scales: the tensor has no grid of its own
+    grids[name] = grid
+
+
+def _default_axis(operation: Operation) -> int:
+    """The axis of per-channel scales where the operation does not say it."""
+    match operation.kind:
+        case "QLinearConv":
+            return 0
+        case "QLinearMatMul":
+            return -1
+        case "QGemm":
+            return 0 if operation.attributes.get("transB") else 1
+    return 1
+
+
+def _attach(tensors: dict[str, Tensor], name: str, grid: Grid | None) -> None:
+    if grid is not None and tensors[name].is_integer:
+        tensors[name] = dataclasses.replace(tensors[name], **grid)
+
+
+def _attach_bias_grid(tensors: dict[str, Tensor], operation: Operation) -> None:
+    """QLinearConv's bias has no scale in the file: by definition it is input scale x weight scale."""
+    data, weights, bias = (tensors[operation.inputs[at]] for at in (0, 3, 8))
+    if data.scales is not None and weights.scales is not None:
+        scales = data.scales[0] * weights.scales
+        zero_points, axis = np.zeros(scales.size, np.int64), 0 if scales.size > 1 else None
+        _attach(tensors, bias.name, {"scales": scales, "zero_points": zero_points, "axis": axis})
+
+
+def _copy_grid(tensors: dict[str, Tensor], source: str, target: str) -> None:
+    """Per tensor only: a per-channel axis would move with the values."""
+    grid, other = tensors[source], tensors[target]
+    if grid.scales is not None and grid.axis is None and other.scales is None:
+        _attach(tensors, target, {"scales": grid.scales, "zero_points": grid.zero_points, "axis": None})
+
+
+def _same(one: Grid | None, other: Grid | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(np.array_equal(one[key], other[key]) for key in one)

@@ -1,0 +1,225 @@
+"""`edgeship inspect FILE`: what is in a .tflite or .onnx file, as a record, as JSON and on the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgeship.files import sha256_of_bytes
+from edgeship.graph import Graph, Tensor, graph_from_bytes, read_content
+from edgeship.graph.traps import Trap, classify, find_traps
+
+# Metadata keys under which a file may carry its own preprocessing (a JSON object) and labels (a JSON list).
+PREPROCESSING_KEY = "edgeship.preprocessing"
+LABELS_KEY = "edgeship.labels"
+NOT_THERE = "not in the file"
+METADATA_SHOWN = 200  # characters of an entry on the terminal
+PLACES_SHOWN = 3  # of a warning on the terminal; the JSON has them all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """An input or output of the model. A dimension or shape the file leaves open is None."""
+
+    name: str
+    dtype: str  # numpy's name
+    shape: tuple[int | None, ...] | None
+    scale: float | None  # None for a float tensor, and for a scale that is not finite
+    zero_point: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What one file holds. Counts of operations are of the file, not of what a runtime makes of it."""
+
+    path: str
+    format: str  # "tflite" or "onnx"
+    size_bytes: int
+    sha256: str
+    versions: dict[str, int]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    operations: dict[str, int]  # kind -> how many, the most frequent first
+    integer_operations: int
+    float_operations: int
+    conversion_operations: int  # QUANTIZE, DequantizeLinear ...
+    weighted_operations: int  # convolutions and matrix products
+    per_channel_operations: int  # those with one weight scale per channel
+    parameters: int  # stored values of their weights and biases
+    weights_by_dtype: dict[str, int]  # dtype -> stored values, weights only
+    preprocessing: dict[str, Any] | None
+    labels: tuple[str, ...] | None
+    metadata: dict[str, str]
+    warnings: tuple[Trap, ...]
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Read a .tflite or .onnx file and describe it.
+
+    Raises:
+        ArtifactError: the file is missing, broken or not what its suffix says.
+    """
+    content = read_content(path)
+    graph = graph_from_bytes(content, where=path)
+    classes = classify(graph)
+    weighted = graph.weighted_operations()
+    weights = {operation.weights.name: operation.weights for operation in weighted}
+    biases = {operation.bias.name: operation.bias for operation in weighted if operation.bias is not None}
+    by_dtype: Counter[str] = Counter()
+    for tensor in weights.values():
+        by_dtype[tensor.dtype] += _values(tensor)
+    return Inspection(
+        path=str(path),
+        format=graph.format,
+        size_bytes=len(content),
+        sha256=sha256_of_bytes(content),
+        versions=graph.versions,
+        inputs=tuple(_port(graph.tensors[name]) for name in graph.inputs),
+        outputs=tuple(_port(graph.tensors[name]) for name in graph.outputs),
+        operations=dict(Counter(_kind(graph)).most_common()),
+        integer_operations=len(classes.integer),
+        float_operations=len(classes.floating),
+        conversion_operations=len(classes.conversions),
+        weighted_operations=len(weighted),
+        per_channel_operations=sum(operation.weights.axis is not None for operation in weighted),
+        parameters=sum(_values(tensor) for tensor in (weights | biases).values()),
+        weights_by_dtype=dict(by_dtype.most_common()),
+        preprocessing=_json(graph.metadata, PREPROCESSING_KEY, dict),
+        labels=_labels(graph.metadata),
+        metadata={key: value for key, value in graph.metadata.items() if value},
+        warnings=find_traps(graph),
+    )
+
+
+def inspection_to_dict(inspection: Inspection) -> dict[str, Any]:
+    """Plain JSON values: dictionaries, lists, text, finite numbers and None."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(inspection), allow_nan=False))
+    return plain
+
+
+def _kind(graph: Graph) -> list[str]:
+    """The operations' kinds; a custom one with its name, a foreign domain's with its domain."""
+    return [
+        f"{operation.domain}::{operation.kind}" if operation.domain
+        else f"CUSTOM {operation.attributes['custom_code']}" if "custom_code" in operation.attributes
+        else operation.kind
+        for operation in graph.operations
+    ]
+
+
+def _port(tensor: Tensor) -> Port:
+    known = tensor.scales is not None and tensor.zero_points is not None and tensor.axis is None
+    scale = float(tensor.scales[0]) if known and tensor.scales is not None else None
+    zero_point = int(tensor.zero_points[0]) if known and tensor.zero_points is not None else None
+    if scale is not None and not math.isfinite(scale):
+        scale = None
+    return Port(name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, scale=scale, zero_point=zero_point)
+
+
+def _values(tensor: Tensor) -> int:
+    """How many values a tensor has; 0 where the file does not say."""
+    if tensor.shape is None or None in tensor.shape:
+        return 0
+    return math.prod(size for size in tensor.shape if size is not None)
+
+
+def _json(metadata: dict[str, str], key: str, kind: type) -> Any:
+    """A metadata entry parsed as JSON of the given kind; None where absent or of another form."""
+    try:
+        value = json.loads(metadata.get(key, "null"))
+        json.dumps(value, allow_nan=False)  # Python reads NaN and 1e999, which JSON does not have
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, kind) else None
+
+
+def _labels(metadata: dict[str, str]) -> tuple[str, ...] | None:
+    labels = _json(metadata, LABELS_KEY, list)
+    return None if labels is None else tuple(str(label) for label in labels)
+
+
+def render(inspection: Inspection) -> RenderableType:
+    """The inspection for a terminal: a summary, inputs and outputs, operations, warnings."""
+    return Group(
+        _summary(inspection),
+        Text(),
+        _ports(inspection),
+        Text(),
+        _operations(inspection),
+        *(line for trap in inspection.warnings for line in (Text(), _warning(trap))),
+    )
+
+
+def _summary(inspection: Inspection) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    versions = ", ".join(f"{name} {number}" for name, number in inspection.versions.items())
+    weights = ", ".join(f"{count:,} {dtype}" for dtype, count in inspection.weights_by_dtype.items())
+    weighted, per_channel = inspection.weighted_operations, inspection.per_channel_operations
+    integer, total = inspection.integer_operations, inspection.integer_operations + inspection.float_operations
+    rows = [
+        ("file", inspection.path),
+        ("format", f"{inspection.format} ({versions})"),
+        ("size", f"{inspection.size_bytes:,} bytes"),
+        ("sha256", inspection.sha256),
+        ("parameters", f"{inspection.parameters:,}"),
+        ("weights", weights or "none"),
+        ("per channel", f"{per_channel} of {weighted} convolutions and matrix products"),
+        ("integer", f"{integer} of {total} operations in the file; what a runtime executes may differ"),
+        ("conversions", f"{inspection.conversion_operations} quantize or dequantize operations"),
+        ("preprocessing", json.dumps(inspection.preprocessing) if inspection.preprocessing else NOT_THERE),
+        ("labels", f"{len(inspection.labels):,}" if inspection.labels else NOT_THERE),
+    ]
+    rows += [(f"metadata: {key}", value[:METADATA_SHOWN]) for key, value in inspection.metadata.items()]
+    for name, value in rows:
+        table.add_row(_plain(name), _plain(value))
+    return table
+
+
+def _ports(inspection: Inspection) -> Table:
+    table = Table(title="Inputs and outputs", title_justify="left")
+    for column in ("", "name", "dtype", "shape", "scale", "zero point"):
+        table.add_column(column)
+    for kind, ports in (("input", inspection.inputs), ("output", inspection.outputs)):
+        for port in ports:
+            scale = "" if port.scale is None else f"{port.scale:.9g}"
+            zero_point = "" if port.zero_point is None else str(port.zero_point)
+            table.add_row(kind, _plain(port.name), port.dtype, _shape(port), scale, zero_point)
+    return table
+
+
+def _shape(port: Port) -> str:
+    if port.shape is None:
+        return "?"
+    return " x ".join("?" if size is None else str(size) for size in port.shape) or "scalar"
+
+
+def _operations(inspection: Inspection) -> Table:
+    table = Table(title="Operations in the file", title_justify="left")
+    table.add_column("kind")
+    table.add_column("count", justify="right")
+    for kind, count in inspection.operations.items():
+        table.add_row(_plain(kind), f"{count:,}")
+    return table
+
+
+def _warning(trap: Trap) -> Text:
+    shown = ", ".join(trap.where[:PLACES_SHOWN])
+    more = len(trap.where) - PLACES_SHOWN
+    return Text.assemble(
+        ("warning ", "bold yellow"), _plain(f"{trap.code}: {trap.message}"), "\n    ",
+        _plain(shown + (f" and {more} more" if more > 0 else "")),
+    )
+
+
+def _plain(text: str) -> Text:
+    """Text without markup or control characters: names in a file are not ours to trust."""
+    return Text("".join(letter if letter.isprintable() else "�" for letter in text))

@@ -1,0 +1,144 @@
+"""The float model a configuration asks for: the home model, a user's factory, or a user's .keras file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras
+
+import edgeship.model.layers  # noqa: F401 - registers our layers for loading
+from edgeship.artifact import Preprocessing
+from edgeship.config import ModelConfig
+from edgeship.data import Images, preprocess
+from edgeship.errors import ModelError
+from edgeship.model.resnet import build_resnet
+
+# float32 softmax over up to a few thousand classes sums to 1 within a few units in the last place per class.
+PROBABILITY_TOLERANCE = 1e-3
+PROBE_IMAGES = 8
+
+
+def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], classes: int) -> tf_keras.Model:
+    """The untrained (or, with `model.path`, trained) float model.
+
+    Raises:
+        ModelError: no such factory or file, not a Keras-2 model, or not the input and output it must have.
+    """
+    import_custom_objects(config.custom_objects)
+    if config.path:
+        model = load_model(Path(config.path))
+    elif config.factory:
+        model = _call_factory(config.factory, input_shape=input_shape, classes=classes)
+    else:
+        model = build_resnet(
+            input_shape=input_shape, classes=classes, stage_sizes=config.stage_sizes, width=config.width,
+            se_ratio=config.se_ratio, batch_norm_momentum=config.batch_norm_momentum,
+            batch_norm_epsilon=config.batch_norm_epsilon,
+        )
+    _check_shapes(model, input_shape=input_shape, classes=classes)
+    return model
+
+
+def import_custom_objects(modules: tuple[str, ...]) -> None:
+    """Import the modules that register the user's own layers."""
+    for module in modules:
+        _import(module, key="model.custom_objects")
+
+
+def load_model(path: Path) -> tf_keras.Model:
+    """Load a .keras file of Keras 2; code inside it (Lambda layers) is not run. Raises ModelError."""
+    if not path.is_file():
+        raise ModelError(f"model.path: {path}: there is no such file")
+    try:
+        return tf_keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # noqa: BLE001 - Keras raises a dozen classes on a broken or foreign file
+        raise ModelError(
+            f"{path}: not a .keras file this version can load ({_first_line(error)}); it must be saved by "
+            "tf_keras (Keras 2), with its custom layers registered and their modules in model.custom_objects"
+        ) from error
+
+
+def check_weights(model: tf_keras.Model) -> None:
+    """Raise ModelError where a weight is NaN or infinite."""
+    for weight in model.weights:
+        if not np.all(np.isfinite(weight.numpy())):
+            raise ModelError(
+                f"{weight.name}: the weight has NaN or infinite values; train again with a lower learning rate"
+            )
+
+
+def check_probabilities(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> None:
+    """Raise ModelError where the outputs on a few images are not probabilities."""
+    outputs = model.predict_on_batch(preprocess(images.images[:PROBE_IMAGES], spec))
+    if not np.all(np.isfinite(outputs)):
+        raise ModelError(f"{model.name}: its outputs on real images are NaN or infinite")
+    sums = outputs.sum(-1)
+    if outputs.min() < 0 or np.any(np.abs(sums - 1) > PROBABILITY_TOLERANCE):
+        raise ModelError(
+            f"{model.name}: expected probabilities (at least 0, summing to 1), found outputs from "
+            f"{outputs.min():.3g} to {outputs.max():.3g} summing to {sums[0]:.3g}: are these logits? "
+            'end the model with a softmax, for example Dense(classes, activation="softmax")'
+        )
+
+
+def weights_sha256(model: tf_keras.Model) -> str:
+    """A hash of every weight's name, shape and bytes."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        values = weight.numpy()
+        digest.update(f"{weight.name} {values.shape} {values.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
+    module_name, _, function_name = name.partition(":")
+    function = getattr(_import(module_name, key="model.factory"), function_name, None)
+    if not callable(function):
+        raise ModelError(
+            f"model.factory: expected \"package.module:function\", found {name!r}; {module_name} has no function "
+            f"{function_name!r}"
+        )
+    try:
+        model = function(**arguments)
+    except TypeError as error:
+        raise ModelError(f"model.factory: {name}(input_shape=..., classes=...) failed: {error}") from error
+    if not isinstance(model, tf_keras.Model):
+        raise ModelError(
+            f"model.factory: {name} returned {type(model).__module__}.{type(model).__name__}, expected a "
+            "tf_keras.Model (Keras 2)"
+        )
+    return model
+
+
+def _import(module: str, *, key: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ModelError(
+            f"{key}: the module {module!r} could not be imported ({error}); put it beside the configuration "
+            "file or install it"
+        ) from error
+
+
+def _check_shapes(model: tf_keras.Model, *, input_shape: tuple[int, int, int], classes: int) -> None:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ModelError(
+            f"{model.name}: expected one input and one output, found {len(model.inputs)} and {len(model.outputs)}"
+        )
+    found_in, found_out = tuple(model.inputs[0].shape[1:]), tuple(model.outputs[0].shape[1:])
+    if found_in != input_shape:
+        raise ModelError(
+            f"{model.name}: expected the input shape {input_shape} (data.image_size, data.channels), "
+            f"found {found_in}"
+        )
+    if found_out != (classes,):
+        raise ModelError(f"{model.name}: expected {classes} outputs (the data's labels), found shape {found_out}")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -1,0 +1,117 @@
+"""golden.npz: a few preprocessed inputs with the float model's outputs and each artifact's expected ones.
+
+It travels with the bundle, so that any device can be held against these answers without Keras and without the
+data set.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime
+import tf_keras
+from ai_edge_litert.interpreter import Interpreter
+
+from edgeship.artifact import Preprocessing, TensorSpec
+from edgeship.data import Images, preprocess
+from edgeship.progress import track
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+def float_probabilities(
+    model: tf_keras.Model, images: Images, *, spec: Preprocessing, batch_size: int = 128
+) -> np.ndarray:
+    """The float model's outputs `(n, classes)`, float32, on preprocessed `images`."""
+    starts = range(0, len(images.labels), batch_size)
+    return np.concatenate([
+        model.predict_on_batch(preprocess(images.images[start : start + batch_size], spec))
+        for start in track(starts, label="float Keras on the test split", total=len(starts))
+    ])
+
+
+def golden_bytes(
+    *, inputs: np.ndarray, float_outputs: np.ndarray, test_float_top1: np.ndarray, expected: dict[str, np.ndarray]
+) -> bytes:
+    """The .npz file's bytes.
+
+    Args:
+        inputs: preprocessed images `(n, h, w, c)`, float32.
+        float_outputs: the float model's outputs on them `(n, classes)`, float32.
+        test_float_top1: the float model's class for every image of the test split `(n_test,)`, int64.
+        expected: artifact name -> its raw outputs on `inputs`, in its own dtype.
+    """
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream, inputs=inputs, float_outputs=float_outputs, test_float_top1=test_float_top1.astype(np.int64),
+        **{f"expected/{name}": outputs for name, outputs in expected.items()},
+    )
+    return stream.getvalue()
+
+
+def specs_and_outputs(
+    content: bytes, *, format: str, inputs: np.ndarray
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], np.ndarray]:
+    """Load a file that was just exported and run it on `inputs`, one image at a time.
+
+    Returns:
+        Its input specs, its output specs, and its raw outputs `(n, classes)` in its own dtype.
+    """
+    ins, outs, run = {"tflite": _open_tflite, "onnx": _open_onnx}[format](content)
+    return ins, outs, np.concatenate([run(quantize(image[None], ins[0])) for image in inputs])
+
+
+def quantize(values: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """float32 -> the tensor's own dtype: round(x / scale) + zero point, half to even, clipped."""
+    if spec.scale is None or spec.zero_point is None:
+        return values.astype(spec.dtype)
+    limits = np.iinfo(spec.dtype)
+    integers = np.rint(values / np.float32(spec.scale)) + spec.zero_point
+    return np.clip(integers, limits.min, limits.max).astype(spec.dtype)
+
+
+def _open_tflite(content: bytes) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], Run]:
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(values: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(entry["index"], values)
+        interpreter.invoke()
+        return np.array(interpreter.get_tensor(result["index"]))
+
+    return (_tflite_spec(entry),), (_tflite_spec(result),), run
+
+
+def _tflite_spec(details: dict) -> TensorSpec:
+    scale, zero_point = details["quantization"]
+    integer = np.dtype(details["dtype"]).kind in "iu"
+    return TensorSpec(
+        name=details["name"], shape=tuple(int(size) for size in details["shape"]),
+        dtype=np.dtype(details["dtype"]).name,
+        scale=float(scale) if integer else None, zero_point=int(zero_point) if integer else None,
+    )
+
+
+def _open_onnx(content: bytes) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], Run]:
+    from pathlib import Path
+
+    from edgeship.graph import read_onnx
+
+    graph = read_onnx(content, where=Path("model.onnx"))
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    specs = []
+    for names in (graph.inputs, graph.outputs):
+        tensors = [graph.tensors[name] for name in names]
+        specs.append(tuple(
+            TensorSpec(
+                name=tensor.name, shape=tuple(int(size or 1) for size in tensor.shape or ()), dtype=tensor.dtype,
+                scale=None if tensor.scales is None else float(tensor.scales[0]),
+                zero_point=None if tensor.zero_points is None else int(tensor.zero_points[0]),
+            )
+            for tensor in tensors
+        ))
+    name = graph.inputs[0]
+    return specs[0], specs[1], lambda values: session.run(None, {name: values})[0]

@@ -1,0 +1,62 @@
+"""TFLite -> ONNX bytes on the same integer grid, through tf2onnx and our passes.
+
+The direct route (tf2onnx.convert.from_keras) folds the weights' fake quantization into float constants: the file
+is as large as the float one and the trained per-channel scales are gone. So every ONNX file is made from the
+TFLite file, whose integers it takes over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+
+from edgeship.errors import ExportError
+from export.onnx_passes import run_passes
+
+# 18 and later turn MEAN into Transpose + ReduceMean, for which ONNX Runtime has no integer kernel.
+OPSET = 17
+
+
+def convert_onnx(tflite: bytes, *, variant: str | None) -> bytes:
+    """Convert a TFLite file made by `convert_tflite` to ONNX.
+
+    Args:
+        tflite: the file's bytes, float32 or int8.
+        variant: None for a float file; "u8u8", "u8s8" or "s8s8" (activations, weights) for an integer file.
+
+    Returns:
+        The file's bytes; the same TFLite bytes give the same ONNX bytes, in any process.
+
+    Raises:
+        ExportError: tf2onnx refused the file, or a pass found its promise broken.
+    """
+    model = _from_tflite(tflite)
+    model = run_passes(model, variant=variant)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the ONNX checker refused the exported model: {error}") from error
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _from_tflite(content: bytes) -> onnx.ModelProto:
+    import tf2onnx  # imports TensorFlow, seconds
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(content)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            # tf2onnx still uses tf.lite.Interpreter, whose removal is announced; the toolchain is pinned.
+            warnings.simplefilter("ignore")
+            try:
+                model, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
+            except Exception as error:  # noqa: BLE001 - tf2onnx raises whatever its handlers raise
+                raise ExportError(f"tf2onnx refused the TFLite file: {error}") from error
+    return model

@@ -1,0 +1,82 @@
+"""The few questions every pass asks of an ONNX graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+
+def initializers(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Constants by name."""
+    return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """The node that makes each tensor."""
+    return {output: node for node in model.graph.node for output in node.output if output}
+
+
+def consumers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that read each tensor."""
+    found: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            if name:
+                found.setdefault(name, []).append(node)
+    return found
+
+
+def attribute(node: onnx.NodeProto, name: str) -> list[int]:
+    """An `ints` attribute as a list; empty when absent."""
+    return next((list(item.ints) for item in node.attribute if item.name == name), [])
+
+
+def set_ints(node: onnx.NodeProto, name: str, values: list[int]) -> None:
+    """Set an `ints` attribute."""
+    for item in list(node.attribute):
+        if item.name == name:
+            node.attribute.remove(item)
+    node.attribute.append(onnx.helper.make_attribute(name, values))
+
+
+def array(tensor: onnx.TensorProto) -> np.ndarray:
+    """A constant's values."""
+    return numpy_helper.to_array(tensor)
+
+
+def replace_array(tensor: onnx.TensorProto, values: np.ndarray) -> None:
+    """Give a constant other values (and type), under the same name."""
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(values, order="C"), tensor.name))
+
+
+def add_initializer(model: onnx.ModelProto, name: str, values: np.ndarray) -> str:
+    """Add a constant; returns its name."""
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
+    return name
+
+
+def remove_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
+    """Delete nodes in place (rebuilding the list would leave every other reference stale)."""
+    for node in nodes:
+        model.graph.node.remove(node)
+
+
+def rename_tensor(model: onnx.ModelProto, old: str, new: str) -> None:
+    """Rename a tensor wherever it is made or read, graph inputs, outputs and constants included."""
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                if name == old:
+                    names[position] = new
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        if value.name == old:
+            value.name = new
+
+
+def replace_input(model: onnx.ModelProto, old: str, new: str) -> None:
+    """Let every reader of `old` read `new` instead."""
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            if name == old:
+                node.input[position] = new

@@ -1,0 +1,36 @@
+"""The identity ONNX Runtime takes for granted: bias scale = input scale x weight scale.
+
+Its fused integer convolution takes the bias integers and ignores their scale (onnxruntime qdq_actions.cc,
+ConvMoves). Where the scale differs, the fused graph answers wrong and the unfused one right.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from edgeship.errors import ExportError
+from export.onnx_passes.editing import array, initializers, producers
+
+# The converter multiplies the two float32 scales and rounds once: half a unit in the last place, with margin 4.
+RELATIVE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
+
+
+def integer_bias(model: onnx.ModelProto) -> None:
+    """Check the identity for every Conv and Gemm. Changes nothing; raises ExportError where it does not hold."""
+    constants, made_by = initializers(model), producers(model)
+
+    def scale(tensor: str) -> np.ndarray | None:
+        node = made_by.get(tensor)
+        if node is None or node.op_type != "DequantizeLinear":
+            return None
+        return array(constants[node.input[1]])
+
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or not node.input[2]:
+            continue
+        data, weight, bias = (scale(name) for name in node.input[:3])
+        if data is None or weight is None or bias is None:
+            raise ExportError(f"{node.name}: expected integer data, weight and bias, found a float one")
+        if not np.allclose(bias, data * weight, rtol=RELATIVE_TOLERANCE, atol=0):
+            raise ExportError(f"{node.name}: its bias scale is not input scale x weight scale")

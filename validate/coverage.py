@@ -1,0 +1,154 @@
+"""Which operations a runtime really executes as integers: pure functions over what the runtime tells.
+
+An artifact full of int8 tensors proves nothing: ONNX Runtime runs a quantized convolution in float, between a
+DequantizeLinear and a QuantizeLinear, whenever its fusion rules do not match, and nothing warns about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeship.measurement import Coverage
+
+INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"})
+
+DELEGATE = "DELEGATE"
+LITERT_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
+WEIGHTS_INPUT = 1  # of all four
+
+KERNEL_SUFFIX = "_kernel_time"
+ORT_WEIGHTED = frozenset({"QLinearConv", "QGemm", "QLinearMatMul"})
+# Their float inputs are scales, and the second of these belongs to the weights.
+ORT_WITH_SCALES = ("QLinear", "QGemm")
+WEIGHT_SCALE = 1
+# Their further inputs are parameters (regions, factors), whatever type the pixels have.
+ORT_WITH_PARAMETERS = frozenset({"Resize", "Upsample"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedOperation:
+    """One operation of LiteRT's plan; tensors by index, -1 where an optional one is absent."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTensor:
+    """A tensor of LiteRT's plan."""
+
+    name: str
+    dtype: str
+    scales: int  # how many; 0: not quantized
+    channels: int | None  # length of the axis the scales run along
+
+
+def coverage_of_plan(
+    operations: Sequence[PlannedOperation], tensors: Mapping[int, PlannedTensor]
+) -> tuple[Coverage, tuple[str, ...]]:
+    """Coverage of a LiteRT interpreter, and what its delegates took (as sentences).
+
+    An operation is integer when all its tensors are: XNNPACK and the built-in kernels choose their arithmetic
+    by these types. DELEGATE entries stand for operations that are listed as well, so they are not counted.
+    """
+    executed = [operation for operation in operations if operation.kind != DELEGATE]
+    float_ops = [operation for operation in executed if not _all_integer(operation, tensors)]
+    weighted = [
+        tensors[operation.inputs[WEIGHTS_INPUT]] for operation in executed
+        if operation.kind in LITERT_WEIGHTED and operation not in float_ops
+    ]
+    coverage = Coverage(
+        integer=len(executed) - len(float_ops),
+        total=len(executed),
+        float_ops=tuple(f"{item.kind} {tensors[item.outputs[0]].name}" for item in float_ops),
+        per_channel=sum(item.scales > 1 or item.channels == item.scales == 1 for item in weighted),
+        weighted=len(weighted),
+    )
+    return coverage, _delegate_notes(operations, executed)
+
+
+def delegated(operations: Sequence[PlannedOperation]) -> list[PlannedOperation]:
+    """The operations a delegate took: those between a DELEGATE's inputs and its outputs."""
+    producers = {
+        index: operation for operation in operations if operation.kind != DELEGATE
+        for index in operation.outputs
+    }
+    taken: list[PlannedOperation] = []
+    for delegate in (operation for operation in operations if operation.kind == DELEGATE):
+        waiting = list(delegate.outputs)
+        while waiting:
+            operation = producers.get(waiting.pop())
+            if operation is None or operation in taken:
+                continue
+            taken.append(operation)
+            waiting += [index for index in operation.inputs if index not in delegate.inputs]
+    return taken
+
+
+def coverage_of_profile(events: Sequence[Mapping[str, Any]]) -> tuple[Coverage, tuple[str, ...]]:
+    """Coverage of an ONNX Runtime session, from the trace of one inference (its profile file).
+
+    Whatever reads or writes floats is a float operation, QuantizeLinear and DequantizeLinear included; the
+    scales that integer kernels take do not count. The weights of an integer kernel are not in the trace
+    (they were packed when the session started), but their scales are.
+    """
+    kernels = [
+        event for event in events
+        if event.get("cat") == "Node" and event["name"].endswith(KERNEL_SUFFIX)
+    ]
+    float_ops = [event for event in kernels if _computes_in_float(event["args"])]
+    weighted = [
+        _has_scale_per_channel(event["args"]) for event in kernels
+        if event["args"]["op_name"] in ORT_WEIGHTED and event not in float_ops
+    ]
+    known = [answer for answer in weighted if answer is not None]
+    coverage = Coverage(
+        integer=len(kernels) - len(float_ops),
+        total=len(kernels),
+        float_ops=tuple(
+            f"{event['args']['op_name']} {event['name'].removesuffix(KERNEL_SUFFIX)}" for event in float_ops
+        ),
+        per_channel=sum(known) if len(known) == len(weighted) else None,
+        weighted=len(weighted),
+    )
+    return coverage, ()
+
+
+def _all_integer(operation: PlannedOperation, tensors: Mapping[int, PlannedTensor]) -> bool:
+    indices = [index for index in (*operation.inputs, *operation.outputs) if index >= 0]
+    return all(tensors[index].dtype in INTEGERS for index in indices)
+
+
+def _delegate_notes(
+    operations: Sequence[PlannedOperation], executed: Sequence[PlannedOperation]
+) -> tuple[str, ...]:
+    if len(executed) == len(operations):
+        return ()
+    taken = delegated(operations)
+    left = [operation.kind for operation in executed if operation not in taken]
+    rest = f"; built-in kernels execute {', '.join(left)}" if left else ""
+    return (f"the delegate executes {len(taken)} of {len(executed)} operations{rest}",)
+
+
+def _computes_in_float(arguments: Mapping[str, Any]) -> bool:
+    kind, inputs = arguments["op_name"], _types(arguments["input_type_shape"])
+    if kind.startswith(ORT_WITH_SCALES) or kind in ORT_WITH_PARAMETERS:
+        inputs = inputs[:1]
+    return not INTEGERS.issuperset(inputs + _types(arguments["output_type_shape"]))
+
+
+def _types(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [name for entry in entries for name in entry]
+
+
+def _has_scale_per_channel(arguments: Mapping[str, Any]) -> bool | None:
+    """None where the trace does not show the scale of the weights."""
+    scales = [entry["float"] for entry in arguments["input_type_shape"] if "float" in entry]
+    if len(scales) <= WEIGHT_SCALE:
+        return None
+    length = scales[WEIGHT_SCALE][0] if scales[WEIGHT_SCALE] else 1
+    biases = [entry["int32"] for entry in arguments["input_type_shape"] if "int32" in entry]
+    return bool(length > 1 or biases == [[1]])  # one output channel has one scale

@@ -1,0 +1,155 @@
+"""The verdict: figures against the limits of `[validate]`. Pure functions; every failure is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edgeship.config import ValidateConfig
+from edgeship.measurement import Agreement, Grid, Row
+from validate.grid import NOT_MEASURED
+from validate.proportions import images_needed
+from validate.rows import row_label
+from validate.runtimes.table import RUNTIMES
+
+PASS, FAIL, INCONCLUSIVE, REFUSED = "pass", "fail", "inconclusive", "refused"
+PRECEDENCE = (FAIL, REFUSED, INCONCLUSIVE, PASS)
+NAMED_OPERATIONS = 5  # of a long list in a sentence; report.json has them all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One reason why the verdict is not "pass"."""
+
+    verdict: str
+    sentence: str
+
+
+def judge(
+    rows: Sequence[Row], grids: Sequence[Grid], agreements: Sequence[Agreement], config: ValidateConfig
+) -> tuple[str, tuple[str, ...]]:
+    """The verdict ("pass", "fail", "inconclusive" or "refused") and the reasons, as sentences.
+
+    A failure outweighs a refusal, which outweighs an inconclusive figure.
+    """
+    findings = [*_rows(rows, config), *_grids(grids, config), *_agreements(agreements, config)]
+    verdicts = {PASS, *(finding.verdict for finding in findings)}
+    verdict = next(verdict for verdict in PRECEDENCE if verdict in verdicts)
+    return verdict, tuple(finding.sentence for finding in findings)
+
+
+def _rows(rows: Sequence[Row], config: ValidateConfig) -> Iterator[Finding]:
+    gated = [row for row in rows if RUNTIMES[row.runtime].production]
+    if not gated:
+        yield Finding(verdict=REFUSED, sentence=(
+            "no artifact was run on a runtime that users have (litert, onnxruntime), so nothing is proven; "
+            "add one of them to validate.runtimes, or artifacts of their formats to the bundle"
+        ))
+    for row in rows:
+        if row.error is not None:
+            yield Finding(verdict=FAIL, sentence=row.error)
+    for row in gated:
+        yield from _accuracy(row, config)
+        if row.scheme != "float32":
+            yield from _coverage(row, config)
+
+
+def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
+    """Non-inferiority: is the whole interval of the paired difference above -max_accuracy_drop?"""
+    label, limit = row_label(row.artifact, row.runtime), -config.max_accuracy_drop
+    if row.accuracy is None or row.accuracy.delta is None or row.accuracy.delta_ci95 is None:
+        if row.error is None:
+            yield Finding(
+                verdict=REFUSED, sentence=f"{label}: its accuracy was not compared with float Keras"
+            )
+        return
+    lower, upper = row.accuracy.delta_ci95
+    found = (
+        f"{label}: top-1 differs from float Keras by {_points(row.accuracy.delta)} "
+        f"(95 % interval {_points(lower)} to {_points(upper)}, {row.accuracy.images:,} images)"
+    )
+    allowed = f"validate.max_accuracy_drop allows {_points(limit)}"
+    if upper < limit:
+        yield Finding(verdict=FAIL, sentence=f"{found}; {allowed}")
+    elif lower < limit:
+        needed = images_needed(
+            interval=(lower, upper), difference=row.accuracy.delta, limit=limit, count=row.accuracy.images
+        )
+        advice = (
+            "no number of images decides a difference that equals the limit" if needed is None
+            else f"about {needed:,} test images would decide it"
+        )
+        yield Finding(
+            verdict=INCONCLUSIVE, sentence=f"{found}, which is too wide to decide: {allowed}; {advice}"
+        )
+
+
+def _coverage(row: Row, config: ValidateConfig) -> Iterator[Finding]:
+    label, coverage = row_label(row.artifact, row.runtime), row.coverage
+    if coverage is None:
+        if row.error is None:
+            yield Finding(verdict=FAIL, sentence=f"{label}: which operations ran as integers is not known")
+        return
+    if coverage.share < config.min_coverage:
+        yield Finding(verdict=FAIL, sentence=(
+            f"{label}: {coverage.integer} of {coverage.total} executed operations are integer "
+            f"({coverage.share:.1%}), validate.min_coverage is {config.min_coverage:.1%}; "
+            f"in float: {_some(coverage.float_ops)}"
+        ))
+    if coverage.per_channel is not None and coverage.weighted and coverage.per_channel < coverage.weighted:
+        yield Finding(verdict=FAIL, sentence=(
+            f"{label}: {coverage.weighted - coverage.per_channel} of {coverage.weighted} integer "
+            "convolutions and matrix products have one weight scale for all channels, expected one per "
+            "channel; the runtime or the converter quantized them again"
+        ))
+
+
+def _grids(grids: Sequence[Grid], config: ValidateConfig) -> Iterator[Finding]:
+    for grid in grids:
+        pair = f"{grid.onnx} against {grid.tflite}"
+        if grid.error is not None and not grid.error.startswith(NOT_MEASURED):
+            yield Finding(verdict=FAIL, sentence=f"{pair}: {grid.error}")
+        if grid.mismatches:
+            yield Finding(verdict=FAIL, sentence=(
+                f"{pair}: {len(grid.mismatches)} of {grid.tensors_compared} tensors are not on one integer "
+                f"grid: {_some(grid.mismatches)}"
+            ))
+        if grid.layer_max_lsb is not None and grid.layer_max_lsb > config.max_layer_lsb:
+            yield Finding(verdict=FAIL, sentence=(
+                f"{pair}: given the same integers, layer {grid.worst_layer} differs by "
+                f"{grid.layer_max_lsb} LSB, validate.max_layer_lsb is {config.max_layer_lsb}; a layer "
+                "alone may differ by rounding only"
+            ))
+
+
+def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iterator[Finding]:
+    for agreement in agreements:
+        if agreement.top1_agreement >= config.min_agreement:
+            continue
+        (first, first_runtime), (second, second_runtime) = (
+            label.rsplit(" / ", 1) for label in (agreement.first, agreement.second)
+        )
+        found = (
+            f"{agreement.first} and {agreement.second} predict the same class for "
+            f"{agreement.top1_agreement:.1%} of {agreement.images:,} images, validate.min_agreement is "
+            f"{config.min_agreement:.1%}"
+        )
+        runtimes = {first_runtime, second_runtime}
+        if runtimes == {"litert", "onnxruntime"}:
+            yield Finding(verdict=FAIL, sentence=f"{found}; the two files ship as one model")
+        elif first == second and runtimes == {"onnxruntime", "onnxruntime-unoptimized"}:
+            yield Finding(verdict=FAIL, sentence=(
+                f"{found}; the optimized kernels compute something else: on x86 CPUs without VNNI, "
+                "products of uint8 activations and int8 weights saturate; ship the u8u8 variant"
+            ))
+
+
+def _points(share: float) -> str:
+    return f"{share * 100:+.2f} points"
+
+
+def _some(items: Sequence[str]) -> str:
+    rest = len(items) - NAMED_OPERATIONS
+    return "; ".join(items[:NAMED_OPERATIONS]) + (f"; and {rest} more" if rest > 0 else "")
+
+

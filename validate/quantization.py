@@ -1,0 +1,44 @@
+"""From real numbers to an artifact's integers and back: q = round(x / scale) + zero_point.
+
+A tensor with a zero point 128 higher in uint8 than in int8 is the same tensor on the same grid, so integers
+of different artifacts are compared after their zero points are subtracted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeship.artifact import TensorSpec
+
+
+def quantize(values: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """float32 of any shape -> `spec.dtype`, the same shape; a float tensor is returned as float32.
+
+    Halves are rounded to even (numpy and ONNX do; Jacob et al., CVPR 2018, leave ties open), and what does
+    not fit is clipped to the ends of the range.
+    """
+    if spec.scale is None or spec.zero_point is None:
+        return values.astype(np.float32, copy=False)
+    limits = np.iinfo(spec.dtype)
+    integers = np.rint(values / np.float32(spec.scale)) + spec.zero_point
+    quantized: np.ndarray = np.clip(integers, limits.min, limits.max).astype(spec.dtype)
+    return quantized
+
+
+def dequantize(integers: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """`spec.dtype` of any shape -> float32, the same shape."""
+    if spec.scale is None:
+        return integers.astype(np.float32, copy=False)
+    return (np.float32(spec.scale) * grid_steps(integers, spec)).astype(np.float32)
+
+
+def grid_steps(integers: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """q - zero_point as int32: equal for the same tensor in int8 and in uint8. Integer tensors only."""
+    if spec.zero_point is None:
+        raise ValueError(f"{spec.name}: a float tensor has no grid steps")
+    return integers.astype(np.int32) - spec.zero_point
+
+
+def is_integer(spec: TensorSpec) -> bool:
+    """Whether the tensor holds quantized integers."""
+    return spec.scale is not None and spec.zero_point is not None
