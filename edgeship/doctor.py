@@ -1,6 +1,6 @@
-"""`edgeship doctor`: which runtimes, targets and tools work on this machine, and what to install for the rest.
+"""`edgeship doctor`: which runtimes, targets and tools work on this machine, and what to install for others.
 
-Native libraries are tried in a child process: a broken one may crash its process, and must not crash this one.
+Native libraries are tried in a child process: a broken one crashes its process, which must not be this one.
 TensorFlow is looked up, not loaded: loading takes seconds, and the Keras reference is optional.
 """
 
@@ -25,19 +25,16 @@ FLAGS_THAT_MATTER = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "
 VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})
 TRIAL_TIMEOUT_S = 60.0
 
-# Prints one JSON line: the detail to show. The distribution's version is asked from the module that runs.
+# Name -> kind, distribution, and code that loads its native library and sets `detail`, shown with the version.
 TRIALS = {
-    "litert": (
-        "ai-edge-litert",
-        "import ai_edge_litert, ai_edge_litert.interpreter as i; i.Interpreter; "
-        "detail = f'ai-edge-litert {ai_edge_litert.__version__}'",
-    ),
+    "litert": ("runtime", "ai-edge-litert", "import ai_edge_litert.interpreter as i; i.Interpreter; detail = ''"),
     "onnxruntime": (
+        "runtime",
         "onnxruntime",
         "import onnxruntime as o; o.InferenceSession; "
-        "detail = f'onnxruntime {o.__version__}, providers: ' + ', '.join(o.get_available_providers())",
+        "detail = ', providers: ' + ', '.join(o.get_available_providers())",
     ),
-    "onnx": ("onnx", "import onnx, onnx.checker; detail = f'onnx {onnx.__version__}'"),
+    "onnx": ("tool", "onnx", "import onnx, onnx.checker; onnx.checker.check_model; detail = ''"),
 }
 
 
@@ -69,19 +66,21 @@ def examine() -> list[Finding]:
 
 
 def _try(name: str) -> Finding:
-    """Import a runtime in a child process."""
-    distribution, code = TRIALS[name]
-    kind = "tool" if name == "onnx" else "runtime"
+    """Load a runtime in a child process."""
+    kind, distribution, code = TRIALS[name]
     version, install = _version(distribution), _install((distribution,))
     if version is None:
         detail = f"{distribution} is not installed"
         return Finding(name=name, kind=kind, works=False, detail=detail, how_to_install=install)
     works, detail = _run_trial(code)
-    if not works:
-        detail = f"{distribution} {version} is installed, but cannot be loaded: {detail}"
-        install = install.replace("pip install", "pip install --force-reinstall")
+    if works:
+        return Finding(name=name, kind=kind, works=True, detail=f"{distribution} {version}{detail}")
     return Finding(
-        name=name, kind=kind, works=works, detail=detail, how_to_install=None if works else install
+        name=name,
+        kind=kind,
+        works=False,
+        detail=f"{distribution} {version} is installed, but cannot be loaded: {detail}",
+        how_to_install=install.replace("pip install", "pip install --force-reinstall"),
     )
 
 
@@ -129,9 +128,8 @@ def _installed(name: str, kind: str, distributions: tuple[str, ...]) -> Finding:
 def this_machine(flags: frozenset[str] | None, *, machine: str) -> Finding:
     """What this CPU means for int8; `flags` None where the system does not tell them."""
     if flags is None:
-        detail = f"{machine}: its instructions are not told by this system; " + (
-            "without VNNI, U8S8 ONNX saturates and U8U8 is right" if _is_x86(machine) else "U8U8 ONNX is right"
-        )
+        careful = "without VNNI, U8S8 ONNX saturates; " if _is_x86(machine) else ""
+        detail = f"{machine}, which does not tell its instructions: {careful}U8U8 ONNX is right everywhere"
         return Finding(name="this machine", kind="target", works=True, detail=detail)
     matter = [flag for flag in FLAGS_THAT_MATTER if flag in flags]
     detail = f"{machine}, {' '.join(matter) or 'none of ' + ' '.join(FLAGS_THAT_MATTER)}: "
@@ -146,7 +144,7 @@ def _advice(flags: frozenset[str], machine: str) -> str:
         return f"no VNNI: U8S8 ONNX saturates here; U8U8 is right{slow}"
     if "asimddp" in flags or "i8mm" in flags:
         return "dot products of 8-bit integers in hardware: every int8 ONNX variant is right here"
-    return "no dot products in hardware: every int8 ONNX variant is right here, S8S8 takes the fewest instructions"
+    return "no dot products in hardware: every int8 ONNX variant is right here, S8S8 is the quickest"
 
 
 def _is_x86(machine: str) -> bool:
@@ -214,7 +212,7 @@ def _install(distributions: tuple[str, ...]) -> str:
         next((text.split(";")[0].strip() for text in _requirements() if _name_of(text) == name), name)
         for name in distributions
     ]
-    return "pip install " + " ".join(f'"{text}"' if set(text) & set("<>*!~") else text for text in pinned)
+    return "pip install " + " ".join(f'"{text}"' if set(text) & set("<>*!~[") else text for text in pinned)
 
 
 def _name_of(requirement: str) -> str:

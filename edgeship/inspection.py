@@ -164,7 +164,8 @@ def _summary(inspection: Inspection) -> Table:
     versions = ", ".join(f"{name} {number}" for name, number in inspection.versions.items())
     weights = ", ".join(f"{count:,} {dtype}" for dtype, count in inspection.weights_by_dtype.items())
     weighted, per_channel = inspection.weighted_operations, inspection.per_channel_operations
-    integer, total = inspection.integer_operations, inspection.integer_operations + inspection.float_operations
+    integer = inspection.integer_operations
+    total = integer + inspection.float_operations
     rows = [
         ("file", inspection.path),
         ("format", f"{inspection.format} ({versions})"),

@@ -15,12 +15,14 @@ from edgeship.measurement import Coverage
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"})
 
 DELEGATE = "DELEGATE"
-LITERT_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
+# `weighted` counts convolutions only: quantization-aware training gives a dense layer one scale for all its
+# outputs on purpose, and the files say so; convolutions are trained per channel and must run so.
+LITERT_CONVOLUTIONS = frozenset({"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"})
 WEIGHTS_INPUT = 1  # of all four
 
 KERNEL_SUFFIX = "_kernel_time"
-ORT_WEIGHTED = frozenset({"QLinearConv", "QGemm", "QLinearMatMul"})
-# Their float inputs are scales, and the second of these belongs to the weights.
+ORT_CONVOLUTIONS = frozenset({"QLinearConv"})
+# Their float inputs are scales; the second of these belongs to the weights of a convolution.
 ORT_WITH_SCALES = ("QLinear", "QGemm")
 WEIGHT_SCALE = 1
 # Their further inputs are parameters (regions, factors), whatever type the pixels have.
@@ -58,7 +60,7 @@ def coverage_of_plan(
     float_ops = [operation for operation in executed if not _all_integer(operation, tensors)]
     weighted = [
         tensors[operation.inputs[WEIGHTS_INPUT]] for operation in executed
-        if operation.kind in LITERT_WEIGHTED and operation not in float_ops
+        if operation.kind in LITERT_CONVOLUTIONS and operation not in float_ops
     ]
     coverage = Coverage(
         integer=len(executed) - len(float_ops),
@@ -102,7 +104,7 @@ def coverage_of_profile(events: Sequence[Mapping[str, Any]]) -> tuple[Coverage, 
     float_ops = [event for event in kernels if _computes_in_float(event["args"])]
     weighted = [
         _has_scale_per_channel(event["args"]) for event in kernels
-        if event["args"]["op_name"] in ORT_WEIGHTED and event not in float_ops
+        if event["args"]["op_name"] in ORT_CONVOLUTIONS and event not in float_ops
     ]
     known = [answer for answer in weighted if answer is not None]
     coverage = Coverage(

@@ -99,8 +99,8 @@ def _coverage(row: Row, config: ValidateConfig) -> Iterator[Finding]:
     if coverage.per_channel is not None and coverage.weighted and coverage.per_channel < coverage.weighted:
         yield Finding(verdict=FAIL, sentence=(
             f"{label}: {coverage.weighted - coverage.per_channel} of {coverage.weighted} integer "
-            "convolutions and matrix products have one weight scale for all channels, expected one per "
-            "channel; the runtime or the converter quantized them again"
+            "convolutions have one weight scale for all channels, expected one per channel; the runtime or "
+            "the converter quantized them again"
         ))
 
 

@@ -120,7 +120,7 @@ def measure_latencies(
             try:
                 clocks[candidate.label] = _load(candidate, file, config, stack)
             except RuntimeFailure as error:
-                results[candidate.label] = _failed(candidate.label, error)
+                results[candidate.label] = _failed(error)
         order, shuffled = random.Random(ORDER_SEED), list(clocks)
         for _ in track(range(ROUNDS), label="latency", total=ROUNDS):
             order.shuffle(shuffled)
@@ -129,12 +129,12 @@ def measure_latencies(
                     try:
                         clocks[label].measure_block(config)
                     except RuntimeFailure as error:
-                        results[label] = _failed(label, error)
+                        results[label] = _failed(error)
         for label in [label for label in clocks if label not in results]:
             try:
                 results[label] = clocks[label].result(config)
             except RuntimeFailure as error:
-                results[label] = _failed(label, error)
+                results[label] = _failed(error)
     return results
 
 
@@ -149,6 +149,6 @@ def _load(candidate: Candidate, file: Path, config: ValidateConfig, stack: ExitS
     return _Clock(worker=worker, input=file, load_ms=loaded["load_ms"])
 
 
-def _failed(label: str, error: RuntimeFailure) -> Timed:
-    say(f"{label}: {error}")
+def _failed(error: RuntimeFailure) -> Timed:
+    say(str(error))
     return Timed(error=str(error))

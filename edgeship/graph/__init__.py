@@ -5,8 +5,8 @@
     read_tflite(content, where=)        bytes of a .tflite file -> Graph
     read_onnx(content, where=)          bytes of an .onnx file -> Graph
 
-The files are untrusted: whatever the bytes are, the answer is a Graph or an ArtifactError, in bounded time and
-memory.
+The files are untrusted: whatever the bytes are, the answer is a Graph or an ArtifactError, in bounded time
+and memory.
 """
 
 from __future__ import annotations

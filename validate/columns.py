@@ -1,0 +1,105 @@
+"""The columns of the main table, as text: one place for units, digits and what is not a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgeship.measurement import Accuracy, Coverage, Latency, Parity, Row
+from validate.rows import KERAS
+
+NOT_MEASURED = "-"
+NOT_APPLICABLE = "n/a"
+REFERENCE = "reference"
+EXACT = "exact"
+
+LEGEND = (
+    f"{NOT_MEASURED}: not measured, or the row failed before",
+    f"{NOT_APPLICABLE}: does not apply (a float model has no integer operations and no LSB)",
+    f"{REFERENCE}: float Keras, which the others are compared with",
+    f"{EXACT}: no difference at all, so the ratio is infinite",
+    "delta: paired with float Keras on the same test images, in percentage points, with its 95 % interval",
+    "SQNR: of the golden images' outputs against float Keras",
+    "max LSB: test outputs against those of the other format on the same integer grid",
+    "integer ops: of the operations the runtime really executed",
+    "ms: one image, without preprocessing",
+)
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """0.975 -> "97.50 %"."""
+    return f"{share * 100:.{digits}f} %"
+
+
+def points(share: float) -> str:
+    """-0.002 -> "-0.20" (percentage points)."""
+    return f"{share * 100:+.2f}"
+
+
+def megabytes(size_bytes: int | None) -> str:
+    """1,404,928 -> "1.40 MB" (decimal)."""
+    return NOT_MEASURED if size_bytes is None else f"{size_bytes / 1e6:.2f} MB"
+
+
+def cells(row: Row) -> list[str]:
+    """One row of the main table; as many as COLUMNS."""
+    return [draw(row) for draw in COLUMNS.values()]
+
+
+def _delta(row: Row) -> str:
+    accuracy: Accuracy | None = row.accuracy
+    if row.runtime == KERAS and accuracy is not None:
+        return REFERENCE
+    if accuracy is None or accuracy.delta is None or accuracy.delta_ci95 is None:
+        return NOT_MEASURED
+    lower, upper = accuracy.delta_ci95
+    return f"{points(accuracy.delta)} [{points(lower)}, {points(upper)}]"
+
+
+def _agreement(row: Row) -> str:
+    if row.runtime == KERAS and row.accuracy is not None:
+        return REFERENCE
+    if row.accuracy is None or row.accuracy.agreement is None:
+        return NOT_MEASURED
+    return percent(row.accuracy.agreement)
+
+
+def _sqnr(row: Row) -> str:
+    parity: Parity | None = row.parity
+    if parity is None:
+        return NOT_MEASURED
+    if parity.sqnr_db is None:
+        return EXACT if parity.max_abs_error == 0 else NOT_MEASURED
+    return f"{parity.sqnr_db:.1f}"
+
+
+def _max_lsb(row: Row) -> str:
+    if row.scheme == "float32":
+        return NOT_APPLICABLE
+    return NOT_MEASURED if row.parity is None or row.parity.max_lsb is None else str(row.parity.max_lsb)
+
+
+def _coverage(row: Row) -> str:
+    coverage: Coverage | None = row.coverage
+    if row.scheme == "float32":
+        return NOT_APPLICABLE
+    return NOT_MEASURED if coverage is None else f"{coverage.integer}/{coverage.total}"
+
+
+def _latency(figure: Callable[[Latency], float]) -> Callable[[Row], str]:
+    return lambda row: NOT_MEASURED if row.latency is None else f"{figure(row.latency):.3f}"
+
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "artifact": lambda row: row.artifact,
+    "runtime": lambda row: row.runtime,
+    "size": lambda row: megabytes(row.size_bytes),
+    "top-1": lambda row: NOT_MEASURED if row.accuracy is None else percent(row.accuracy.top1),
+    "delta, points [95 %]": _delta,
+    "agreement": _agreement,
+    "SQNR dB": _sqnr,
+    "max LSB": _max_lsb,
+    "integer ops": _coverage,
+    "median ms": _latency(lambda latency: latency.median_ms),
+    "p90 ms": _latency(lambda latency: latency.p90_ms),
+    "error": lambda row: "" if row.error is None else "failed, see below",
+}

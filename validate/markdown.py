@@ -1,0 +1,107 @@
+"""`report.md`: the report for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from edgeship.measurement import Agreement, Grid, Report
+from validate.columns import COLUMNS, LEGEND, NOT_APPLICABLE, NOT_MEASURED, cells, percent, points
+
+HEADLINES = {
+    "pass": "PASS: every gate holds",
+    "fail": "FAIL: at least one gate does not hold",
+    "inconclusive": "INCONCLUSIVE: no gate fails, but the measurement is too small to say that all hold",
+    "refused": "REFUSED: nothing here proves the artifacts",
+}
+
+
+def report_to_markdown(report: Report) -> str:
+    """The whole report as Markdown; the same report gives the same text."""
+    parts = [
+        f"# Validation of {report.bundle}",
+        f"**{HEADLINES[report.verdict]}**",
+        *_list("Failures", report.failures),
+        "## Artifacts on their runtimes",
+        _table(list(COLUMNS), [cells(row) for row in report.rows]),
+        "\n".join(f"- {line}" for line in LEGEND),
+        *_agreements(report.agreements),
+        *_grids(report.grids),
+        *_list("Notes", report.notes),
+        "## Machine",
+        "\n".join(f"- {line}" for line in machine_lines(report)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def machine_lines(report: Report) -> Iterator[str]:
+    """What the figures depend on."""
+    machine = report.machine
+    flags = machine["cpu_flags"]
+    yield f"CPU: {machine['cpu_model'] or 'unknown'}, {machine['logical_cores']} logical cores, " + (
+        "flags unknown" if flags is None else f"of the flags that matter: {', '.join(flags) or 'none'}"
+    )
+    load = f"{machine['load_average_1min']:.2f}"
+    yield f"memory: {machine['memory_bytes'] / 2**30:.1f} GiB; load average at the start: {load}"
+    yield f"{machine['os']}, Python {machine['python']}"
+    yield ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
+    threads = sorted({row.threads for row in report.rows})
+    yield f"threads of the latency measurement: {', '.join(map(str, threads)) or 'none'}"
+    yield f"{report.created_by}, {report.created_at}"
+
+
+def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
+    if not agreements:
+        return
+    yield "## Pairs on one integer grid"
+    yield _table(
+        ["first", "second", "top-1 agreement", "max LSB", "differing outputs", "delta, points [95 %]"],
+        [
+            [
+                item.first, item.second, percent(item.top1_agreement),
+                NOT_APPLICABLE if item.max_lsb is None else str(item.max_lsb),
+                NOT_APPLICABLE if item.differing_share is None else percent(item.differing_share),
+                f"{points(item.accuracy_delta)} [{points(item.accuracy_delta_ci95[0])}, "
+                f"{points(item.accuracy_delta_ci95[1])}]",
+            ]
+            for item in agreements
+        ],
+    )
+    yield f"- delta: second minus first, on the same {agreements[0].images:,} images"
+
+
+def _grids(grids: Sequence[Grid]) -> Iterator[str]:
+    if not grids:
+        return
+    yield "## ONNX against TFLite, tensor by tensor and layer by layer"
+    for grid in grids:
+        yield f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}."
+        if grid.mismatches:
+            yield "\n".join(f"- {mismatch}" for mismatch in grid.mismatches)
+
+
+def grid_sentence(grid: Grid) -> str:
+    """The comparison of two files in words."""
+    if grid.error is not None and not grid.tensors_compared:
+        return grid.error
+    tensors = f"{grid.tensors_compared - len(grid.mismatches)} of {grid.tensors_compared} tensors are equal"
+    if grid.layers_compared is None:
+        return f"{tensors}; layers {NOT_MEASURED}: {grid.error}"
+    layers = f"{grid.layers_compared} layers compared"
+    if grid.layer_max_lsb is not None:
+        layers += f", at most {grid.layer_max_lsb} LSB apart given the same integers ({grid.worst_layer})"
+    return f"{tensors}; {layers}" + ("" if grid.error is None else f"; {grid.error}")
+
+
+def _list(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"## {title}", "\n".join(f"- {_escape(line)}" for line in lines)] if lines else []
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    escaped = ([_escape(cell).replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def _escape(text: str) -> str:
+    """Keep names like `__init__` and a message of several lines from becoming markup."""
+    return " ".join(text.split()).replace("_", "\\_").replace("*", "\\*").replace("<", "&lt;")
