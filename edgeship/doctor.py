@@ -21,13 +21,18 @@ from rich.text import Text
 
 CPUINFO = Path("/proc/cpuinfo")
 # Instructions that decide whether int8 arithmetic is exact and fast, as /proc/cpuinfo spells them.
-FLAGS_THAT_MATTER = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+X86_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8")
+ARM_FLAGS = ("asimddp", "i8mm")
 VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})
 TRIAL_TIMEOUT_S = 60.0
 
-# Name -> kind, distribution, and code that loads its native library and sets `detail`, shown with the version.
+# Name -> kind, distribution, and code that loads its native library and sets `detail`, what to say of it.
 TRIALS = {
-    "litert": ("runtime", "ai-edge-litert", "import ai_edge_litert.interpreter as i; i.Interpreter; detail = ''"),
+    "litert": (
+        "runtime",
+        "ai-edge-litert",
+        "import ai_edge_litert.interpreter as i; i.Interpreter; detail = ''",
+    ),
     "onnxruntime": (
         "runtime",
         "onnxruntime",
@@ -126,14 +131,15 @@ def _installed(name: str, kind: str, distributions: tuple[str, ...]) -> Finding:
 
 
 def this_machine(flags: frozenset[str] | None, *, machine: str) -> Finding:
-    """What this CPU means for int8; `flags` None where the system does not tell them."""
+    """What this CPU means for int8; `flags` is None where the system does not tell them."""
+    known = X86_FLAGS if _is_x86(machine) else ARM_FLAGS if _is_arm64(machine) else ()
     if flags is None:
-        careful = "without VNNI, U8S8 ONNX saturates; " if _is_x86(machine) else ""
-        detail = f"{machine}, which does not tell its instructions: {careful}U8U8 ONNX is right everywhere"
-        return Finding(name="this machine", kind="target", works=True, detail=detail)
-    matter = [flag for flag in FLAGS_THAT_MATTER if flag in flags]
-    detail = f"{machine}, {' '.join(matter) or 'none of ' + ' '.join(FLAGS_THAT_MATTER)}: "
-    return Finding(name="this machine", kind="target", works=True, detail=detail + _advice(flags, machine))
+        found, advice = "instructions unknown", _careful_advice(machine)
+    else:
+        found = " ".join(flag for flag in known if flag in flags) or f"none of {', '.join(known)}"
+        advice = _advice(flags, machine) if known else _careful_advice(machine)
+    found = f"{machine}, {found}" if known else machine
+    return Finding(name="this machine", kind="target", works=True, detail=f"{found}: {advice}")
 
 
 def _advice(flags: frozenset[str], machine: str) -> str:
@@ -142,13 +148,22 @@ def _advice(flags: frozenset[str], machine: str) -> str:
             return "VNNI: U8S8 and U8U8 ONNX are both right here"
         slow = "" if "avx2" in flags else "; no AVX2: expect int8 to be slow"
         return f"no VNNI: U8S8 ONNX saturates here; U8U8 is right{slow}"
-    if "asimddp" in flags or "i8mm" in flags:
-        return "dot products of 8-bit integers in hardware: every int8 ONNX variant is right here"
-    return "no dot products in hardware: every int8 ONNX variant is right here, S8S8 is the quickest"
+    if flags & {*ARM_FLAGS}:
+        return "dot products of 8-bit integers in hardware; every int8 ONNX variant is right here"
+    return "no dot products in hardware; every int8 ONNX variant is right here, S8S8 needs the least work"
+
+
+def _careful_advice(machine: str) -> str:
+    careful = "without VNNI, U8S8 ONNX saturates; " if _is_x86(machine) else ""
+    return f"{careful}U8U8 ONNX is right everywhere"
 
 
 def _is_x86(machine: str) -> bool:
     return machine.lower() in ("x86_64", "amd64", "i386", "i686")
+
+
+def _is_arm64(machine: str) -> bool:
+    return machine.lower() in ("aarch64", "arm64")
 
 
 def _cpu_flags() -> frozenset[str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -16,6 +17,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgeship.artifact import Preprocessing, TensorSpec
 from edgeship.data import Images, preprocess
+from edgeship.graph import read_onnx
+from edgeship.native_output import quiet_native_output
 from edgeship.progress import track
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -59,7 +62,8 @@ def specs_and_outputs(
     Returns:
         Its input specs, its output specs, and its raw outputs `(n, classes)` in its own dtype.
     """
-    ins, outs, run = {"tflite": _open_tflite, "onnx": _open_onnx}[format](content)
+    with quiet_native_output():
+        ins, outs, run = {"tflite": _open_tflite, "onnx": _open_onnx}[format](content)
     return ins, outs, np.concatenate([run(quantize(image[None], ins[0])) for image in inputs])
 
 
@@ -96,10 +100,6 @@ def _tflite_spec(details: dict) -> TensorSpec:
 
 
 def _open_onnx(content: bytes) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], Run]:
-    from pathlib import Path
-
-    from edgeship.graph import read_onnx
-
     graph = read_onnx(content, where=Path("model.onnx"))
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     specs = []

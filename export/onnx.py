@@ -7,8 +7,6 @@ TFLite file, whose integers it takes over.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import tempfile
 import warnings
@@ -17,6 +15,7 @@ from pathlib import Path
 import onnx
 
 from edgeship.errors import ExportError
+from edgeship.native_output import quiet_native_output
 from export.onnx_passes import run_passes
 
 # 18 and later turn MEAN into Transpose + ReduceMean, for which ONNX Runtime has no integer kernel.
@@ -52,11 +51,11 @@ def _from_tflite(content: bytes) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
         path = Path(folder) / "model.tflite"
         path.write_bytes(content)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), quiet_native_output():
             # tf2onnx still uses tf.lite.Interpreter, whose removal is announced; the toolchain is pinned.
             warnings.simplefilter("ignore")
             try:
                 model, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
-            except Exception as error:  # noqa: BLE001 - tf2onnx raises whatever its handlers raise
+            except Exception as error:
                 raise ExportError(f"tf2onnx refused the TFLite file: {error}") from error
     return model

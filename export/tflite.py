@@ -12,6 +12,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.errors import ExportError
+from edgeship.native_output import quiet_native_output
 from export.tflite_names import with_stable_names
 
 Batches = Callable[[], Iterator[np.ndarray]]
@@ -49,8 +50,9 @@ def convert_tflite(
             )
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         try:
-            content: bytes = converter.convert()
-        except Exception as error:  # noqa: BLE001 - the converter raises a dozen classes of its own
+            with quiet_native_output():
+                content: bytes = converter.convert()
+        except Exception as error:
             raise ExportError(
                 f"{scheme}: the TFLite converter refused the model: {str(error).splitlines()[0]}"
             ) from error

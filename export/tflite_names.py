@@ -103,7 +103,7 @@ def _unused(name: str, suffix: str, taken: set[str]) -> str:
 class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
     """A BufferT whose data is packed at a multiple of 16."""
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802 - the name flatbuffers calls
+    def Pack(self, builder: Any) -> int:
         data = None
         if self.data is not None and len(self.data):
             content = bytes(self.data)

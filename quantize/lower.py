@@ -99,7 +99,7 @@ def _open(layer: layers.Layer, args: Any, kwargs: Any, scopes: dict[str, str]) -
     kwargs = {key: value for key, value in kwargs.items() if not (key == "training" and value is None)}
     try:
         outputs = layer.call(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - whatever the user's call() raises
+    except Exception as error:
         raise LoweringError(
             f"{layer.name} ({type(layer).__name__}): its call() could not be traced on symbolic tensors "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}); "

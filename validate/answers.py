@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from edgeship.data import Images
 from edgeship.errors import RuntimeFailure
 from edgeship.measurement import Coverage
 from edgeship.progress import say, track
+from validate.accuracy import top1_of
 from validate.bundle import Bundle
 from validate.inputs import InputKind, Portion, portions, write_array
 from validate.machine import usable_cores
@@ -40,7 +41,8 @@ class _Collector:
         self.candidate = candidate
         self.bundle = bundle
         self.spec = FLOAT_OUTPUT if candidate.artifact is None else candidate.artifact.outputs[0]
-        self.outputs: list[np.ndarray] = []
+        self.outputs: list[np.ndarray] = []  # of integer artifacts: a float row would fill the memory
+        self.top1: list[np.ndarray] = []
         self.golden_outputs: np.ndarray | None = None
         self.coverage: Coverage | None = None
         self.notes: list[str] = []
@@ -67,14 +69,17 @@ class _Collector:
             parts[index] = outputs
         outputs = np.concatenate([parts[index] for index in range(len(files))])
         self._check(outputs, portion.images)
-        self.outputs.append(outputs)
+        self.top1.append(top1_of(outputs))
+        if self.candidate.is_integer:
+            self.outputs.append(outputs)
 
     def measured(self) -> Measured:
         """Everything, after the last portion."""
         assert self.golden_outputs is not None
         return Measured(
             candidate=self.candidate,
-            outputs=np.concatenate(self.outputs),
+            top1=np.concatenate(self.top1),
+            outputs=np.concatenate(self.outputs) if self.outputs else None,
             golden_outputs=self.golden_outputs,
             output_spec=self.spec,
             coverage=self.coverage,
@@ -141,9 +146,7 @@ def collect_answers(
     return Answers(measured=done, errors=errors, notes=tuple(notes))
 
 
-def float_top1(
-    answers: Answers, bundle: Bundle, images: int, top1_of: Callable[[np.ndarray], np.ndarray]
-) -> tuple[np.ndarray, tuple[str, ...]]:
+def float_top1(answers: Answers, bundle: Bundle, images: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Float Keras's predictions, int64 (images,): of its row if that ran, else the bundle's; and notes."""
     exported = bundle.golden.test_float_top1[:images]
     keras = next((row for row in answers.measured.values() if row.candidate.runtime == KERAS), None)
@@ -151,12 +154,11 @@ def float_top1(
         return exported, (
             "float Keras did not run here: deltas compare with its predictions from the export (golden.npz)",
         )
-    top1 = top1_of(keras.outputs)
-    different = int(np.sum(top1 != exported))
+    different = int(np.sum(keras.top1 != exported))
     notes = (
         f"float Keras predicts another class here than at the export for {different} of {images} test images",
     ) if different else ()
-    return top1, notes
+    return keras.top1, notes
 
 
 def _pool(candidate: Candidate, cores: int, timeout_seconds: float, folder: Path) -> Pool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeship.artifact import TensorSpec
 from edgeship.measurement import Agreement, Parity
-from validate.accuracy import gains_and_losses, top1_of
+from validate.accuracy import gains_and_losses
 from validate.proportions import paired_difference_interval
 from validate.quantization import dequantize, grid_steps, is_integer
 from validate.rows import Measured
@@ -26,45 +26,39 @@ def sqnr_db(signal: np.ndarray, approximation: np.ndarray) -> float | None:
 
 
 def measure_parity(
-    golden_outputs: np.ndarray,
-    spec: TensorSpec,
+    row: Measured,
     float_outputs: np.ndarray,
     *,
-    outputs: np.ndarray,
     sibling: Measured | None,
 ) -> Parity:
     """Parity of one row.
 
     Args:
-        golden_outputs: (n_golden, classes) in the artifact's own dtype, described by `spec`.
+        row: what it answered.
         float_outputs: float32 (n_golden, classes) by float Keras.
-        outputs: (n_test, classes) in the artifact's own dtype.
         sibling: a row on the same grid, over the same test images, if there is one.
     """
-    values = dequantize(golden_outputs, spec)
-    steps = None if sibling is None else _steps_between(outputs, spec, sibling.outputs, sibling.output_spec)
+    values = dequantize(row.golden_outputs, row.output_spec)
+    steps = None if sibling is None else _steps_between(row, sibling)
     return Parity(
         sqnr_db=sqnr_db(float_outputs, values),
         max_abs_error=float(np.max(np.abs(float_outputs - values))),
         sibling=None if sibling is None else sibling.label,
         max_lsb=None if steps is None else int(steps.max()),
         differing_share=None if steps is None else float(np.mean(steps > 0)),
-        sibling_agreement=(
-            None if sibling is None else float(np.mean(top1_of(outputs) == top1_of(sibling.outputs)))
-        ),
+        sibling_agreement=None if sibling is None else float(np.mean(row.top1 == sibling.top1)),
     )
 
 
 def measure_agreement(first: Measured, second: Measured, labels: np.ndarray) -> Agreement:
     """Two rows on the same test images; `labels` is int64 (n,)."""
-    first_top1, second_top1 = top1_of(first.outputs), top1_of(second.outputs)
-    gained, lost = gains_and_losses(first_top1 == labels, second_top1 == labels)
-    steps = _steps_between(first.outputs, first.output_spec, second.outputs, second.output_spec)
+    gained, lost = gains_and_losses(first.top1 == labels, second.top1 == labels)
+    steps = _steps_between(first, second)
     return Agreement(
         first=first.label,
         second=second.label,
         images=len(labels),
-        top1_agreement=float(np.mean(first_top1 == second_top1)),
+        top1_agreement=float(np.mean(first.top1 == second.top1)),
         max_lsb=None if steps is None else int(steps.max()),
         differing_share=None if steps is None else float(np.mean(steps > 0)),
         accuracy_delta=(gained - lost) / len(labels),
@@ -79,13 +73,15 @@ def golden_lsb(answered: np.ndarray, expected: np.ndarray, spec: TensorSpec) -> 
     return int(np.abs(grid_steps(answered, spec) - grid_steps(expected, spec)).max())
 
 
-def _steps_between(
-    first: np.ndarray, first_spec: TensorSpec, second: np.ndarray, second_spec: TensorSpec
-) -> np.ndarray | None:
-    """|difference| in LSB, int32 (n, classes); None where the two outputs are not on one grid."""
-    if not (is_integer(first_spec) and is_integer(second_spec)):
+def _steps_between(first: Measured, second: Measured) -> np.ndarray | None:
+    """|difference| of the test outputs in LSB, (n, classes); None where they are not on one grid."""
+    if first.outputs is None or second.outputs is None or first.output_spec.scale is None:
         return None
-    if np.float32(first_spec.scale) != np.float32(second_spec.scale):
+    if second.output_spec.scale is None or np.float32(first.output_spec.scale) != np.float32(
+        second.output_spec.scale
+    ):
         return None
-    steps: np.ndarray = np.abs(grid_steps(first, first_spec) - grid_steps(second, second_spec))
+    steps: np.ndarray = np.abs(
+        grid_steps(first.outputs, first.output_spec) - grid_steps(second.outputs, second.output_spec)
+    )
     return steps

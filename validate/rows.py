@@ -54,7 +54,8 @@ class Measured:
     """What one row answered. Outputs have the artifact's own dtype."""
 
     candidate: Candidate
-    outputs: np.ndarray  # (n_test, classes)
+    top1: np.ndarray  # int64 (n_test,)
+    outputs: np.ndarray | None  # (n_test, classes) of integer artifacts; a float row is not compared by LSB
     golden_outputs: np.ndarray  # (n_golden, classes)
     output_spec: TensorSpec
     coverage: Coverage | None

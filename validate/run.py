@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from edgeship.data import Images, split_sha256
 from edgeship.errors import BundleError
 from edgeship.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row
 from edgeship.progress import say
-from validate.accuracy import measure_accuracy, top1_of
+from validate.accuracy import measure_accuracy
 from validate.answers import Answers, collect_answers, float_top1
 from validate.bundle import Bundle
 from validate.gate import judge
@@ -87,13 +88,13 @@ def _report(
     bundle: Bundle,
     test: Images,
     config: ValidateConfig,
-    machine: dict[str, object],
+    machine: dict[str, Any],
     rows: Sequence[Candidate],
     answers: Answers,
     grids: tuple[Grid, ...],
     timed: Mapping[str, Timed],
 ) -> Report:
-    reference_top1, notes = float_top1(answers, bundle, len(test), top1_of)
+    reference_top1, notes = float_top1(answers, bundle, len(test))
     finished = tuple(
         _row(candidate, bundle, config, answers, timed.get(candidate.label, Timed()),
              _accuracy(answers.measured.get(candidate.label), test.labels, reference_top1))
@@ -148,17 +149,13 @@ def _accuracy(
         return None
     is_reference = measured.candidate.runtime == KERAS
     return measure_accuracy(
-        top1_of(measured.outputs), labels, float_top1=None if is_reference else reference_top1
+        measured.top1, labels, float_top1=None if is_reference else reference_top1
     )
 
 
 def _parity(measured: Measured, bundle: Bundle, answers: Answers) -> Parity:
     return measure_parity(
-        measured.golden_outputs,
-        measured.output_spec,
-        bundle.golden.float_outputs,
-        outputs=measured.outputs,
-        sibling=_sibling(measured, answers),
+        measured, bundle.golden.float_outputs, sibling=_sibling(measured, answers)
     )
 
 

@@ -56,15 +56,15 @@ class _Reader:
         self.refuse_unsupported()
         source = self.model.graph
         for constant in source.initializer:
-            self.add(self.constant(constant.name, constant))
-        inputs = tuple(value.name for value in source.input if value.name not in self.tensors)
+            self.add(self.constant(_text(constant.name), constant))
+        inputs = tuple(_text(value.name) for value in source.input if value.name not in self.tensors)
         declared = {value.name: value for value in (*source.input, *source.output, *source.value_info)}
         for name in inputs:
             dtype, shape = _declared(declared[name])
             self.add(Tensor(name=name, dtype=dtype, shape=shape))
         operations = tuple(self.operation(node, declared) for node in source.node)
         attach_grids(self.tensors, operations)
-        outputs = tuple(value.name for value in source.output)
+        outputs = tuple(_text(value.name) for value in source.output)
         missing = [name for name in outputs if name not in self.tensors]
         if missing:
             raise ValueError(f"nothing makes the output {missing[0]!r}")
@@ -72,12 +72,12 @@ class _Reader:
             format="onnx", inputs=inputs, outputs=outputs, tensors=self.tensors, operations=operations,
             versions={
                 "ir": self.model.ir_version,
-                **{entry.domain or "ai.onnx": entry.version for entry in self.model.opset_import},
+                **{_text(entry.domain) or "ai.onnx": entry.version for entry in self.model.opset_import},
             },
             metadata={
-                "description": self.model.doc_string,
+                "description": _text(self.model.doc_string),
                 "producer": f"{self.model.producer_name} {self.model.producer_version}".strip(),
-                **{entry.key: entry.value for entry in self.model.metadata_props},
+                **{_text(entry.key): _text(entry.value) for entry in self.model.metadata_props},
             },
         )
 
@@ -119,12 +119,12 @@ class _Reader:
 
     def operation(self, node: Any, declared: dict[str, Any]) -> Operation:
         operation = Operation(
-            kind=node.op_type,
-            name=node.name or next(filter(None, node.output), ""),
-            inputs=tuple(node.input),
-            outputs=tuple(node.output),
-            attributes={attribute.name: self.attribute(attribute, node) for attribute in node.attribute},
-            domain="" if node.domain == "ai.onnx" else node.domain,
+            kind=_text(node.op_type),
+            name=_text(node.name or next(filter(None, node.output), "")),
+            inputs=tuple(map(_text, node.input)),
+            outputs=tuple(map(_text, node.output)),
+            attributes={_text(item.name): self.attribute(item, node) for item in node.attribute},
+            domain="" if node.domain == "ai.onnx" else _text(node.domain),
         )
         unknown = [name for name in operation.inputs if name and name not in self.tensors]
         if unknown:
@@ -191,6 +191,13 @@ class _Reader:
     def dtype_of_input(self, operation: Operation, position: int, *, otherwise: str) -> str:
         given = operation.inputs[position] if position < len(operation.inputs) else ""
         return self.tensors[given].dtype if given else otherwise
+
+
+def _text(value: Any) -> str:
+    """A string of the file; protobuf gives bytes where it is not UTF-8."""
+    if not isinstance(value, str):
+        raise ValueError(f"the name {value!r} is not UTF-8")
+    return value
 
 
 def _dtype(number: int) -> str:

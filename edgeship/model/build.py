@@ -55,7 +55,7 @@ def load_model(path: Path) -> tf_keras.Model:
         raise ModelError(f"model.path: {path}: there is no such file")
     try:
         return tf_keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # noqa: BLE001 - Keras raises a dozen classes on a broken or foreign file
+    except Exception as error:
         raise ModelError(
             f"{path}: not a .keras file this version can load ({_first_line(error)}); it must be saved by "
             "tf_keras (Keras 2), with its custom layers registered and their modules in model.custom_objects"

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from edgeship.data import Images, preprocess
 from edgeship.artifact import Preprocessing
+from edgeship.data import Images, preprocess
 from edgeship.errors import ModelError
 from edgeship.model.augment import augment
 from edgeship.progress import say, track
