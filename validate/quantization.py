@@ -40,8 +40,9 @@ def grid_steps(integers: np.ndarray, spec: TensorSpec) -> np.ndarray:
     """
     if spec.zero_point is None:
         raise ValueError(f"{spec.name}: a float tensor has no grid steps")
-    wide = np.int16 if integers.dtype.itemsize == 1 else np.int32
-    return integers.astype(wide) - wide(spec.zero_point)
+    wide: np.ndarray = integers.astype(np.int16 if integers.dtype.itemsize == 1 else np.int32)
+    wide -= spec.zero_point
+    return wide
 
 
 def is_integer(spec: TensorSpec) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
-
 STATUS = Path("/proc/self/status")
 
 
@@ -18,5 +16,7 @@ def peak_memory_bytes() -> int | None:
         lines = STATUS.read_text(encoding="utf-8").splitlines()
         kibibytes = next((line.split()[1] for line in lines if line.startswith("VmHWM:")), None)
         return None if kibibytes is None else int(kibibytes) * 1024
+    import psutil  # not on Linux, where every worker would pay for it
+
     peak = getattr(psutil.Process().memory_info(), "peak_wset", None)  # Windows
     return None if peak is None else int(peak)

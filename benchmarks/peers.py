@@ -1,0 +1,242 @@
+"""edgeship beside its peers on the same work: one float model, one calibration set, every route to int8.
+
+    python benchmarks/peers.py accuracy CONFIG --out DIR    a trained model: accuracy, SQNR, coverage, size
+    python benchmarks/peers.py latency --out DIR            full-width ResNet-34 at 224x224x3, random weights
+
+`accuracy` first runs the configuration's own pipeline (up to the bundle) in DIR, then builds the peers from its
+float model. Both print a Markdown table and leave report.json with the raw samples. The rows:
+
+    edgeship        int8 TFLite and int8 ONNX (U8U8) of edgeship's quantization-aware training
+    tflite ptq      TFLiteConverter's own post-training quantization of the same network
+    stock tfmot     tfmot.quantize_model on the flattened model, same steps, then TFLiteConverter
+    from_keras      tf2onnx.convert.from_keras of that stock model
+    plain tf2onnx   tf2onnx --tflite of the stock TFLite file, nothing else
+    ort u8s8/u8u8   onnxruntime.quantization.quantize_static (QDQ, per channel) of the float ONNX file
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeship.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, load_config
+from edgeship.data import Images, Splits, load_splits, preprocess, preprocessing_of
+from edgeship.measurement import Report, Row
+from edgeship.native_output import quiet_native_output
+from edgeship.pipeline import Pipeline
+from edgeship.progress import say
+from export.bundle import ExportedFile, export_files, write_bundle
+
+OPSET = 17
+
+
+def main() -> None:
+    """Parse, build, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("accuracy", "latency"))
+    parser.add_argument("config", nargs="?", type=Path, default=Path("configs/digits.toml"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=224, help="image size of the latency benchmark")
+    parser.add_argument("--width", type=int, default=64, help="width of the latency benchmark's ResNet-34")
+    parser.add_argument("--runs", type=int, default=40, help="timed inferences per row")
+    options = parser.parse_args()
+    bench = trained(options) if options.what == "accuracy" else random_weights(options)
+    report = measure(*bench, out=options.out, runs=options.runs)
+    print(table(report, accuracy=options.what == "accuracy"))
+
+
+def trained(options: argparse.Namespace) -> tuple:
+    """Peers of a trained model: the configuration's own float model, training and test images."""
+    from edgeship.model import build
+
+    config = load_config(options.config)
+    pipeline = Pipeline(config=config, out=options.out, module_folder=options.config.resolve().parent)
+    pipeline.export()
+    model = build.load_model(pipeline.float_file)
+    ours = [
+        ExportedFile(
+            name=f"edgeship{suffix}" if scheme == "int8-qat" else f"{scheme}{suffix}", format=suffix[1:],
+            scheme=scheme, content=(pipeline.bundle_folder / f"{scheme}{suffix}").read_bytes(),
+            same_grid_as="edgeship.tflite" if (scheme, suffix) == ("int8-qat", ".onnx") else None,
+        )
+        for scheme, suffix in (
+            ("int8-qat", ".tflite"), ("int8-qat", ".onnx"), ("float32", ".tflite"), ("float32", ".onnx"),
+            ("int8-ptq", ".tflite"),
+        )
+    ]
+    return model, ours, pipeline.splits, config, True
+
+
+def random_weights(options: argparse.Namespace) -> tuple:
+    """Peers of an untrained full-width network on noise: for latency only."""
+    import tf_keras
+
+    from edgeship.model.resnet import build_resnet
+    from quantize import qat
+    from quantize.lower import lower
+
+    tf_keras.utils.set_random_seed(0)
+    options.out.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 256, (48, options.size, options.size, 3), dtype=np.uint8)
+    np.savez(options.out / "noise.npz", x=noise, y=np.arange(48) % 10)
+    config = Config(
+        data=DataConfig(
+            name="npz", path=str(options.out / "noise.npz"), image_size=options.size, channels=3,
+            calibration_images=20, test_images=10,
+        ),
+        model=ModelConfig(width=options.width),
+        quantize=QuantizeConfig(),
+        export=ExportConfig(golden_images=4),
+    )
+    splits, spec = load_splits(config.data), preprocessing_of(config.data)
+    model = build_resnet(input_shape=(options.size, options.size, 3), classes=10, width=options.width)
+    flat = lower(model)
+    quantized = qat.prepare(flat, spec=spec, ema_decay=0.99)
+    qat.seed_ranges(quantized, splits.calibration, spec=spec)
+    qat.finish(quantized)
+    files = export_files(flat=flat, quantized=quantized.model, splits=splits, spec=spec, config=config)
+    ours = [
+        replace(file, name=file.name.replace("int8-qat", "edgeship"), same_grid_as=(
+            "edgeship.tflite" if file.name == "int8-qat.onnx" else None
+        ))
+        for file in files
+    ]
+    return model, ours, splits, config, False
+
+
+def measure(
+    model: object, ours: list[ExportedFile], splits: Splits, config: Config, train: bool, *, out: Path, runs: int
+) -> Report:
+    """Build the peers, put all files into one bundle, and let `validate` measure it."""
+    from edgeship.model import build
+    from validate.bundle import load_bundle
+    from validate.report import write_report
+    from validate.run import validate_bundle
+
+    spec = preprocessing_of(config.data)
+    float_onnx = next(file.content for file in ours if file.name == "float32.onnx")
+    files = [*ours, *stock_files(model, splits, config, train=train), *ort_files(float_onnx, splits, config)]
+    write_bundle(
+        out / "peers", files, model=model, weights_sha256=build.weights_sha256(model), splits=splits, spec=spec,
+        config=config,
+    )
+    chosen = replace(
+        config.validate, runtimes=("litert", "onnxruntime", "onnxruntime-unoptimized"), latency_runs=runs,
+        latency_seconds=600.0,
+    )
+    report = validate_bundle(load_bundle(out / "peers"), splits.test, chosen)
+    write_report(report, out / "peers-report")
+    return report
+
+
+def stock_files(model: object, splits: Splits, config: Config, *, train: bool) -> Iterator[ExportedFile]:
+    """Stock tfmot on the flattened model, and the three ways from it to a file."""
+    import tensorflow_model_optimization as tfmot
+    import tf2onnx
+
+    from edgeship.model.train import Schedule, fit
+    from export.tflite import convert_tflite
+    from quantize.lower import lower
+
+    say("peer: stock tfmot")
+    spec, settings = preprocessing_of(config.data), config.quantize
+    stock = tfmot.quantization.keras.quantize_model(lower(model))
+    if train:
+        fit(
+            stock, splits.train, spec=spec, label="stock tfmot training",
+            schedule=Schedule(
+                epochs=settings.epochs, batch_size=settings.batch_size, learning_rate=settings.learning_rate,
+                augmentation=config.train.augmentation, seed=settings.seed,
+            ),
+        )
+    else:  # one training-mode pass: the input's range starts at 0..0 and would make no integers at all
+        stock(preprocess(splits.calibration.images[:4], spec), training=True)
+    tflite = convert_tflite(stock, scheme="int8-qat")
+    yield ExportedFile(name="stock-tfmot.tflite", format="tflite", scheme="int8-qat", content=tflite)
+    say("peer: tf2onnx.convert.from_keras and plain tf2onnx")
+    with quiet_native_output(), tempfile.TemporaryDirectory() as folder:
+        import tensorflow as tf
+
+        signature = (tf.TensorSpec((1, *stock.input_shape[1:]), tf.float32, name="image"),)
+        direct, _ = tf2onnx.convert.from_keras(stock, input_signature=signature, opset=OPSET)
+        path = Path(folder) / "stock.tflite"
+        path.write_bytes(tflite)
+        plain, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
+    yield ExportedFile(name="from-keras.onnx", format="onnx", scheme="int8-qat", content=direct.SerializeToString())
+    yield ExportedFile(name="plain-tf2onnx.onnx", format="onnx", scheme="int8-qat", content=plain.SerializeToString())
+
+
+def ort_files(float_onnx: bytes, splits: Splits, config: Config) -> Iterator[ExportedFile]:
+    """ONNX Runtime's own static quantization of the float ONNX file, on the same calibration images."""
+    from onnxruntime import quantization
+
+    spec = preprocessing_of(config.data)
+
+    class Reader(quantization.CalibrationDataReader):
+        """Yields the calibration images one by one under the model's input name."""
+
+        def __init__(self, images: Images) -> None:
+            self.batches = iter([{"image": image[None]} for image in preprocess(images.images[:], spec)])
+
+        def get_next(self) -> dict | None:
+            return next(self.batches, None)
+
+    for weights in (quantization.QuantType.QInt8, quantization.QuantType.QUInt8):
+        name = "ort-u8s8.onnx" if weights == quantization.QuantType.QInt8 else "ort-u8u8.onnx"
+        say(f"peer: quantize_static {name}")
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "float.onnx", Path(folder) / name
+            source.write_bytes(float_onnx)
+            quantization.quantize_static(
+                source, target, Reader(splits.calibration), quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True, activation_type=quantization.QuantType.QUInt8, weight_type=weights,
+            )
+            yield ExportedFile(name=name, format="onnx", scheme="int8-ptq", content=target.read_bytes())
+
+
+def table(report: Report, *, accuracy: bool) -> str:
+    """A Markdown table; latency as milliseconds and as a ratio to edgeship's file of the same format."""
+    lines = io.StringIO()
+    flags = ", ".join(report.machine["cpu_flags"] or ()) or "none of those that matter"
+    lines.write(f"CPU: {report.machine['cpu_model']}; flags: {flags}\n\n")
+    lines.write("| file | runtime | KiB | integer ops | per-channel | median ms | vs edgeship |")
+    lines.write(" top-1 | delta to float [95 % CI], points | SQNR dB |\n" if accuracy else " SQNR dB |\n")
+    lines.write("|---" * (10 if accuracy else 8) + "|\n")
+    ours = {row.runtime: row for row in report.rows if row.artifact.startswith("edgeship")}
+    for row in report.rows:
+        lines.write(f"| {row.artifact} | {row.runtime} | {(row.size_bytes or 0) / 1024:,.0f} ")
+        if row.error:
+            lines.write(f"| error: {row.error} |\n")
+            continue
+        lines.write(_speed_cells(row, ours.get(row.runtime)))
+        if accuracy and row.accuracy:
+            delta, interval = row.accuracy.delta, row.accuracy.delta_ci95
+            lines.write(f"| {row.accuracy.top1:.1%} ")
+            if delta is not None and interval is not None:
+                lines.write(f"| {delta * 100:+.1f} [{interval[0] * 100:+.1f}, {interval[1] * 100:+.1f}] ")
+            else:
+                lines.write("| not measured ")
+        sqnr = row.parity.sqnr_db if row.parity else None
+        lines.write(f"| {'not measured' if sqnr is None else f'{sqnr:.1f}'} |\n")
+    return lines.getvalue()
+
+
+def _speed_cells(row: Row, ours: Row | None) -> str:
+    coverage, latency = row.coverage, row.latency
+    integer = f"{coverage.integer}/{coverage.total}" if coverage else "n/a"
+    known = coverage is not None and coverage.weighted is not None and coverage.per_channel is not None
+    channels = f"{coverage.per_channel}/{coverage.weighted}" if known and coverage else "n/a"
+    if latency is None:
+        return f"| {integer} | {channels} | not measured | "
+    ratio = f"{latency.median_ms / ours.latency.median_ms:.2f}" if ours and ours.latency else "n/a"
+    return f"| {integer} | {channels} | {latency.median_ms:.2f} | {ratio} "
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeship.config import ValidateConfig
+from edgeship.data import Images
+from edgeship.errors import BundleError
+from edgeship.measurement import Report, Row
+from validate.bundle import load_bundle
+from validate.report import load_report, write_report
+from validate.run import validate_bundle
+
+
+def row_of(report: Report, artifact: str, runtime: str) -> Row:
+    return next(row for row in report.rows if (row.artifact, row.runtime) == (artifact, runtime))
+
+
+def test_a_good_bundle_passes_on_every_runtime(
+    master_bundle: Path, test_images: Images, fast: ValidateConfig, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(fast, runtimes=("keras", *fast.runtimes))
+    report = validate_bundle(load_bundle(master_bundle), test_images, config)
+    assert report.verdict == "pass", report.failures
+    assert [(row.artifact, row.runtime) for row in report.rows] == [
+        ("float.keras", "keras"), ("int8.tflite", "litert"), ("int8.tflite", "litert-reference"),
+        ("int8.onnx", "onnxruntime"), ("int8.onnx", "onnxruntime-unoptimized"),
+    ]
+    assert all(row.error is None and row.latency and row.accuracy and row.parity for row in report.rows)
+    assert all(row.peak_memory_bytes > 10_000_000 for row in report.rows)
+
+    keras = row_of(report, "float.keras", "keras")
+    assert keras.accuracy.delta is None
+    # The same weights in the same library: only the summation order of another batch size differs.
+    assert keras.parity.sqnr_db is None or keras.parity.sqnr_db > 100
+
+    tflite, onnx = row_of(report, "int8.tflite", "litert"), row_of(report, "int8.onnx", "onnxruntime")
+    assert tflite.coverage.share == onnx.coverage.share == 1.0
+    assert tflite.coverage.per_channel == tflite.coverage.weighted == 2
+    assert onnx.coverage.per_channel == onnx.coverage.weighted == 2
+    assert tflite.parity.sibling == "int8.onnx / onnxruntime"
+    assert onnx.parity.sibling == "int8.tflite / litert"
+    assert tflite.parity.sqnr_db > 20
+
+    # What the unoptimized graph computes is float between the quantizations, and is reported as such.
+    assert row_of(report, "int8.onnx", "onnxruntime-unoptimized").coverage.share < 0.2
+
+    (grid,) = report.grids
+    assert (grid.mismatches, grid.error, grid.layers_compared) == ((), None, 5)
+    assert grid.layer_max_lsb <= 1
+    assert len(report.agreements) == 6
+
+    write_report(report, tmp_path)
+    assert load_report(tmp_path / "report.json") == report
+
+
+@pytest.mark.parametrize("name", ["int8.tflite", "int8.onnx"])
+def test_a_truncated_file_is_a_row_with_an_error_and_the_run_goes_on(
+    bundle_folder: Path, test_images: Images, fast: ValidateConfig, resign: Any, name: str
+) -> None:
+    path = bundle_folder / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    resign(bundle_folder)
+    config = dataclasses.replace(fast, runtimes=("litert", "onnxruntime"))
+    report = validate_bundle(load_bundle(bundle_folder), test_images, config)
+    assert report.verdict == "fail"
+    broken = [row for row in report.rows if row.artifact == name]
+    assert broken and all(row.error and row.accuracy is None and row.latency is None for row in broken)
+    others = [row for row in report.rows if row.artifact != name]
+    assert others and all(row.error is None and row.accuracy and row.latency for row in others)
+    assert any(name in failure for failure in report.failures)
+    assert "float Keras did not run here" in report.notes[0]
+
+
+def test_outputs_that_are_not_numbers_are_an_error_row(
+    bundle_folder: Path, test_images: Images, fast: ValidateConfig, resign: Any
+) -> None:
+    _make_float(bundle_folder, "int8.onnx", lambda helper: [
+        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+        helper.make_node("Reshape", ["pooled", "shape"], ["flat"]),
+        helper.make_node("Log", ["minus_one"], ["nan"]),
+        helper.make_node("Add", ["flat", "nan"], ["probabilities"]),
+    ])
+    resign(bundle_folder)
+    config = dataclasses.replace(fast, runtimes=("onnxruntime",))
+    report = validate_bundle(load_bundle(bundle_folder), test_images, config)
+    (row,) = report.rows
+    assert "expected finite outputs, found NaN or infinity for 6 of 6 images" in row.error
+    assert report.verdict == "fail"
+
+
+def _make_float(folder: Path, name: str, nodes: Any) -> None:
+    """Replace an artifact by a float ONNX model, in the manifest and in golden.npz too."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    from edgeship.artifact import manifest_from_json, manifest_to_json
+
+    graph = helper.make_graph(
+        nodes(helper), "float",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 8, 8, 1))],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, (1, 3))],
+        [
+            numpy_helper.from_array(np.array([1, 1]), "unused"),
+            numpy_helper.from_array(np.full((1, 3), -1, np.float32), "minus_one"),
+            numpy_helper.from_array(np.array([1, 8]), "shape"),
+        ],
+    )
+    del graph.node[0:2]
+    graph.node.insert(0, helper.make_node("ReduceMean", ["image"], ["flat"], axes=(1, 2), keepdims=0))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    (folder / name).write_bytes(model.SerializeToString())
+    path = folder / "manifest.json"
+    manifest = manifest_from_json(path.read_text(), where=path)
+    artifacts = tuple(
+        dataclasses.replace(
+            item, same_grid_as=None, scheme="float32",
+            inputs=tuple(dataclasses.replace(
+                spec, name="image", dtype="float32", scale=None, zero_point=None
+            ) for spec in item.inputs),
+            outputs=tuple(dataclasses.replace(
+                spec, name="probabilities", dtype="float32", scale=None, zero_point=None
+            ) for spec in item.outputs),
+        ) if item.name == name else item
+        for item in manifest.artifacts
+    )
+    path.write_text(manifest_to_json(dataclasses.replace(manifest, artifacts=artifacts)))
+
+
+def test_other_images_than_the_exported_ones_are_refused(
+    master_bundle: Path, test_images: Images, fast: ValidateConfig
+) -> None:
+    bundle = load_bundle(master_bundle)
+    with pytest.raises(BundleError, match=r"expected the test split of 90 images .* found 89"):
+        validate_bundle(bundle, test_images.select(np.arange(89)), fast)
+    with pytest.raises(BundleError, match="other images, labels or order"):
+        validate_bundle(bundle, test_images.select(np.arange(90)[::-1]), fast)
+
+
+def test_images_takes_the_first_ones_and_says_so(
+    master_bundle: Path, test_images: Images, fast: ValidateConfig
+) -> None:
+    config = dataclasses.replace(fast, runtimes=("litert",), images=12)
+    report = validate_bundle(load_bundle(master_bundle), test_images, config)
+    assert report.rows[0].accuracy.images == 12
+    assert any("only the first 12 of 90" in note for note in report.notes)
+    assert any("int8.onnx: not run" in note for note in report.notes)
+
+
+def test_nothing_to_run_is_refused(
+    master_bundle: Path, test_images: Images, fast: ValidateConfig
+) -> None:
+    report = validate_bundle(load_bundle(master_bundle), test_images, dataclasses.replace(fast, runtimes=()))
+    assert (report.verdict, report.rows) == ("refused", ())
+
+
+def test_starting_imports_no_tensorflow_and_no_runtime() -> None:
+    script = (
+        "import sys, validate.run, validate.report, validate.terminal\n"
+        "heavy = {'tensorflow', 'tf_keras', 'onnx', 'onnxruntime', 'ai_edge_litert', 'sklearn'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
