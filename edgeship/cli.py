@@ -98,11 +98,11 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from validate.report import render
+    from validate.terminal import report_to_terminal
 
     pipeline = _pipeline(options)
     report = pipeline.run()
-    Console().print(render(report))
+    Console().print(report_to_terminal(report))
     _print(f"verdict: {report.verdict}   report: {pipeline.out / 'report.md'}")
     return VERDICT_CODES[report.verdict]
 
@@ -131,24 +131,26 @@ def _validate(options: argparse.Namespace) -> int:
     from edgeship.config import Config, DataConfig, load_config, section_from_dict
     from edgeship.data import load_test_split
     from validate.bundle import load_bundle
-    from validate.report import render, write_report
+    from validate.report import write_report
     from validate.run import validate_bundle
+    from validate.terminal import report_to_terminal
 
     bundle = load_bundle(options.bundle)
     if options.data:
         config = load_config(options.data)
     else:
         config = Config(data=section_from_dict(DataConfig, "data", bundle.manifest.data))
+    gates = config.validate
     chosen = replace(
-        config.validate,
-        **({"runtimes": tuple(options.runtime)} if options.runtime else {}),
-        **({"targets": tuple(options.on)} if options.on else {}),
-        **({"images": options.images} if options.images is not None else {}),
+        gates,
+        runtimes=tuple(options.runtime or gates.runtimes),
+        targets=tuple(options.on or gates.targets),
+        images=gates.images if options.images is None else options.images,
     )
     report = validate_bundle(bundle, load_test_split(config.data), chosen)
     out = options.out or options.bundle.resolve().parent
     write_report(report, out)
-    Console().print(render(report))
+    Console().print(report_to_terminal(report))
     _print(f"verdict: {report.verdict}   report: {out / 'report.md'}")
     return VERDICT_CODES[report.verdict]
 

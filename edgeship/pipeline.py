@@ -88,7 +88,7 @@ class Pipeline:
         config = self.config
         read = {
             **self._read_by_all(), "model": config_to_dict(config.model), "train": config_to_dict(config.train),
-            "path_sha256": sha256_of_file(Path(config.model.path)) if _is_file(config.model.path) else None,
+            "path_sha256": _sha256_if_file(config.model.path),
         }
         read["model"].pop("path")
         self.cache.run("train", read=read, writes=[self.float_file], work=self._train)
@@ -130,12 +130,12 @@ class Pipeline:
 
     def run(self) -> Report:
         """Everything; returns the report, also when it was measured by an earlier call."""
-        from validate.report import read_report
+        from validate.report import load_report
 
         self.validate()
         if not self.cache.ran:
             say(f"nothing changed: all results are in {self.out}")
-        return read_report(self.out / REPORT_FILE)
+        return load_report(self.out / REPORT_FILE)
 
     def _read_by_all(self) -> dict[str, Any]:
         return {"version": __version__, "splits": self.splits_record, "spec": str(self.spec)}
@@ -243,5 +243,6 @@ def _save_model(model: tf_keras.Model, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _is_file(path: str | None) -> bool:
-    return path is not None and Path(path).is_file()
+def _sha256_if_file(path: str | None) -> str | None:
+    """None also for a file that is missing: the stage itself says so."""
+    return sha256_of_file(Path(path)) if path is not None and Path(path).is_file() else None

@@ -91,6 +91,7 @@ def _per_channel_convolutions(graph: Graph) -> list[str]:
         if not _is_convolution(weighted.operation):
             continue
         weights, name = weighted.weights, weighted.operation.name
+        assert weights.shape is not None  # constants have a shape
         channels = weights.shape[3 if weighted.operation.kind == "DEPTHWISE_CONV_2D" else 0]
         found = 0 if weights.scales is None else len(weights.scales)
         if found != channels:

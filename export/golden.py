@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -46,11 +47,12 @@ def golden_bytes(
         test_float_top1: the float model's class for every image of the test split `(n_test,)`, int64.
         expected: artifact name -> its raw outputs on `inputs`, in its own dtype.
     """
-    stream = io.BytesIO()
-    np.savez_compressed(
-        stream, inputs=inputs, float_outputs=float_outputs, test_float_top1=test_float_top1.astype(np.int64),
+    arrays: dict[str, Any] = {
+        "inputs": inputs, "float_outputs": float_outputs, "test_float_top1": test_float_top1.astype(np.int64),
         **{f"expected/{name}": outputs for name, outputs in expected.items()},
-    )
+    }
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
     return stream.getvalue()
 
 
@@ -73,7 +75,8 @@ def quantize(values: np.ndarray, spec: TensorSpec) -> np.ndarray:
         return values.astype(spec.dtype)
     limits = np.iinfo(spec.dtype)
     integers = np.rint(values / np.float32(spec.scale)) + spec.zero_point
-    return np.clip(integers, limits.min, limits.max).astype(spec.dtype)
+    clipped: np.ndarray = np.clip(integers, limits.min, limits.max).astype(spec.dtype)
+    return clipped
 
 
 def _open_tflite(content: bytes) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], Run]:

@@ -82,7 +82,7 @@ def _layer(name: str, model: str) -> str:
 
 
 def _kind_name(kind: int) -> str:
-    return next(name for name, value in vars(schema.BuiltinOperator).items() if value == kind).lower()
+    return str(next(name for name, value in vars(schema.BuiltinOperator).items() if value == kind)).lower()
 
 
 def _constant_role(kind: int, position: int) -> str:
@@ -100,7 +100,7 @@ def _unused(name: str, suffix: str, taken: set[str]) -> str:
     return candidate
 
 
-class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
+class _AlignedBuffer(schema.BufferT):
     """A BufferT whose data is packed at a multiple of 16."""
 
     def Pack(self, builder: Any) -> int:

@@ -71,7 +71,8 @@ def _argument_names(operation: str) -> tuple[str, ...]:
 
 def _merge(make: Callable[[], layers.Layer], operation: str) -> Callable[[str, dict[str, Any]], Any]:
     def build(scope: str, values: dict[str, Any]) -> Any:
-        first, second = values.get("x"), values.get("y")
+        first: Any = values.get("x")
+        second: Any = values.get("y")
         for value in (first, second):
             if not tf_keras.backend.is_keras_tensor(value):
                 raise LoweringError(

@@ -123,6 +123,8 @@ def collect_answers(
         DataError: an image that cannot be read.
         StorageError: no room for the inputs in `folder`.
     """
+    if not candidates:
+        return Answers(measured={}, errors={}, notes=())
     collectors = {candidate.label: _Collector(candidate, bundle) for candidate in candidates}
     kinds = list(dict.fromkeys(candidate.input_kind for candidate in candidates))
     golden = _write_golden(bundle, kinds, folder)

@@ -106,9 +106,9 @@ def _reads_integers(graph: Graph, operation: Operation) -> bool:
 
 def find_traps(graph: Graph) -> tuple[Trap, ...]:
     """Every known trap in the file, none for a plain float model."""
-    quantized = bool(classify(graph).integer) or any(
-        operation.weights.is_integer for operation in graph.weighted_operations()
-    )
+    # Not "has integer operations": a float model has those too, on shapes and indices.
+    quantized = any(tensor.is_integer and tensor.scales is not None for tensor in graph.tensors.values())
+    quantized = quantized or any(weighted.weights.is_integer for weighted in graph.weighted_operations())
     return tuple(
         Trap(code=code, message=message.format(count=len(where)), where=where)
         for formats, code, message, find in TRAPS

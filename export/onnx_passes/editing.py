@@ -42,7 +42,8 @@ def set_ints(node: onnx.NodeProto, name: str, values: list[int]) -> None:
 
 def array(tensor: onnx.TensorProto) -> np.ndarray:
     """A constant's values."""
-    return numpy_helper.to_array(tensor)
+    values: np.ndarray = numpy_helper.to_array(tensor)
+    return values
 
 
 def replace_array(tensor: onnx.TensorProto, values: np.ndarray) -> None:

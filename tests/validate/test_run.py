@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeship.artifact import manifest_from_json, manifest_to_json
 from edgeship.config import ValidateConfig
 from edgeship.data import Images
 from edgeship.errors import BundleError
@@ -81,12 +82,8 @@ def test_a_truncated_file_is_a_row_with_an_error_and_the_run_goes_on(
 def test_outputs_that_are_not_numbers_are_an_error_row(
     bundle_folder: Path, test_images: Images, fast: ValidateConfig, resign: Any
 ) -> None:
-    _make_float(bundle_folder, "int8.onnx", lambda helper: [
-        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
-        helper.make_node("Reshape", ["pooled", "shape"], ["flat"]),
-        helper.make_node("Log", ["minus_one"], ["nan"]),
-        helper.make_node("Add", ["flat", "nan"], ["probabilities"]),
-    ])
+    (bundle_folder / "int8.onnx").write_bytes(_model_that_answers_nan())
+    _declare_float(bundle_folder / "manifest.json", "int8.onnx")
     resign(bundle_folder)
     config = dataclasses.replace(fast, runtimes=("onnxruntime",))
     report = validate_bundle(load_bundle(bundle_folder), test_images, config)
@@ -95,42 +92,39 @@ def test_outputs_that_are_not_numbers_are_an_error_row(
     assert report.verdict == "fail"
 
 
-def _make_float(folder: Path, name: str, nodes: Any) -> None:
-    """Replace an artifact by a float ONNX model, in the manifest and in golden.npz too."""
+def _model_that_answers_nan() -> bytes:
     from onnx import TensorProto, helper, numpy_helper
 
-    from edgeship.artifact import manifest_from_json, manifest_to_json
-
     graph = helper.make_graph(
-        nodes(helper), "float",
+        [
+            helper.make_node("ReduceMean", ["image"], ["mean"], axes=(1, 2), keepdims=0),
+            helper.make_node("Add", ["mean", "nan"], ["probabilities"]),
+        ],
+        "nan",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 8, 8, 1))],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, (1, 3))],
-        [
-            numpy_helper.from_array(np.array([1, 1]), "unused"),
-            numpy_helper.from_array(np.full((1, 3), -1, np.float32), "minus_one"),
-            numpy_helper.from_array(np.array([1, 8]), "shape"),
-        ],
+        [numpy_helper.from_array(np.full((1, 3), np.nan, np.float32), "nan")],
     )
-    del graph.node[0:2]
-    graph.node.insert(0, helper.make_node("ReduceMean", ["image"], ["flat"], axes=(1, 2), keepdims=0))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
-    (folder / name).write_bytes(model.SerializeToString())
-    path = folder / "manifest.json"
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _declare_float(path: Path, name: str) -> None:
     manifest = manifest_from_json(path.read_text(), where=path)
-    artifacts = tuple(
-        dataclasses.replace(
-            item, same_grid_as=None, scheme="float32",
-            inputs=tuple(dataclasses.replace(
-                spec, name="image", dtype="float32", scale=None, zero_point=None
-            ) for spec in item.inputs),
-            outputs=tuple(dataclasses.replace(
-                spec, name="probabilities", dtype="float32", scale=None, zero_point=None
-            ) for spec in item.outputs),
-        ) if item.name == name else item
-        for item in manifest.artifacts
-    )
-    path.write_text(manifest_to_json(dataclasses.replace(manifest, artifacts=artifacts)))
+    artifacts = []
+    for item in manifest.artifacts:
+        if item.name == name:
+            (image,), (probabilities,) = (
+                [dataclasses.replace(spec, dtype="float32", scale=None, zero_point=None) for spec in specs]
+                for specs in (item.inputs, item.outputs)
+            )
+            item = dataclasses.replace(
+                item, same_grid_as=None, scheme="float32", inputs=(image,), outputs=(probabilities,)
+            )
+        artifacts.append(item)
+    path.write_text(manifest_to_json(dataclasses.replace(manifest, artifacts=tuple(artifacts))))
 
 
 def test_other_images_than_the_exported_ones_are_refused(

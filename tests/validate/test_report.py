@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from edgeship.errors import InputError
+from edgeship.measurement import Accuracy, Agreement, Coverage, Grid, Latency, Parity, Report, Row
+from validate.columns import COLUMNS, cells
+from validate.latency import summarize
+from validate.machine import describe_machine
+from validate.markdown import report_to_markdown
+from validate.report import load_report, write_report
+from validate.terminal import report_to_terminal
+
+ROW = Row(
+    artifact="int8_qat.tflite", scheme="int8-qat", runtime="litert", target="cpu", threads=1, size_bytes=1_404_928,
+    accuracy=Accuracy(
+        images=500, top1=0.972, top1_ci95=(0.95, 0.98), float_top1=0.98, delta=-0.008,
+        delta_ci95=(-0.0197, 0.0037), mcnemar_p=0.22, agreement=0.982,
+    ),
+    parity=Parity(
+        sqnr_db=21.93, max_abs_error=0.4, sibling="int8_qat.onnx / onnxruntime", max_lsb=2, differing_share=0.01,
+        sibling_agreement=1.0,
+    ),
+    coverage=Coverage(integer=55, total=56, float_ops=("SOFTMAX y",), per_channel=36, weighted=36),
+    latency=summarize([0.3, 0.1, 0.2], warmup_runs=3, threads=1, load_ms=5.0, first_ms=1.0),
+    peak_memory_bytes=45_000_000,
+)
+BROKEN = Row(
+    artifact="int8_qat.onnx", scheme="int8-qat", runtime="onnxruntime", target="cpu", threads=1, size_bytes=None,
+    error="int8_qat.onnx / onnxruntime: crashed (SIGSEGV) while loading the file",
+)
+REPORT = Report(
+    schema=1, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
+    machine=describe_machine(), rows=(ROW, BROKEN),
+    grids=(Grid(
+        tflite="int8_qat.tflite", onnx="int8_qat.onnx", tensors_compared=131, mismatches=("a|b: scale",),
+        layers_compared=56, layer_max_lsb=1, worst_layer="Conv+Relu stem",
+    ),),
+    agreements=(Agreement(
+        first="int8_qat.tflite / litert", second="int8_qat.onnx / onnxruntime", images=500, top1_agreement=1.0,
+        max_lsb=2, differing_share=0.0016, accuracy_delta=0.0, accuracy_delta_ci95=(-0.0039, 0.0039),
+    ),),
+    verdict="fail", failures=("int8_qat.onnx / onnxruntime: crashed",), notes=("float Keras did not run here",),
+)
+
+
+def test_the_report_survives_the_way_to_disk_and_back(tmp_path: Path) -> None:
+    write_report(REPORT, tmp_path / "new")
+    assert load_report(tmp_path / "new" / "report.json") == REPORT
+    document = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert document["rows"][0]["latency"]["samples_ms"] == [0.3, 0.1, 0.2]
+    assert document["rows"][1]["accuracy"] is None
+    assert document["machine"]["cpu_flags"] is None or isinstance(document["machine"]["cpu_flags"], list)
+
+
+def test_no_figure_may_be_nan(tmp_path: Path) -> None:
+    parity = dataclasses.replace(ROW.parity, sqnr_db=float("nan"))
+    report = dataclasses.replace(REPORT, rows=(dataclasses.replace(ROW, parity=parity),))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_report(report, tmp_path)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "expected a report.json, found none"),
+    ("{", "expected a report.json, found none"),
+    ("[]", "expected a report of schema 1, found None"),
+    ('{"schema": 2}', "expected a report of schema 1, found 2"),
+    ('{"schema": 1, "rows": []}', "not a complete report"),
+])
+def test_files_that_are_no_report(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "report.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_report(path)
+
+
+def test_markdown_has_every_figure_with_its_unit() -> None:
+    text = report_to_markdown(REPORT)
+    assert "**FAIL: at least one gate does not hold**" in text
+    assert (
+        "| int8\\_qat.tflite | litert | 1.40 MB | 97.20 % | -0.80 [-1.97, +0.37] | 98.20 % | 21.9 | 2 | 55/56 | "
+        "0.200 | 0.280 |  |"
+    ) in text
+    assert "| int8\\_qat.onnx | onnxruntime | - | - | - | - | - | - | - | - | - | failed, see below |" in text
+    assert "130 of 131 tensors are equal; 56 layers compared, at most 1 LSB apart" in text
+    assert "- float Keras did not run here" in text
+    assert report_to_markdown(REPORT) == text
+
+
+def test_the_terminal_shows_the_same_columns() -> None:
+    stream = io.StringIO()
+    Console(file=stream, width=220).print(report_to_terminal(REPORT))
+    text = stream.getvalue()
+    for name in COLUMNS:
+        assert name in text
+    assert "-0.80 [-1.97, +0.37]" in text and "FAIL: at least one gate" in text
+
+
+def test_what_is_not_a_number_is_never_zero() -> None:
+    float_row = dataclasses.replace(
+        ROW, scheme="float32", runtime="keras", coverage=None,
+        accuracy=dataclasses.replace(
+            ROW.accuracy, float_top1=None, delta=None, delta_ci95=None, mcnemar_p=None, agreement=None
+        ),
+        parity=Parity(
+            sqnr_db=None, max_abs_error=0.0, sibling=None, max_lsb=None, differing_share=None,
+            sibling_agreement=None,
+        ),
+    )
+    figures = dict(zip(COLUMNS, cells(float_row), strict=True))
+    assert figures["SQNR dB"] == "exact"
+    assert (figures["max LSB"], figures["integer ops"]) == ("n/a", "n/a")
+    assert figures["delta, points [95 %]"] == figures["agreement"] == "reference"
+
+
+def test_p99_needs_a_thousand_samples() -> None:
+    def summary(count: int) -> Latency:
+        return summarize([float(n) for n in range(count)], warmup_runs=3, threads=2, load_ms=None, first_ms=None)
+
+    assert summary(999).p99_ms is None
+    assert summary(1001).p99_ms == pytest.approx(990.0)
+    assert (summary(101).median_ms, summary(101).p90_ms, summary(101).min_ms) == (50.0, 90.0, 0.0)
