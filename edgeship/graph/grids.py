@@ -103,7 +103,8 @@ def _attach_bias_grid(tensors: dict[str, Tensor], operation: Operation) -> None:
     """QLinearConv's bias has no scale in the file: by definition it is input scale x weight scale."""
     data, weights, bias = (tensors[operation.inputs[at]] for at in (0, 3, 8))
     if data.scales is not None and weights.scales is not None:
-        scales = data.scales[0] * weights.scales
+        with np.errstate(all="ignore"):  # a broken scale is for the reader of the graph to judge
+            scales = data.scales[0] * weights.scales
         zero_points, axis = np.zeros(scales.size, np.int64), 0 if scales.size > 1 else None
         _attach(tensors, bias.name, {"scales": scales, "zero_points": zero_points, "axis": axis})
 

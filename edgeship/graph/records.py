@@ -30,9 +30,11 @@ ACTIVATION_KINDS = frozenset({"Relu", "Clip"})
 QDQ_KINDS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 # Operations that pick or move values and so keep a tensor's grid.
 MOVING_KINDS = frozenset({
-    "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "MaxPool", "Slice", "Gather",
+    "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "MaxPool", "NhwcMaxPool",
+    "Slice", "Gather",
 })
 
+SCALE_DTYPES = ("float32", "float16", "bfloat16")
 LONGEST_CHAIN = 16  # of operations looked through; a hostile file has longer ones
 
 # What flatbuffers, protobuf and numpy raise on bytes that are not what they claim to be.
@@ -208,17 +210,17 @@ def affine_grid(
     """The fields scales, zero_points and axis that constants give a tensor.
 
     `names`: the tensor, its scale and its zero point, which may be absent or "". None where scale or zero
-    point are no constants, or are blocked (of rank 2 or more).
+    point are no constants, blocked (of rank 2 or more), or of dtypes that no integer grid has.
     """
     name, scale, zero_point = (*names, "", "")[:3]
     scales = tensors[scale].data if scale in tensors else None
-    if scales is None or scales.ndim > 1 or scales.size == 0:
+    if scales is None or scales.ndim > 1 or scales.size == 0 or tensors[scale].dtype not in SCALE_DTYPES:
         return None
     if not zero_point:
         zero_points = np.zeros(scales.size, np.int64)
     else:
         found = tensors[zero_point].data if zero_point in tensors else None
-        if found is None or found.size not in (1, scales.size):
+        if found is None or found.size not in (1, scales.size) or not tensors[zero_point].is_integer:
             return None
         zero_points = np.broadcast_to(found.astype(np.int64).reshape(-1), (scales.size,))
     axis, shape = None, tensors[name].shape

@@ -181,7 +181,8 @@ def _bias_scale_holds(weighted: WeightedOperation) -> bool:
     data, weights, bias = weighted.input.scales, weighted.weights.scales, weighted.bias
     if bias is None or not bias.is_integer or bias.scales is None or data is None or weights is None:
         return True
-    expected = data[0].astype(np.float64) * weights
+    with np.errstate(invalid="ignore"):  # infinity times 0; broken scales have their own warning
+        expected = data[0].astype(np.float64) * weights
     if bias.scales.size not in (1, expected.size) and expected.size != 1:
         return False
     return bool(np.allclose(bias.scales, expected, rtol=BIAS_SCALE_TOLERANCE, atol=0))

@@ -40,9 +40,9 @@ Inbox = queue.SimpleQueue[tuple["Worker", str | None]]
 class Worker:
     """A child process with one model. Use it in `with`: leaving ends the process, whatever happened.
 
-    Raises (from `ask` and `receive`):
+    Raises (when it starts, from `ask` and `receive`):
         RuntimeFailure: the runtime refused, crashed, hung or answered nonsense; the message starts with
-            `label`, for example "int8-qat.tflite on litert". The process is ended, the worker of no more use.
+            `label`, for example "int8-qat.tflite / litert". The process is ended, the worker of no more use.
     """
 
     def __init__(
@@ -59,12 +59,15 @@ class Worker:
         self._inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self._doing = "starting"
-        self._process = subprocess.Popen(
-            command, env=_environment(threads), encoding="utf-8", errors="replace",
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            # Ctrl-C reaches the parent only; it ends its children in order.
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                command, env=_environment(threads), encoding="utf-8", errors="replace",
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                # Ctrl-C reaches the parent only; it ends its children in order.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RuntimeFailure(f"{label}: its process could not be started ({error})") from error
         self._readers = [
             threading.Thread(target=read, daemon=True) for read in (self._read_answers, self._read_stderr)
         ]

@@ -28,6 +28,11 @@ SAME_LAYOUT_KINDS = frozenset({
     "HardSwish", "Add", "Sub", "Mul", "Div", "Min", "Max", "Concat", "Pad", "Identity", "Cast", "Resize",
 })
 QDQ_KINDS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+# Ours, and ONNX Runtime's, which share no base of their own.
+LAYER_ERRORS: tuple[type[Exception], ...] = (ValueError, *(
+    kind for kind in vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+    if isinstance(kind, type) and issubclass(kind, Exception)
+))
 # uint8 artifacts hold q + 128 where LiteRT holds q.
 SHIFTS = {"int8": 0, "uint8": 128}
 
@@ -81,8 +86,7 @@ class Layers:
             try:
                 layer = self.cut(name, set(known))
                 layers.append({"name": name, "kind": layer.kind, "max_lsb": self.max_lsb(layer, known)})
-            # ONNX Runtime's exceptions share no base of their own; ValueError is ours.
-            except (ValueError, RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.Fail) as error:
+            except LAYER_ERRORS as error:
                 skipped.append(f"{name}: {str(error).splitlines()[0]}")
             progress(done)
         return {"layers": layers, "skipped": skipped}
