@@ -109,9 +109,10 @@ class QuantizeConfig:
     schemes: tuple[str, ...] = SCHEMES
     epochs: int = 4
     batch_size: int = 64
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-5
+    distillation: float = 1.0  # share of the target that is the float model's answer; the rest is the label
     ema_decay: float = 0.99
-    freeze_batch_norm_at: float = 0.5  # share of the steps after which batch norm statistics stop moving
+    freeze_batch_norm_at: float = 0.0  # share of the steps after which batch norm stops moving; 0: it never does
     freeze_ranges_at: float = 0.75  # share of the steps after which the integer ranges stop moving
     seed: int = 0
 
@@ -123,7 +124,7 @@ class QuantizeConfig:
         _at_least("quantize.epochs", self.epochs, 1)
         _at_least("quantize.batch_size", self.batch_size, 1)
         _positive("quantize.learning_rate", self.learning_rate)
-        for key in ("ema_decay", "freeze_batch_norm_at", "freeze_ranges_at"):
+        for key in ("distillation", "ema_decay", "freeze_batch_norm_at", "freeze_ranges_at"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ConfigError(f"quantize.{key}: expected 0 to 1, found {getattr(self, key)}")
 

@@ -51,8 +51,8 @@ class Coverage:
     integer: int
     total: int
     float_ops: tuple[str, ...]  # "Conv conv2_1" ... one entry per float operation
-    per_channel: int | None  # weighted operations with a vector of weight scales
-    weighted: int | None  # convolutions and matrix products
+    per_channel: int | None  # convolutions with a vector of weight scales
+    weighted: int | None  # integer convolutions
 
     @property
     def share(self) -> float:

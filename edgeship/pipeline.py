@@ -186,12 +186,14 @@ class Pipeline:
         from quantize import qat
         from quantize.lower import lower
 
-        flat = lower(self._float_model())
+        model = self._float_model()
+        flat = lower(model)
         say(f"quantize: lowered to {len(flat.layers)} standard layers")
         quantized = qat.prepare(flat, spec=self.spec, ema_decay=self.config.quantize.ema_decay)
         qat.train(
             quantized, calibration=self.splits.calibration, images=self.splits.train, spec=self.spec,
-            config=self.config.quantize, augmentation=self.config.train.augmentation, checkpoints=scratch,
+            config=self.config.quantize, augmentation=self.config.train.augmentation, teacher=model,
+            checkpoints=scratch,
         )
         top1 = train.accuracy(quantized.model, self.splits.test, spec=self.spec)
         say(f"quantize: fake-quantized top-1 {top1:.2%} on the test split")

