@@ -57,8 +57,13 @@ def convert_tflite(
                 f"{scheme}: the TFLite converter refused the model: {str(error).splitlines()[0]}"
             ) from error
     return with_stable_names(
-        content, model=model.name, inputs=model.input_names, outputs=model.output_names
+        content, model=model.name, inputs=model.input_names, outputs=_output_names(model)
     )
+
+
+def _output_names(model: tf_keras.Model) -> list[str]:
+    """The outputs' names without tfmot's prefix, so that every scheme's file has the same interface."""
+    return [name.removeprefix("quant_") for name in model.output_names]
 
 
 def _save_for_serving(model: tf_keras.Model, folder: Path) -> None:
@@ -74,7 +79,7 @@ def _save_for_serving(model: tf_keras.Model, folder: Path) -> None:
 
     def serve(*images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = tf.nest.flatten(model(images[0] if len(images) == 1 else list(images), training=False))
-        return dict(zip(model.output_names, outputs, strict=True))
+        return dict(zip(_output_names(model), outputs, strict=True))
 
     module: Any = tf.Module()
     module.weights = list(model.variables)

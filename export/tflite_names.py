@@ -21,6 +21,8 @@ WEIGHTED = {
     schema.BuiltinOperator.FULLY_CONNECTED,
     schema.BuiltinOperator.TRANSPOSE_CONV,
 }
+# TensorFlow's nodes that multiply by weights.
+PRODUCTS = ("Conv2D", "MatMul", "depthwise", "conv2d_transpose")
 # Buffers must start at multiples of 16 (`force_align: 16` in the TFLite schema, which the Python generator
 # of flatbuffers ignores); kernels map weights straight from the file.
 BUFFER_ALIGNMENT = 16
@@ -58,7 +60,7 @@ def with_stable_names(content: bytes, *, model: str, inputs: list[str], outputs:
         kind = file.operatorCodes[operation.opcodeIndex].builtinCode
         for output in operation.outputs:
             if output not in names:
-                layer = _layer(graph.tensors[output].name.decode(), model)
+                layer = _layer(graph.tensors[output].name.decode(), model, weighted=kind in WEIGHTED)
                 names[output] = _unused(layer, _kind_name(kind), taken)
         for position, tensor in enumerate(operation.inputs):
             if tensor >= 0 and tensor not in names:
@@ -73,12 +75,19 @@ def _index(names: dict[int, str], wanted: str) -> int:
     return next(index for index, name in names.items() if name == wanted)
 
 
-def _layer(name: str, model: str) -> str:
-    """ "resnet/quant_stage1_unit1_relu/Relu;resnet/..." -> "stage1_unit1_relu"."""
-    parts = name.split(";")[0].split("/")
-    if len(parts) > 1 and parts[0] == model:
-        parts = parts[1:]
-    return parts[0].removeprefix("quant_")
+def _layer(name: str, model: str, *, weighted: bool) -> str:
+    """ "resnet/quant_stage1_unit1_relu/Relu;resnet/..." -> "stage1_unit1_relu".
+
+    The converter lists every node it fused; which comes first depends on the values of the biases. A weighted
+    operation is always named after the layer that has its weights.
+    """
+    segments = [segment.split("/") for segment in name.split(";") if segment]
+    chosen = segments[0]
+    if weighted:
+        chosen = next((parts for parts in segments if parts[-1].startswith(PRODUCTS)), chosen)
+    if len(chosen) > 1 and chosen[0] == model:
+        chosen = chosen[1:]
+    return chosen[0].removeprefix("quant_")
 
 
 def _kind_name(kind: int) -> str:
