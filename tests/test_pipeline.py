@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeship.config import ValidateConfig
+from edgeship.pipeline import Pipeline
+
+
+def test_an_unchanged_run_does_no_work_and_a_changed_gate_validates_alone(tiny_pipeline):
+    gates = ValidateConfig(runtimes=("litert", "onnxruntime"), latency_runs=5, max_accuracy_drop=0.5)
+    config = replace(tiny_pipeline.config, validate=gates)
+
+    def run(config):
+        pipeline = Pipeline(config=config, out=tiny_pipeline.out)
+        return pipeline.run(), pipeline.cache.ran
+
+    report, ran = run(config)
+    assert ran == ["validate"]
+    assert {row.artifact for row in report.rows} >= {"int8-qat.tflite", "int8-qat.onnx"}
+    again, ran = run(config)
+    assert (again, ran) == (report, [])
+    _, ran = run(replace(config, validate=replace(gates, max_accuracy_drop=0.4)))
+    assert ran == ["validate"]
