@@ -95,8 +95,8 @@ class Pipeline:
 
     def quantize(self) -> None:
         """Quantization-aware training (nothing to do for the other schemes: they calibrate in the export)."""
+        require_calibration(self.splits)  # before hours of training, not after
         self.train()
-        require_calibration(self.splits)
         if "int8-qat" not in self.config.quantize.schemes:
             say("quantize: no scheme needs training")
             return
