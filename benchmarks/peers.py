@@ -222,9 +222,14 @@ def table(report: Report, *, accuracy: bool) -> str:
                 lines.write(f"| {delta * 100:+.1f} [{interval[0] * 100:+.1f}, {interval[1] * 100:+.1f}] ")
             else:
                 lines.write("| not measured ")
-        sqnr = row.parity.sqnr_db if row.parity else None
-        lines.write(f"| {'not measured' if sqnr is None else f'{sqnr:.1f}'} |\n")
+        lines.write(f"| {_sqnr_cell(row)} |\n")
     return lines.getvalue()
+
+
+def _sqnr_cell(row: Row) -> str:
+    if row.parity is None:
+        return "not measured"
+    return "exact" if row.parity.sqnr_db is None else f"{row.parity.sqnr_db:.1f}"
 
 
 def _speed_cells(row: Row, ours: Row | None) -> str:

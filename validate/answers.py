@@ -53,7 +53,7 @@ class _Collector:
         if artifact is not None:
             _check_tensor(label, "input", artifact.inputs[0], pool.loaded["inputs"])
             _check_tensor(label, "output", artifact.outputs[0], pool.loaded["outputs"])
-        if self.candidate.is_integer:
+        if self.candidate.scheme != "float32":  # also of an integer file with float inputs and outputs
             answer = pool.ask("coverage")
             self.coverage = _coverage(answer["coverage"])
             self.notes += [f"{label}: {note}" for note in answer["notes"]]
