@@ -21,6 +21,7 @@ from edgeship.data import Images, preprocess
 from edgeship.graph import read_onnx
 from edgeship.native_output import quiet_native_output
 from edgeship.progress import track
+from edgeship.quantization import quantize
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -67,16 +68,6 @@ def specs_and_outputs(
     with quiet_native_output():
         ins, outs, run = {"tflite": _open_tflite, "onnx": _open_onnx}[format](content)
     return ins, outs, np.concatenate([run(quantize(image[None], ins[0])) for image in inputs])
-
-
-def quantize(values: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """float32 -> the tensor's own dtype: round(x / scale) + zero point, half to even, clipped."""
-    if spec.scale is None or spec.zero_point is None:
-        return values.astype(spec.dtype)
-    limits = np.iinfo(spec.dtype)
-    integers = np.rint(values / np.float32(spec.scale)) + spec.zero_point
-    clipped: np.ndarray = np.clip(integers, limits.min, limits.max).astype(spec.dtype)
-    return clipped
 
 
 def _open_tflite(content: bytes) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], Run]:

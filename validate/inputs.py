@@ -17,7 +17,7 @@ import numpy as np
 from edgeship.artifact import Preprocessing, TensorSpec
 from edgeship.data import Images, preprocess
 from edgeship.errors import StorageError
-from validate.quantization import quantize
+from edgeship.quantization import quantize
 
 CHUNK_IMAGES = 256  # large enough that a request costs nothing beside it, small enough to share out evenly
 CHUNKS_PER_CORE = 4

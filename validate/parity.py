@@ -8,9 +8,9 @@ import numpy as np
 
 from edgeship.artifact import TensorSpec
 from edgeship.measurement import Agreement, Parity
+from edgeship.quantization import dequantize, grid_steps, is_integer
 from validate.accuracy import gains_and_losses
 from validate.proportions import paired_difference_interval
-from validate.quantization import dequantize, grid_steps, is_integer
 from validate.rows import Measured
 
 

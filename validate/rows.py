@@ -11,9 +11,9 @@ import numpy as np
 from edgeship.artifact import Artifact, TensorSpec
 from edgeship.config import ValidateConfig
 from edgeship.measurement import Coverage
+from edgeship.quantization import is_integer
 from validate.bundle import Bundle
 from validate.inputs import InputKind
-from validate.quantization import is_integer
 from validate.runtimes.table import RUNTIMES, RuntimeKind, fitting
 
 KERAS = "keras"

@@ -144,7 +144,7 @@ def _quantize(model: Any) -> bytes:
 def _write_golden(folder: Path, model: Any, test: Images) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
-    from validate.quantization import quantize
+    from edgeship.quantization import quantize
 
     values = preprocess(test.images, PREPROCESSING)
     float_outputs = model.predict(values, verbose=0)

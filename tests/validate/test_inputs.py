@@ -8,10 +8,10 @@ import pytest
 from edgeship.artifact import TensorSpec
 from edgeship.data import Images, preprocess
 from edgeship.errors import StorageError
+from edgeship.quantization import quantize
 from validate import inputs
 from validate.bundle import load_bundle
 from validate.inputs import InputKind, portions, write_array
-from validate.quantization import quantize
 
 SPEC = TensorSpec(name="image", shape=(1, 8, 8, 1), dtype="int8", scale=0.01, zero_point=3)
 KINDS = [InputKind.of(SPEC), InputKind(dtype="float32", scale=None, zero_point=None)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeship.artifact import TensorSpec
-from validate.quantization import dequantize, grid_steps, quantize
+from edgeship.quantization import dequantize, grid_steps, quantize
 
 INT8 = TensorSpec(name="x", shape=(1,), dtype="int8", scale=0.5, zero_point=-128)
 UINT8 = TensorSpec(name="x", shape=(1,), dtype="uint8", scale=0.5, zero_point=0)
