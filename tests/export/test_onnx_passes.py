@@ -1,0 +1,180 @@
+"""Each pass on the smallest graph that needs it: the same answers before and after."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeship.errors import ExportError
+from export.onnx_passes.canonical import canonical
+from export.onnx_passes.channels_first_scaling import channels_first_scaling
+from export.onnx_passes.fold_pad import fold_pad
+from export.onnx_passes.integer_bias import integer_bias
+from export.onnx_passes.unshare import unshare
+from export.onnx_passes.unsigned import unsigned_activations, unsigned_weights
+
+generator = np.random.default_rng(0)
+
+
+def model_of(nodes, constants, *, inputs, output):
+    graph = helper.make_graph(
+        nodes, "test",
+        [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs],
+        [helper.make_tensor_value_info(*output)],
+        [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def run(model, **inputs):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)[0]
+
+
+def kinds(model):
+    return [node.op_type for node in model.graph.node]
+
+
+def dequantize(name, inputs, **attributes):
+    """As tf2onnx names it: the TFLite tensor x becomes "x_dequant"."""
+    return helper.make_node("DequantizeLinear", inputs, [f"{name}_dequant"], name=f"{name}_dequant", **attributes)
+
+
+def integer_conv(*, pad=False, bias_scale=0.1 * 0.02):
+    """int8 image -> DQ -> (Pad -> Q -> DQ) -> Conv -> Q, one zero point shared by everything, as tf2onnx does."""
+    constants = {
+        "scale": np.float32(0.1), "zero": np.int8(-128), "kernel_zero": np.zeros(2, np.int8),
+        "kernel": generator.integers(-127, 128, (2, 1, 3, 3), dtype=np.int8),
+        "kernel_scale": np.full(2, 0.02, np.float32), "bias": np.array([7, -9], np.int32),
+        "bias_scale": np.full(2, bias_scale, np.float32), "bias_zero": np.zeros(2, np.int32),
+        "out_scale": np.float32(0.3), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
+    }
+    nodes = [dequantize("image", ["image", "scale", "zero"])]
+    data = "image_dequant"
+    if pad:
+        nodes += [
+            helper.make_node("Pad", [data, "pads"], ["padded_prequant"], name="pad"),
+            helper.make_node("QuantizeLinear", ["padded_prequant", "scale", "zero"], ["padded"], name="q"),
+            dequantize("padded", ["padded", "scale", "zero"]),
+        ]
+        data = "padded_dequant"
+    nodes += [
+        dequantize("k", ["kernel", "kernel_scale", "kernel_zero"], axis=0),
+        dequantize("b", ["bias", "bias_scale", "bias_zero"], axis=0),
+        helper.make_node("Conv", [data, "k_dequant", "b_dequant"], ["y"], name="conv", kernel_shape=[3, 3]),
+        helper.make_node("QuantizeLinear", ["y", "out_scale", "zero"], ["out"], name="out_quantize"),
+    ]
+    size = 8 if pad else 6
+    return model_of(
+        nodes, constants, inputs=[("image", TensorProto.INT8, [1, 1, 8, 8])],
+        output=("out", TensorProto.INT8, [1, 2, size, size]),
+    )
+
+
+IMAGE = generator.integers(-128, 128, (1, 1, 8, 8), dtype=np.int8)
+
+
+def test_padding_moves_into_the_convolution():
+    model = integer_conv(pad=True)
+    expected = run(model, image=IMAGE)
+    fold_pad(model)
+    assert "Pad" not in kinds(model) and kinds(model).count("QuantizeLinear") == 1
+    np.testing.assert_array_equal(run(model, image=IMAGE), expected)
+
+
+def test_padding_of_values_that_may_be_negative_is_not_moved_into_a_max_pool():
+    model = model_of(
+        [
+            helper.make_node("Pad", ["image", "pads"], ["padded"], name="pad"),
+            helper.make_node("MaxPool", ["padded"], ["out"], kernel_shape=[3, 3]),
+        ],
+        {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)},
+        inputs=[("image", TensorProto.FLOAT, [1, 1, 4, 4])], output=("out", TensorProto.FLOAT, [1, 1, 4, 4]),
+    )
+    with pytest.raises(ExportError, match="max-pooling of padded values that may be negative"):
+        fold_pad(model)
+
+
+def test_every_use_of_a_constant_gets_its_own():
+    model = integer_conv()
+    expected = run(model, image=IMAGE)
+    unshare(model)
+    used = [name for node in model.graph.node for name in node.input]
+    assert all(used.count(constant.name) == 1 for constant in model.graph.initializer)
+    np.testing.assert_array_equal(run(model, image=IMAGE), expected)
+
+
+def test_a_bias_on_another_scale_is_refused():
+    integer_bias(integer_conv())
+    with pytest.raises(ExportError, match="conv: its bias scale is not input scale x weight scale"):
+        integer_bias(integer_conv(bias_scale=0.003))
+
+
+def test_unsigned_integers_are_the_signed_ones_plus_128():
+    model = integer_conv()
+    expected = run(model, image=IMAGE).astype(int) + 128
+    unshare(model)
+    unsigned_activations(model)
+    image = (IMAGE.astype(int) + 128).astype(np.uint8)
+    np.testing.assert_array_equal(run(model, image=image), expected)
+    unsigned_weights(model)
+    np.testing.assert_array_equal(run(model, image=image), expected)
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    assert TensorProto.INT8 not in types
+    # A zero point that became a vector of one would keep Add and Mul in float in ONNX Runtime.
+    zero = next(tensor for tensor in model.graph.initializer if tensor.name == "out/input2")
+    assert list(zero.dims) == []
+
+
+def test_one_network_has_one_form():
+    original = integer_conv()
+    unshare(original)
+
+    def shuffled(seed):
+        model = onnx.ModelProto()
+        model.CopyFrom(original)
+        nodes = list(model.graph.node)
+        dead = helper.make_node("Relu", ["y"], ["nobody_reads_this"])
+        order = np.random.default_rng(seed).permutation(len(nodes))
+        del model.graph.node[:]
+        model.graph.node.extend([nodes[index] for index in order] + [dead])
+        for node in model.graph.node:
+            for names in (node.input, node.output):
+                for position, name in enumerate(names):
+                    if name == "y":
+                        names[position] = f"{name}__{seed}:0"
+        canonical(model)
+        return model
+
+    first, second = shuffled(1), shuffled(2)
+    assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
+    assert "Relu" not in kinds(first)
+    onnx.checker.check_model(first, full_check=True)
+
+
+def test_channel_scaling_runs_without_transposes():
+    model = model_of(
+        [
+            helper.make_node("Transpose", ["image"], ["last"], perm=[0, 2, 3, 1], name="t1"),
+            helper.make_node("Sigmoid", ["factors"], ["s"], name="s"),
+            helper.make_node("Mul", ["last", "s"], ["scaled"], name="mul"),
+            helper.make_node("Transpose", ["scaled"], ["first"], perm=[0, 3, 1, 2], name="t2"),
+            helper.make_node("Relu", ["first"], ["out"], name="relu"),
+        ],
+        {}, inputs=[("image", TensorProto.FLOAT, [1, 3, 4, 5]), ("factors", TensorProto.FLOAT, [1, 3])],
+        output=("out", TensorProto.FLOAT, [1, 3, 4, 5]),
+    )
+    inputs = {
+        "image": generator.normal(size=(1, 3, 4, 5)).astype(np.float32),
+        "factors": generator.normal(size=(1, 3)).astype(np.float32),
+    }
+    expected = run(model, **inputs)
+    channels_first_scaling(model)
+    canonical(model)
+    assert "Transpose" not in kinds(model)
+    np.testing.assert_array_equal(run(model, **inputs), expected)
