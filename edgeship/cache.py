@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ class StageCache:
         scratch = self.folder / FOLDER / f"{stage}-{key[:16]}"
         work(scratch)
         write_json(record, {"key": key, "files": {str(p.name): sha256_of_file(p) for p in writes}})
-        _remove(scratch)
+        if scratch.is_dir():
+            shutil.rmtree(scratch)
         self.ran.append(stage)
 
     @staticmethod
@@ -52,10 +54,3 @@ class StageCache:
             return False
         files = known.get("files", {})
         return all(path.is_file() and files.get(path.name) == sha256_of_file(path) for path in writes)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_dir():
-        for path in sorted(folder.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        folder.rmdir()

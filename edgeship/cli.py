@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeship import __version__
 from edgeship.errors import (
@@ -18,6 +19,10 @@ from edgeship.errors import (
     EdgeshipError,
     StorageError,
 )
+
+if TYPE_CHECKING:
+    from edgeship.measurement import Report
+    from edgeship.pipeline import Pipeline
 
 VERDICT_CODES = {"pass": PASS, "fail": FAILED, "inconclusive": INCONCLUSIVE, "refused": REFUSED}
 QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "digits.toml"
@@ -96,15 +101,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from validate.terminal import report_to_terminal
-
     pipeline = _pipeline(options)
-    report = pipeline.run()
-    Console().print(report_to_terminal(report))
-    _print(f"verdict: {report.verdict}   report: {pipeline.out / 'report.md'}")
-    return VERDICT_CODES[report.verdict]
+    return _show(pipeline.run(), pipeline.out)
 
 
 def _stage(options: argparse.Namespace) -> int:
@@ -114,7 +112,7 @@ def _stage(options: argparse.Namespace) -> int:
     return PASS
 
 
-def _pipeline(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+def _pipeline(options: argparse.Namespace) -> Pipeline:
     from edgeship.config import load_config
     from edgeship.pipeline import Pipeline
 
@@ -126,14 +124,11 @@ def _pipeline(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 def _validate(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from rich.console import Console
-
     from edgeship.config import Config, DataConfig, load_config, section_from_dict
     from edgeship.data import load_test_split
     from validate.bundle import load_bundle
     from validate.report import write_report
     from validate.run import validate_bundle
-    from validate.terminal import report_to_terminal
 
     bundle = load_bundle(options.bundle)
     if options.data:
@@ -150,8 +145,16 @@ def _validate(options: argparse.Namespace) -> int:
     report = validate_bundle(bundle, load_test_split(config.data), chosen)
     out = options.out or options.bundle.resolve().parent
     write_report(report, out)
+    return _show(report, out)
+
+
+def _show(report: Report, folder: Path) -> int:
+    from rich.console import Console
+
+    from validate.terminal import report_to_terminal
+
     Console().print(report_to_terminal(report))
-    _print(f"verdict: {report.verdict}   report: {out / 'report.md'}")
+    _print(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
     return VERDICT_CODES[report.verdict]
 
 
@@ -195,6 +198,3 @@ def _print_json(value: object) -> None:
 
 def _complain(text: str) -> None:
     sys.stderr.write(text + os.linesep)
-
-
-

@@ -14,12 +14,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-CPUINFO = Path("/proc/cpuinfo")
+from edgeship.cpu import cpu_flags
+
 # Instructions that decide whether int8 arithmetic is exact and fast, as /proc/cpuinfo spells them.
 X86_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8")
 ARM_FLAGS = ("asimddp", "i8mm")
@@ -62,7 +62,7 @@ def examine() -> list[Finding]:
         litert,
         onnxruntime,
         _installed("keras", "runtime", ("tensorflow", "tf-keras")),
-        this_machine(_cpu_flags(), machine=platform.machine()),
+        this_machine(cpu_flags(), machine=platform.machine()),
         _installed("quantization", "tool", ("tensorflow-model-optimization",)),
         _installed("tf2onnx", "tool", ("tf2onnx",)),
         onnx,
@@ -164,19 +164,6 @@ def _is_x86(machine: str) -> bool:
 
 def _is_arm64(machine: str) -> bool:
     return machine.lower() in ("aarch64", "arm64")
-
-
-def _cpu_flags() -> frozenset[str] | None:
-    """The first processor's flags (x86) or features (Arm), or None where /proc/cpuinfo does not say."""
-    try:
-        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return None
 
 
 def _pins() -> list[Finding]:

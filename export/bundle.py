@@ -26,7 +26,7 @@ from edgeship.artifact import (
     manifest_to_json,
 )
 from edgeship.config import Config, config_to_dict
-from edgeship.data import Splits, preprocess, require_calibration, splits_record
+from edgeship.data import Splits, preprocess, preprocessed_batches, require_calibration, splits_record
 from edgeship.errors import StorageError
 from edgeship.files import sha256_of_bytes, sha256_of_file, sha256_of_json, write_atomically
 from edgeship.progress import say
@@ -69,8 +69,7 @@ def export_files(
 
     def calibration() -> Iterator[np.ndarray]:
         require_calibration(splits)
-        for start in range(0, len(splits.calibration.labels), CALIBRATION_BATCH):
-            yield preprocess(splits.calibration.images[start : start + CALIBRATION_BATCH], spec)
+        return preprocessed_batches(splits.calibration, spec, size=CALIBRATION_BATCH)
 
     for scheme in config.quantize.schemes:
         source = quantized if scheme == "int8-qat" else flat

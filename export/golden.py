@@ -7,6 +7,7 @@ data set.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
 from edgeship.artifact import Preprocessing, TensorSpec
-from edgeship.data import Images, preprocess
+from edgeship.data import Images, preprocessed_batches
 from edgeship.graph import read_onnx
 from edgeship.native_output import quiet_native_output
 from edgeship.progress import track
@@ -30,10 +31,11 @@ def float_probabilities(
     model: tf_keras.Model, images: Images, *, spec: Preprocessing, batch_size: int = 128
 ) -> np.ndarray:
     """The float model's outputs `(n, classes)`, float32, on preprocessed `images`."""
-    starts = range(0, len(images.labels), batch_size)
+    batches = preprocessed_batches(images, spec, size=batch_size)
+    total = math.ceil(len(images) / batch_size)
     return np.concatenate([
-        model.predict_on_batch(preprocess(images.images[start : start + batch_size], spec))
-        for start in track(starts, label="float Keras on the test split", total=len(starts))
+        model.predict_on_batch(batch)
+        for batch in track(batches, label="float Keras on the test split", total=total)
     ])
 
 

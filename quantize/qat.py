@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from tf_keras import layers
 
 from edgeship.artifact import Preprocessing
 from edgeship.config import QuantizeConfig
-from edgeship.data import Images, preprocess
+from edgeship.data import Images, preprocessed_batches
 from edgeship.errors import LoweringError, ModelError
-from edgeship.model.train import Phase, Schedule, fit
+from edgeship.model.train import Phase, Schedule, everything, fit
 from quantize.ranges import FROZEN, Observer, attach_observers, calibrate, refresh_weight_ranges
 from quantize.schemes import EdgeshipScheme, quantize_scope
 
@@ -74,7 +75,7 @@ def train(
         epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate,
         augmentation=augmentation, seed=config.seed,
     )
-    total = config.epochs * schedule.steps_per_epoch(len(images.labels))
+    total = config.epochs * schedule.steps_per_epoch(len(images))
     batch_norms = [
         wrapper for wrapper in quantized.model.layers
         if isinstance(getattr(wrapper, "layer", None), layers.BatchNormalization)
@@ -93,19 +94,16 @@ def train(
         return id(variable) not in affine
 
     norm_step, range_step = (int(share * total) for share in (config.freeze_batch_norm_at, config.freeze_ranges_at))
-    phases = [Phase(first_step=0)]
-    if norm_step <= range_step:
-        phases += [
-            Phase(first_step=norm_step, begin=freeze_batch_norm, trains=without_affine),
-            Phase(first_step=range_step, begin=freeze_ranges, trains=without_affine),
-        ]
-    else:
-        phases += [
-            Phase(first_step=range_step, begin=freeze_ranges),
-            Phase(first_step=norm_step, begin=freeze_batch_norm, trains=without_affine),
-        ]
+    phases = (
+        Phase(first_step=0),
+        Phase(first_step=norm_step, begin=freeze_batch_norm, trains=without_affine),
+        Phase(
+            first_step=range_step, begin=freeze_ranges,
+            trains=without_affine if norm_step <= range_step else everything,
+        ),
+    )
     fit(
-        quantized.model, images, spec=spec, schedule=_with_phases(schedule, phases),
+        quantized.model, images, spec=spec, schedule=dataclasses.replace(schedule, phases=phases),
         label="quantization-aware training", teacher=teacher, teacher_weight=config.distillation,
         checkpoints=checkpoints,
     )
@@ -118,11 +116,8 @@ def seed_ranges(quantized: QuantizedModel, calibration: Images, *, spec: Preproc
         raise ModelError(
             "data.calibration_images: the calibration split is empty; the integer ranges need some images"
         )
-    starts = range(0, len(calibration.labels), CALIBRATION_BATCH)
-    calibrate(
-        quantized.model, quantized.observers,
-        (preprocess(calibration.images[start : start + CALIBRATION_BATCH], spec) for start in starts),
-    )
+    batches = preprocessed_batches(calibration, spec, size=CALIBRATION_BATCH)
+    calibrate(quantized.model, quantized.observers, batches)
 
 
 def finish(quantized: QuantizedModel) -> None:
@@ -130,10 +125,6 @@ def finish(quantized: QuantizedModel) -> None:
     for observer in quantized.observers:
         observer.mode = FROZEN
     refresh_weight_ranges(quantized.model)
-
-
-def _with_phases(schedule: Schedule, phases: list[Phase]) -> Schedule:
-    return Schedule(**{**schedule.__dict__, "phases": tuple(phases)})
 
 
 def _check_weights_survived(flat: tf_keras.Model, model: tf_keras.Model) -> None:

@@ -83,26 +83,26 @@ def attach_observers(
 ) -> list[Observer]:
     """Replace tfmot's activation quantizers in a `quantize_apply`d model by Observers, in place.
 
-    The input's range is known from the preprocessing, so its observer is frozen on it from the start.
+    Returns those that follow the data. The input's range is known from the preprocessing, so its observer is frozen
+    on it from the start and not among them.
     """
     observers: list[Observer] = []
 
-    def make(name: str, variables: dict[str, tf.Variable]) -> Observer:
+    def observe(name: str, variables: dict[str, tf.Variable]) -> Observer:
         observers.append(Observer(name, variables, ema_decay=ema_decay))
         return observers[-1]
 
     for layer in model.layers:
         if isinstance(layer, quantize_layer.QuantizeLayer):
-            layer.quantizer = make(layer.name, layer.quantizer_vars)
+            layer.quantizer = Observer(layer.name, layer.quantizer_vars, ema_decay=ema_decay)
             layer.quantizer.assign(*input_range)
             layer.quantizer.mode = FROZEN
-            observers.remove(layer.quantizer)
         elif isinstance(layer, quantize_wrapper.QuantizeWrapper):
             for activation in layer._quantize_activations:
                 for variables in _variables_of(activation):
-                    activation.quantizer = make(layer.layer.name, variables)
+                    activation.quantizer = observe(layer.layer.name, variables)
             if layer._output_quantizers:
-                layer._output_quantizers = [make(layer.layer.name, layer._output_quantizer_vars)]
+                layer._output_quantizers = [observe(layer.layer.name, layer._output_quantizer_vars)]
     return observers
 
 
@@ -128,17 +128,14 @@ def calibrate(model: tf_keras.Model, observers: list[Observer], batches: Iterabl
         observer.mode = FOLLOW
 
 
-def refresh_weight_ranges(model: tf_keras.Model) -> int:
-    """Set every weight's range from the weight itself, symmetric; returns how many weights are quantized.
+def refresh_weight_ranges(model: tf_keras.Model) -> None:
+    """Set every weight's range from the weight itself, symmetric.
 
     tfmot stores the range of the weights before the last optimizer step, so this also belongs after training.
     """
-    count = 0
     for layer in model.layers:
         for weight, quantizer, variables in getattr(layer, "_weight_vars", []):
             axes = tuple(range(len(weight.shape) - 1)) if quantizer.per_axis else None
             largest = np.maximum(np.abs(weight.numpy()).max(axis=axes), np.finfo(np.float32).tiny)
             variables["min_var"].assign(-largest)
             variables["max_var"].assign(largest)
-            count += 1
-    return count

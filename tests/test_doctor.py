@@ -10,7 +10,7 @@ from importlib import metadata
 import pytest
 from rich.console import Console
 
-from edgeship import doctor
+from edgeship import cpu, doctor
 from edgeship.doctor import Finding, examine, render, this_machine
 
 
@@ -149,13 +149,13 @@ def test_what_a_cpu_means_for_int8(flags, machine: str, said: str) -> None:
 ])
 def test_cpu_flags(monkeypatch, tmp_path, text: str, expected) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(doctor, "CPUINFO", tmp_path / "cpuinfo")
-    assert doctor._cpu_flags() == expected
+    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+    assert cpu.cpu_flags() == expected
 
 
 def test_no_cpuinfo(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(doctor, "CPUINFO", tmp_path / "none")
-    assert doctor._cpu_flags() is None
+    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "none")
+    assert cpu.cpu_flags() is None
 
 
 def test_render() -> None:

@@ -5,25 +5,24 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import psutil
+
+from edgeship.cpu import cpu_flags, cpuinfo
 
 # The instructions that decide how fast integer kernels are, and on x86 whether they saturate.
 FLAGS_THAT_MATTER = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm",
 )
 VERSIONS = ("ai-edge-litert", "onnxruntime", "onnx", "numpy", "tensorflow", "tf-keras")
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe_machine() -> dict[str, Any]:
     """CPU, memory, operating system and versions, as plain JSON values; what is unknown is None."""
-    cpuinfo = _cpuinfo()
-    flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
+    flags = cpu_flags()
     return {
-        "cpu_model": cpuinfo.get("model name") or platform.processor() or None,
+        "cpu_model": cpuinfo().get("model name") or platform.processor() or None,
         "cpu_flags": [flag for flag in FLAGS_THAT_MATTER if flag in flags] if flags else None,
         "architecture": platform.machine(),
         "logical_cores": os.cpu_count(),
@@ -41,16 +40,6 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _cpuinfo() -> dict[str, str]:
-    """The first processor's lines of /proc/cpuinfo; empty where there is no such file."""
-    try:
-        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    pairs = (line.split(":", 1) for line in text.split("\n\n", 1)[0].splitlines() if ":" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
 
 
 def _version(distribution: str) -> str | None:

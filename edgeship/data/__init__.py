@@ -1,7 +1,7 @@
 """The images: loading, disjoint splits, and the ONE preprocess(). NumPy and Pillow; no TensorFlow."""
 
 from edgeship.data.images import Images
-from edgeship.data.preprocess import preprocess, preprocessing_of
+from edgeship.data.preprocess import preprocess, preprocessed_batches, preprocessing_of
 from edgeship.data.splits import (
     Splits,
     load_splits,
@@ -17,6 +17,7 @@ __all__ = [
     "load_splits",
     "load_test_split",
     "preprocess",
+    "preprocessed_batches",
     "preprocessing_of",
     "require_calibration",
     "split_sha256",

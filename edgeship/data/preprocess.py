@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
 from edgeship.artifact import Preprocessing
 from edgeship.config import DataConfig
+from edgeship.data.images import Images
 from edgeship.errors import DataError
 
 CHANNEL_ORDERS = {1: "gray", 3: "RGB"}
@@ -53,6 +54,12 @@ def preprocess(images: Sequence[np.ndarray] | np.ndarray, spec: Preprocessing) -
     scaled -= np.asarray(spec.mean, np.float32)
     scaled /= np.asarray(spec.std, np.float32)
     return scaled
+
+
+def preprocessed_batches(images: Images, spec: Preprocessing, *, size: int) -> Iterator[np.ndarray]:
+    """All images in order, as model inputs of at most `size` at a time; nothing else is held in memory."""
+    for start in range(0, len(images), size):
+        yield preprocess(images.images[start : start + size], spec)
 
 
 def _squares(images: Sequence[np.ndarray] | np.ndarray, spec: Preprocessing) -> np.ndarray:

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.artifact import Preprocessing
-from edgeship.data import Images, preprocess
+from edgeship.data import Images, preprocess, preprocessed_batches
 from edgeship.errors import ModelError
 from edgeship.model.augment import augment
 from edgeship.progress import say, track
@@ -25,13 +25,18 @@ CHECKPOINT_EVERY_STEPS = 500
 LOSS_WINDOW = 50  # steps whose losses are averaged for display
 
 
+def everything(variable: tf.Variable) -> bool:
+    """The `trains` of a phase in which nothing is frozen."""
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Phase:
     """A stretch of training in which the same variables train and the layers behave the same way."""
 
     first_step: int
     begin: Callable[[], None] = lambda: None
-    trains: Callable[[tf.Variable], bool] = lambda variable: True
+    trains: Callable[[tf.Variable], bool] = everything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +123,10 @@ def fit(
 
 def accuracy(model: tf_keras.Model, images: Images, *, spec: Preprocessing, batch_size: int = 256) -> float:
     """Top-1 share of `images` the model gets right."""
-    right = 0
     predict = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
-    for start in range(0, len(images.labels), batch_size):
-        batch = preprocess(images.images[start : start + batch_size], spec)
-        right += int(np.sum(predict(batch).numpy().argmax(-1) == images.labels[start : start + batch_size]))
-    return right / len(images.labels)
+    batches = preprocessed_batches(images, spec, size=batch_size)
+    top1 = np.concatenate([predict(batch).numpy().argmax(-1) for batch in batches])
+    return float(np.mean(top1 == images.labels))
 
 
 def _optimizer(schedule: Schedule, total: int, warmup: int) -> Any:
