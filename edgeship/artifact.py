@@ -2,6 +2,7 @@
 
 Schema history of `manifest.json`:
     1   first version
+    2   artifacts of format "ort", with `operators_config`; `exported_on`
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any
 
 from edgeship.errors import BundleError
 
-MANIFEST_SCHEMA = 1
+MANIFEST_SCHEMA = 2
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.npz"
-ARTIFACT_FORMATS = ("tflite", "onnx")
+ARTIFACT_FORMATS = ("tflite", "onnx", "ort")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +38,14 @@ class Artifact:
 
     name: str  # unique in the bundle, for example "int8-qat.tflite"
     file: str  # relative to the bundle folder
-    format: str  # "tflite" or "onnx"
+    format: str  # "tflite", "onnx" or "ort"
     scheme: str  # "float32", "int8-ptq" or "int8-qat"
     sha256: str
     size_bytes: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     same_grid_as: str | None = None  # the artifact whose integer weights, scales and zero points it shares
+    operators_config: str | None = None  # of an .ort file: what a reduced build of ONNX Runtime must have; a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,8 @@ class Manifest:
     golden_sha256: str
     artifacts: tuple[Artifact, ...]
     tools: dict[str, str]  # {"tensorflow": "2.21.0", ...}
+    # {"cpu_model", "cpu_flags_sha256"}: on this processor, with these tools, the golden outputs must come out again
+    exported_on: dict[str, str | None]
 
 
 def manifest_to_json(manifest: Manifest) -> str:
@@ -138,8 +142,9 @@ def _manifest(document: dict[str, Any]) -> Manifest:
 def _artifact(item: dict[str, Any]) -> Artifact:
     if item["format"] not in ARTIFACT_FORMATS:
         raise ValueError(f"artifact {item['name']}: unknown format {item['format']!r}")
-    if Path(item["file"]).name != item["file"]:
-        raise ValueError(f"artifact {item['name']}: its file {item['file']!r} is not inside the bundle")
+    for key in ("file", "operators_config"):
+        if item[key] is not None and (Path(item[key]).name != item[key] or item[key] in ("", "..")):
+            raise ValueError(f"artifact {item['name']}: its {key} {item[key]!r} is not inside the bundle")
     return Artifact(**{
         **item,
         "inputs": tuple(_tensor(tensor) for tensor in item["inputs"]),

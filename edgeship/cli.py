@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from edgeship.pipeline import Pipeline
 
 VERDICT_CODES = {"pass": PASS, "fail": FAILED, "inconclusive": INCONCLUSIVE, "refused": REFUSED}
+DEVICE_OPTIONS = {
+    "ssh_command": "the ssh command with options, for example 'ssh -F my_config'",
+    "device_python": "on boards and phones: the Python that has numpy and a runtime's package (default: python3)",
+    "device_folder": "on boards and phones: where a folder for the run is made",
+    "benchmark_model": "on phones: TensorFlow Lite's benchmark_model, a file here or device:/path",
+    "perf_test": "on phones: onnxruntime_perf_test, a file here or device:/path",
+}
+LOG_COLUMNS = 240
 QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "digits.toml"
 
 
@@ -87,14 +95,24 @@ def _parser() -> argparse.ArgumentParser:
         )
     validate = add("validate", _validate, "prove a bundle: accuracy, parity, coverage, latency; report and verdict")
     validate.add_argument("bundle", type=Path, metavar="BUNDLE")
-    validate.add_argument("--on", action="append", metavar="TARGET", help="where to run (default: cpu)")
+    validate.add_argument(
+        "--on", action="append", metavar="TARGET",
+        help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], browser",
+    )
     validate.add_argument("--runtime", action="append", metavar="RUNTIME", help="only these runtimes")
     validate.add_argument("--images", type=int, metavar="N", help="only the first N test images")
     validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
     validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
+    for key, text in DEVICE_OPTIONS.items():
+        validate.add_argument(f"--{key.replace('_', '-')}", metavar="X", help=text)
     inspect = add("inspect", _inspect, "what is in a .tflite or .onnx file, and which traps it carries")
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.add_argument(
+        "--mobile", action="store_true", help="also what ONNX Runtime says of NNAPI and Core ML for an .onnx file"
+    )
+    setup = add("setup", _setup, "fetch what a target needs: arm64 (70 MB, seconds) or browser (180 MB)")
+    setup.add_argument("part", choices=("arm64", "browser"), metavar="PART", help="arm64 or browser")
     doctor = add("doctor", _doctor, "which runtimes and targets work here, and what to install for the others")
     doctor.add_argument("--json", action="store_true", help="as JSON")
     return parser
@@ -141,6 +159,7 @@ def _validate(options: argparse.Namespace) -> int:
         runtimes=tuple(options.runtime or gates.runtimes),
         targets=tuple(options.on or gates.targets),
         images=gates.images if options.images is None else options.images,
+        **{key: value for key in DEVICE_OPTIONS if (value := getattr(options, key)) is not None},
     )
     report = validate_bundle(bundle, load_test_split(config.data), chosen)
     out = options.out or options.bundle.resolve().parent
@@ -153,7 +172,8 @@ def _show(report: Report, folder: Path) -> int:
 
     from validate.terminal import report_to_terminal
 
-    Console().print(report_to_terminal(report))
+    # In a log there is no window to fit into, and folded cells cannot be read.
+    Console(width=None if sys.stdout.isatty() else LOG_COLUMNS).print(report_to_terminal(report))
     _print(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
     return VERDICT_CODES[report.verdict]
 
@@ -168,6 +188,18 @@ def _inspect(options: argparse.Namespace) -> int:
         _print_json(inspection_to_dict(inspection))
     else:
         Console().print(render(inspection))
+    if options.mobile:
+        from edgeship.mobile import mobile_usability
+
+        _print(mobile_usability(options.file))
+    return PASS
+
+
+def _setup(options: argparse.Namespace) -> int:
+    from validate.targets.setup import SETUPS
+
+    folder = SETUPS[options.part]()
+    _print(f"{options.part}: ready in {folder}")
     return PASS
 
 

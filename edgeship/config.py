@@ -17,11 +17,15 @@ from edgeship.errors import ConfigError
 
 DATASETS = ("digits", "fashion_mnist", "cifar10", "image_folder", "npz")
 SCHEMES = ("float32", "int8-ptq", "int8-qat")
-FORMATS = ("tflite", "onnx")
+FORMATS = ("tflite", "onnx", "ort")
 # activations x weights of the ONNX file; u8u8 is right on every CPU under default session options.
 ONNX_VARIANTS = ("u8u8", "u8s8", "s8s8")
-RUNTIMES = ("keras", "litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized")
-TARGETS = ("cpu",)
+RUNTIMES = (
+    "keras", "litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized",
+    "litert-web", "onnxruntime-web", "benchmark-model", "onnxruntime-perf-test",
+)
+TARGETS = ("cpu", "ssh", "adb", "arm64", "browser")  # what stands before the ":" of a target's name
+TFLITE_IO = ("int8", "float32")
 AUGMENTATIONS = ("none", "shift", "flip")
 
 
@@ -133,13 +137,21 @@ class QuantizeConfig:
 class ExportConfig:
     """`[export]`: which files are written."""
 
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = ("tflite", "onnx")
+    # Types of an int8 TFLite file's inputs and outputs; LiteRT for the web takes float ones only.
+    tflite_io: tuple[str, ...] = ("int8",)
     onnx_variants: tuple[str, ...] = ("u8u8",)
     golden_images: int = 32
 
     def __post_init__(self) -> None:
         for name in self.formats:
             _one_of("export.formats", name, FORMATS)
+        for dtype in self.tflite_io:
+            _one_of("export.tflite_io", dtype, TFLITE_IO)
+        if "int8" not in self.tflite_io:
+            raise ConfigError("export.tflite_io: expected int8 among them, which the float form is made from")
+        if "ort" in self.formats and "onnx" not in self.formats:
+            raise ConfigError("export.formats: ort is made from onnx; add onnx")
         for variant in self.onnx_variants:
             _one_of("export.onnx_variants", variant, ONNX_VARIANTS)
         _at_least("export.golden_images", self.golden_images, 1)
@@ -150,7 +162,12 @@ class ValidateConfig:
     """`[validate]`: where the artifacts are run, and the gates they must pass."""
 
     runtimes: tuple[str, ...] = RUNTIMES
-    targets: tuple[str, ...] = ("cpu",)
+    targets: tuple[str, ...] = ("cpu",)  # and "ssh://user@host[:port]", "adb[:SERIAL]", "arm64[:CPU]", "browser"
+    ssh_command: str = "ssh"  # with options, for example "ssh -F my_config"
+    device_python: str = "python3"  # on boards and phones: the Python that has numpy and a runtime's package
+    device_folder: str | None = None  # where our folder is made there; None: the system's place for such
+    benchmark_model: str | None = None  # a file here, or "device:/path" on the phone
+    perf_test: str | None = None  # the same, of onnxruntime_perf_test
     threads: int = 1  # of the latency measurement; accuracy uses every core
     images: int | None = None  # None: the whole test split
     max_accuracy_drop: float = 0.02  # against float Keras, as a share (0.02 = 2 points)
@@ -165,7 +182,7 @@ class ValidateConfig:
         for runtime in self.runtimes:
             _one_of("validate.runtimes", runtime, RUNTIMES)
         for target in self.targets:
-            _one_of("validate.targets", target, TARGETS)
+            _one_of("validate.targets", target.partition(":")[0], TARGETS)
         _at_least("validate.threads", self.threads, 1)
         if self.images is not None:
             _at_least("validate.images", self.images, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -22,3 +23,10 @@ def cpu_flags() -> frozenset[str] | None:
     known = cpuinfo()
     words = known.get("flags") or known.get("Features")
     return None if words is None else frozenset(words.split())
+
+
+def processor_identity() -> dict[str, str | None]:
+    """What decides which integer kernels a runtime chooses: the model, and a hash of the flags; None: not known."""
+    flags = cpu_flags()
+    digest = None if flags is None else hashlib.sha256(" ".join(sorted(flags)).encode()).hexdigest()
+    return {"cpu_model": cpuinfo().get("model name"), "cpu_flags_sha256": digest}

@@ -11,6 +11,7 @@
     ├── StorageError           exit 2   a file could not be written (full disk, no permission)
     ├── ExportError            exit 1   an artifact came out of the converter breaking a promise (a float op ...)
     ├── RuntimeFailure         exit 1   a runtime crashed, hung or answered nonsense (a row, not the run's end)
+    │   └── TargetFailure      exit 4   the target, not the artifact: not there, no space, the link cut (a row too)
     └── RefusedError           exit 4   the target or the comparison is not fit
 
 A message names the file or key, what was expected, what was found, and what to do.
@@ -69,6 +70,12 @@ class ExportError(EdgeshipError):
 
 class RuntimeFailure(EdgeshipError):
     """A runtime crashed, hung, or answered nonsense."""
+
+
+class TargetFailure(RuntimeFailure):
+    """A target is not fit, whatever the artifact is: not there, no space, its runtime missing, the link cut."""
+
+    exit_code = REFUSED
 
 
 class RefusedError(EdgeshipError):

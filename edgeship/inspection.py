@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,20 @@ from rich.text import Text
 
 from edgeship.files import sha256_of_bytes
 from edgeship.graph import Graph, Tensor, graph_from_bytes, read_content
+from edgeship.graph.tflite_metadata import STANDARD_ENTRY, TfliteMetadata, read_tflite_metadata
 from edgeship.graph.traps import Trap, classify, find_traps
 
-# Metadata keys under which a file may carry its own preprocessing (a JSON object) and labels (a JSON list).
+# Metadata keys under which a file carries its own preprocessing (a JSON object) and labels (a JSON list).
 PREPROCESSING_KEY = "edgeship.preprocessing"
 LABELS_KEY = "edgeship.labels"
+DEEPEST_JSON = 4  # nested lists and objects; our own has two
 NOT_THERE = "not in the file"
-METADATA_SHOWN = 200  # characters of an entry on the terminal
-PLACES_SHOWN = 3  # of a warning on the terminal; the JSON has them all
+UNREADABLE = "in the file, but unreadable"
+# On the terminal; the JSON has everything.
+TEXT_SHOWN = 200  # characters of a name or value
+FIELDS_SHOWN = 16  # of the preprocessing
+LABELS_SHOWN = 5
+PLACES_SHOWN = 3  # of a warning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +63,9 @@ class Inspection:
     per_channel_operations: int  # those with one weight scale per channel
     parameters: int  # stored values of their weights and biases
     weights_by_dtype: dict[str, int]  # dtype -> stored values, weights only
-    preprocessing: dict[str, Any] | None
+    preprocessing: dict[str, Any] | None  # docs/metadata.md; None also where it is unreadable
     labels: tuple[str, ...] | None
+    tflite_metadata: TfliteMetadata | None  # the standard one
     metadata: dict[str, str]
     warnings: tuple[Trap, ...]
 
@@ -95,6 +103,7 @@ def inspect_file(path: Path) -> Inspection:
         weights_by_dtype=dict(by_dtype.most_common()),
         preprocessing=_json(graph.metadata, PREPROCESSING_KEY, dict),
         labels=_labels(graph.metadata),
+        tflite_metadata=read_tflite_metadata(content) if graph.format == "tflite" else None,
         metadata={key: value for key, value in graph.metadata.items() if value},
         warnings=find_traps(graph),
     )
@@ -139,7 +148,15 @@ def _json(metadata: dict[str, str], key: str, kind: type) -> Any:
         json.dumps(value, allow_nan=False)  # Python reads NaN and 1e999, which JSON does not have
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, kind) else None
+    return value if isinstance(value, kind) and _is_shallow(value, DEEPEST_JSON) else None
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested at most `levels` deep."""
+    if not isinstance(value, list | dict):
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in items)
 
 
 def _labels(metadata: dict[str, str]) -> tuple[str, ...] | None:
@@ -148,25 +165,20 @@ def _labels(metadata: dict[str, str]) -> tuple[str, ...] | None:
 
 
 def render(inspection: Inspection) -> RenderableType:
-    """The inspection for a terminal: a summary, inputs and outputs, operations, warnings."""
-    return Group(
-        _summary(inspection),
-        Text(),
-        _ports(inspection),
-        Text(),
-        _operations(inspection),
-        *(line for trap in inspection.warnings for line in (Text(), _warning(trap))),
-    )
+    """The inspection for a terminal: a summary, preprocessing, inputs and outputs, operations, warnings."""
+    parts: list[RenderableType] = [_ports(inspection), _operations(inspection), *map(_warning, inspection.warnings)]
+    if inspection.preprocessing is not None:
+        parts.insert(0, _preprocessing(inspection.preprocessing))
+    return Group(_summary(inspection), *(line for part in parts for line in (Text(), part)))
 
 
 def _summary(inspection: Inspection) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
     versions = ", ".join(f"{name} {number}" for name, number in inspection.versions.items())
     weights = ", ".join(f"{count:,} {dtype}" for dtype, count in inspection.weights_by_dtype.items())
     weighted, per_channel = inspection.weighted_operations, inspection.per_channel_operations
     integer = inspection.integer_operations
     total = integer + inspection.float_operations
-    rows = [
+    return _rows([
         ("file", inspection.path),
         ("format", f"{inspection.format} ({versions})"),
         ("size", f"{inspection.size_bytes:,} bytes"),
@@ -176,13 +188,74 @@ def _summary(inspection: Inspection) -> Table:
         ("per channel", f"{per_channel} of {weighted} convolutions and matrix products"),
         ("integer", f"{integer} of {total} operations in the file; what a runtime executes may differ"),
         ("conversions", f"{inspection.conversion_operations} quantize or dequantize operations"),
-        ("preprocessing", json.dumps(inspection.preprocessing) if inspection.preprocessing else NOT_THERE),
-        ("labels", f"{len(inspection.labels):,}" if inspection.labels else NOT_THERE),
-    ]
-    rows += [(f"metadata: {key}", value[:METADATA_SHOWN]) for key, value in inspection.metadata.items()]
+        *_metadata(inspection),
+    ])
+
+
+def _rows(rows: Iterable[tuple[str, str]], *, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(_plain(name), _plain(value))
     return table
+
+
+def _metadata(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    """What is shown elsewhere in a readable form is not shown raw."""
+    entries = dict(inspection.metadata)
+    if inspection.preprocessing is None:
+        yield "preprocessing", UNREADABLE if PREPROCESSING_KEY in entries else NOT_THERE
+    else:
+        del entries[PREPROCESSING_KEY]
+    if inspection.labels is None:
+        yield "labels", UNREADABLE if LABELS_KEY in entries else NOT_THERE
+    else:
+        del entries[LABELS_KEY]
+        more = ", ..." if len(inspection.labels) > LABELS_SHOWN else ""
+        names = ", ".join(inspection.labels[:LABELS_SHOWN])
+        yield "labels", f"{len(inspection.labels):,}: {names[:TEXT_SHOWN]}{more}"
+    if inspection.tflite_metadata is not None:
+        entries.pop(STANDARD_ENTRY, None)
+        yield "TFLite metadata", _standard(inspection.tflite_metadata)[:TEXT_SHOWN]
+    for key, value in entries.items():
+        yield f"metadata: {key[:TEXT_SHOWN]}", value[:TEXT_SHOWN]
+
+
+def _preprocessing(fields: dict[str, Any]) -> Table:
+    """One row per field, in the file's order."""
+    rows = [(key[:TEXT_SHOWN], _brief(value)[:TEXT_SHOWN]) for key, value in list(fields.items())[:FIELDS_SHOWN]]
+    if len(fields) > FIELDS_SHOWN:
+        rows.append(("", f"and {len(fields) - FIELDS_SHOWN:,} more"))
+    return _rows(rows, title="Preprocessing")
+
+
+def _brief(value: Any) -> str:
+    """A JSON value of a few levels on one line."""
+    if isinstance(value, dict):
+        said = {key.replace("_", " "): _brief(item) for key, item in value.items() if item is not None}
+        return ", ".join(f"{key} {item}" for key, item in said.items())
+    if isinstance(value, list):
+        return ", ".join(map(_brief, value))
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _standard(standard: TfliteMetadata) -> str:
+    """For example "image 32x32 gray, mean 0, std 255, labels.txt (10)"."""
+    parts = []
+    if standard.color_space is not None or standard.image_width is not None:
+        size = f" {standard.image_width}x{standard.image_height}" if standard.image_width else ""
+        parts.append(f"image{size} {standard.color_space or ''}".rstrip())
+    for name, values in (("mean", standard.mean), ("std", standard.std)):
+        if values:
+            parts.append(f"{name} {' '.join(f'{value:.6g}' for value in values)}")
+    if standard.labels is not None:
+        parts.append(f"{standard.labels_file} ({len(standard.labels):,})")
+    if standard.problem is not None:
+        parts.append(f"unreadable ({standard.problem})")
+    return ", ".join(parts) or "no image and no labels"
 
 
 def _ports(inspection: Inspection) -> Table:

@@ -4,6 +4,8 @@ A figure that was not measured is None, never 0 and never a guess.
 
 Schema history of `report.json`:
     1   first version
+    2   targets: `targets`, `Row.kind`, `Row.refused`, `Row.instructions`, `Parity.sibling_max_abs`; figures that a
+        tool does not give (`Latency.median_ms` ...) may be null
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-REPORT_SCHEMA = 1
+REPORT_SCHEMA = 2
 REPORT_FILE = "report.json"
 
 
@@ -42,6 +44,7 @@ class Parity:
     max_lsb: int | None
     differing_share: float | None  # share of output integers that differ from the sibling's at all
     sibling_agreement: float | None  # top-1
+    sibling_max_abs: float | None = None  # of the golden images' outputs, in output units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +65,13 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """One inference of batch 1, without preprocessing. Raw samples are kept."""
+    """One inference of batch 1, without preprocessing. Raw samples are kept.
 
-    median_ms: float
-    p90_ms: float
+    A tool of the runtime's own may give the mean only: what it does not give is None, and there are no samples.
+    """
+
+    median_ms: float | None
+    p90_ms: float | None
     p99_ms: float | None  # only from 1000 samples up
     mean_ms: float
     min_ms: float
@@ -84,6 +90,7 @@ class Row:
     scheme: str
     runtime: str
     target: str
+    kind: str = "native"  # "native", "emulated" or "device"
     threads: int
     size_bytes: int | None
     accuracy: Accuracy | None = None
@@ -91,7 +98,21 @@ class Row:
     coverage: Coverage | None = None
     latency: Latency | None = None
     peak_memory_bytes: int | None = None
+    instructions: int | None = None  # executed per inference, one thread, on an emulated processor
     error: str | None = None
+    refused: bool = False  # the error is the target's (not there, link cut ...), not the artifact's
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetRecord:
+    """What was found of a target besides this machine."""
+
+    name: str
+    kind: str  # "native", "emulated" or "device"
+    machine: dict[str, Any] | None  # what it says it is
+    state_before: dict[str, Any] | None  # temperature, clock, throttling ... before anything ran
+    state_after: dict[str, Any] | None
+    error: str | None  # why it could not be used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,3 +158,4 @@ class Report:
     verdict: str  # "pass", "fail", "inconclusive" or "refused"
     failures: tuple[str, ...]
     notes: tuple[str, ...]
+    targets: tuple[TargetRecord, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import shutil
 import tempfile
@@ -26,14 +27,19 @@ from edgeship.artifact import (
     manifest_to_json,
 )
 from edgeship.config import Config, config_to_dict
+from edgeship.cpu import processor_identity
 from edgeship.data import Splits, preprocess, preprocessed_batches, require_calibration, splits_record
 from edgeship.errors import StorageError
 from edgeship.files import sha256_of_bytes, sha256_of_file, sha256_of_json, write_atomically
 from edgeship.progress import say
 from export.checks import check_onnx, check_tflite
-from export.golden import float_probabilities, golden_bytes, specs_and_outputs
+from export.golden import Specs, float_probabilities, golden_bytes, specs_and_outputs, specs_of
+from export.metadata import with_metadata
 from export.onnx import convert_onnx
+from export.ort import convert_ort
 from export.tflite import convert_tflite
+from export.tflite_io import SUFFIX as FLOAT_IO
+from export.tflite_io import with_float_io
 
 REFERENCE_FILE = "float.keras"
 TOOLS = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "tf2onnx", "onnx", "onnxruntime",
@@ -51,6 +57,12 @@ class ExportedFile:
     scheme: str
     content: bytes
     same_grid_as: str | None = None
+    operators_config: str | None = None  # the text that belongs to an .ort file
+
+    @property
+    def operators_file(self) -> str | None:
+        """Where that text goes."""
+        return None if self.operators_config is None else f"{self.name}.operators.config"
 
 
 def export_files(
@@ -83,9 +95,17 @@ def export_files(
             check_tflite(tflite.content, name=tflite.name, relu_starts_at_zero=scheme == "int8-qat")
         if "tflite" in config.export.formats:
             files.append(tflite)
+            if scheme != "float32" and "float32" in config.export.tflite_io:
+                files.append(ExportedFile(
+                    name=f"{scheme}{FLOAT_IO}.tflite", format="tflite", scheme=scheme,
+                    content=with_float_io(tflite.content), same_grid_as=tflite.name,
+                ))
         if "onnx" in config.export.formats and scheme != "int8-ptq":
             files += _onnx_files(tflite, config)
-    return files
+    finished = [_with_metadata(file, spec=spec, labels=splits.labels) for file in files]
+    if "ort" in config.export.formats:
+        finished += [_ort_file(file) for file in finished if file.name == f"{file.scheme}.onnx"]
+    return finished
 
 
 def _onnx_files(tflite: ExportedFile, config: Config) -> Iterator[ExportedFile]:
@@ -104,6 +124,25 @@ def _onnx_files(tflite: ExportedFile, config: Config) -> Iterator[ExportedFile]:
         yield ExportedFile(
             name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling
         )
+
+
+def _with_metadata(file: ExportedFile, *, spec: Preprocessing, labels: tuple[str, ...]) -> ExportedFile:
+    """What the app needs travels inside the file."""
+    inputs, outputs = specs_of(file.content, format=file.format)
+    content = with_metadata(
+        file.content, format=file.format, preprocessing=spec, labels=labels, inputs=inputs, outputs=outputs
+    )
+    return dataclasses.replace(file, content=content)
+
+
+def _ort_file(onnx: ExportedFile) -> ExportedFile:
+    """The default ONNX file of a scheme in ONNX Runtime's own format; its metadata goes with it."""
+    say(f"export: {onnx.scheme} to ORT format")
+    converted = convert_ort(onnx.content)
+    return dataclasses.replace(
+        onnx, name=onnx.name.removesuffix(".onnx") + ".ort", format="ort", content=converted.content,
+        operators_config=converted.operators_config,
+    )
 
 
 def write_bundle(
@@ -128,12 +167,18 @@ def write_bundle(
     golden = splits.test.select(np.arange(min(config.export.golden_images, len(splits.test.labels))))
     inputs = preprocess(golden.images[:], spec)
     artifacts, expected = [], {}
+    specs: dict[str, Specs] = {}
     for file in files:
-        ins, outs, expected[file.name] = specs_and_outputs(file.content, format=file.format, inputs=inputs)
+        # An .ort file tells no scales; it has those of the .onnx file it was made from.
+        known = specs.get(file.name.removesuffix(".ort") + ".onnx") if file.format == "ort" else None
+        ins, outs, expected[file.name] = specs_and_outputs(
+            file.content, format=file.format, inputs=inputs, specs=known
+        )
+        specs[file.name] = ins, outs
         artifacts.append(Artifact(
             name=file.name, file=file.name, format=file.format, scheme=file.scheme,
             sha256=sha256_of_bytes(file.content), size_bytes=len(file.content), inputs=ins, outputs=outs,
-            same_grid_as=file.same_grid_as,
+            same_grid_as=file.same_grid_as, operators_config=file.operators_file,
         ))
     golden_content = golden_bytes(
         inputs=inputs, float_outputs=probabilities[: len(inputs)],
@@ -143,6 +188,8 @@ def write_bundle(
         model.save(temporary / REFERENCE_FILE)
         for file in files:
             write_atomically(temporary / file.name, file.content)
+            if file.operators_config is not None and file.operators_file is not None:
+                write_atomically(temporary / file.operators_file, file.operators_config.encode())
         write_atomically(temporary / GOLDEN_FILE, golden_content)
         manifest = Manifest(
             schema=MANIFEST_SCHEMA,
@@ -158,6 +205,7 @@ def write_bundle(
             ),
             golden_sha256=sha256_of_bytes(golden_content),
             artifacts=tuple(artifacts),
+            exported_on=processor_identity(),
             tools={name: importlib.metadata.version(name) for name in TOOLS},
         )
         write_atomically(temporary / MANIFEST_FILE, manifest_to_json(manifest).encode())

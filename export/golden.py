@@ -25,6 +25,7 @@ from edgeship.progress import track
 from edgeship.quantization import quantize
 
 Run = Callable[[np.ndarray], np.ndarray]
+Specs = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 
 
 def float_probabilities(
@@ -59,22 +60,42 @@ def golden_bytes(
     return stream.getvalue()
 
 
+def specs_of(content: bytes, *, format: str) -> Specs:
+    """The input and output specs of a "tflite" or "onnx" file that was just exported."""
+    return _tflite_specs(_interpreter(content)) if format == "tflite" else _onnx_specs(content)
+
+
 def specs_and_outputs(
-    content: bytes, *, format: str, inputs: np.ndarray
+    content: bytes, *, format: str, inputs: np.ndarray, specs: Specs | None = None
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], np.ndarray]:
     """Load a file that was just exported and run it on `inputs`, one image at a time.
+
+    Args:
+        specs: for a file that cannot tell its own ("ort").
 
     Returns:
         Its input specs, its output specs, and its raw outputs `(n, classes)` in its own dtype.
     """
+    ins, outs = specs or specs_of(content, format=format)
     with quiet_native_output():
-        ins, outs, run = {"tflite": _open_tflite, "onnx": _open_onnx}[format](content)
+        run = _tflite_run(content) if format == "tflite" else _onnx_run(content)
     return ins, outs, np.concatenate([run(quantize(image[None], ins[0])) for image in inputs])
 
 
-def _open_tflite(content: bytes) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], Run]:
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
+def _interpreter(content: bytes) -> Interpreter:
+    with quiet_native_output():
+        interpreter = Interpreter(model_content=content)
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def _tflite_specs(interpreter: Interpreter) -> Specs:
+    (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    return (_tflite_spec(entry),), (_tflite_spec(result),)
+
+
+def _tflite_run(content: bytes) -> Run:
+    interpreter = _interpreter(content)
     (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(values: np.ndarray) -> np.ndarray:
@@ -82,7 +103,7 @@ def _open_tflite(content: bytes) -> tuple[tuple[TensorSpec, ...], tuple[TensorSp
         interpreter.invoke()
         return np.array(interpreter.get_tensor(result["index"]))
 
-    return (_tflite_spec(entry),), (_tflite_spec(result),), run
+    return run
 
 
 def _tflite_spec(details: dict) -> TensorSpec:
@@ -95,19 +116,24 @@ def _tflite_spec(details: dict) -> TensorSpec:
     )
 
 
-def _open_onnx(content: bytes) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], Run]:
+def _onnx_specs(content: bytes) -> Specs:
     graph = read_onnx(content, where=Path("model.onnx"))
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    specs = []
-    for names in (graph.inputs, graph.outputs):
-        tensors = [graph.tensors[name] for name in names]
-        specs.append(tuple(
+    inputs, outputs = (
+        tuple(
             TensorSpec(
                 name=tensor.name, shape=tuple(int(size or 1) for size in tensor.shape or ()), dtype=tensor.dtype,
                 scale=None if tensor.scales is None else float(tensor.scales[0]),
                 zero_point=None if tensor.zero_points is None else int(tensor.zero_points[0]),
             )
-            for tensor in tensors
-        ))
-    name = graph.inputs[0]
-    return specs[0], specs[1], lambda values: session.run(None, {name: values})[0]
+            for tensor in (graph.tensors[name] for name in names)
+        )
+        for names in (graph.inputs, graph.outputs)
+    )
+    return inputs, outputs
+
+
+def _onnx_run(content: bytes) -> Run:
+    """Of an .onnx or an .ort file; ONNX Runtime tells them apart."""
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda values: session.run(None, {name: values})[0]

@@ -68,7 +68,7 @@ def with_stable_names(content: bytes, *, model: str, inputs: list[str], outputs:
                 names[tensor] = _unused(f"{names[operation.outputs[0]]}/{role}", "again", taken)
     for index, tensor in enumerate(graph.tensors):
         tensor.name = names.get(index, f"unused{index}").encode()
-    return _pack(file)
+    return pack(file)
 
 
 def _index(names: dict[int, str], wanted: str) -> int:
@@ -126,7 +126,8 @@ class _AlignedBuffer(schema.BufferT):
         return int(schema.BufferEnd(builder))
 
 
-def _pack(file: Any) -> bytes:
+def pack(file: Any) -> bytes:
+    """A ModelT as the bytes of a file whose buffers start at multiples of 16. Its buffers are replaced."""
     for position, buffer in enumerate(file.buffers):
         aligned = _AlignedBuffer()
         aligned.data = buffer.data

@@ -9,7 +9,7 @@ import pytest
 from edgeship import cli, pipeline
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-COMMANDS = ("run", "train", "quantize", "export", "validate", "inspect", "doctor")
+COMMANDS = ("run", "train", "quantize", "export", "validate", "inspect", "setup", "doctor")
 
 
 def test_help_imports_no_tensorflow():

@@ -164,6 +164,16 @@ def test_tflite_convolution() -> None:
     assert not graph.is_constant("x")
 
 
+def test_binary_metadata_is_not_taken_for_text() -> None:
+    """Small flatbuffers are valid UTF-8 with a line break now and then."""
+    model = tflite_model()
+    model.buffers[3] = tflite_buffer(b"\x0c\0\0\0M001\n\0\x08\0name")
+    model.buffers[4] = tflite_buffer(b"several\nlines\tof text\0\0")
+    graph = read_tflite(pack(model), where=WHERE)
+    assert graph.metadata["min_runtime_version"] == "<16 bytes>"
+    assert graph.metadata["binary"] == "several\nlines\tof text"
+
+
 def test_onnx_convolution() -> None:
     graph = read_onnx(ONNX, where=WHERE)
     assert (graph.format, graph.inputs, graph.outputs) == ("onnx", ("x",), ("y",))

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -143,16 +144,35 @@ def test_preprocessing_and_labels_from_the_metadata(tmp_path: Path) -> None:
     inspection = inspected(tmp_path, model)
     assert inspection.preprocessing == {"image_size": 32}
     assert inspection.labels == ("cat", "dog")
-    assert '{"image_size": 32}' in shown(inspection)
+    lines = [line.rstrip() for line in shown(inspection).splitlines()]
+    assert "image_size  32" in lines
+    assert "labels              2: cat, dog" in lines
+    assert inspection.tflite_metadata is None
 
 
-@pytest.mark.parametrize("text", ["{", "[NaN]", "[1e999]", "7", "[" * 100_000])
+@pytest.mark.parametrize("text", [
+    "{", "[NaN]", "[1e999]", "7", "[" * 100_000, "[" * 300 + "]" * 300, '{"a":' * 300 + "1" + "}" * 300,
+])
 def test_metadata_of_another_form_is_shown_but_not_believed(tmp_path: Path, text: str) -> None:
     model = qdq_model()
     helper.set_model_props(model, {PREPROCESSING_KEY: text, LABELS_KEY: text})
     inspection = inspected(tmp_path, model)
     assert (inspection.preprocessing, inspection.labels) == (None, None)
-    assert inspection.metadata[LABELS_KEY] == text
+    assert inspection_to_dict(inspection)["metadata"][LABELS_KEY] == text
+    shown_text = shown(inspection)
+    assert shown_text.count("in the file, but unreadable") == 2
+    assert f"metadata: {LABELS_KEY}" in shown_text
+
+
+def test_preprocessing_of_another_program_is_shown_up_to_a_limit(tmp_path: Path) -> None:
+    model = qdq_model()
+    fields = {f"[bold]{index}\x1b": "f" * 10_000 for index in range(100)} | {"nested": {"a": [1, 0.5, None], "b": {}}}
+    helper.set_model_props(model, {PREPROCESSING_KEY: json.dumps(dict(reversed(fields.items())))})
+    text = shown(inspected(tmp_path, model))
+    assert re.search(r"^nested +a 1, 0\.5, null, b *$", text, re.MULTILINE)
+    assert "[bold]99�" in text and "\x1b" not in text
+    assert "and 85 more" in text
+    assert "f" * 201 not in text.replace("\n", "").replace(" ", "")
 
 
 def test_json_is_plain(tmp_path: Path) -> None:

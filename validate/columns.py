@@ -19,9 +19,12 @@ LEGEND = (
     f"{EXACT}: no difference at all, so the ratio is infinite",
     "delta: paired with float Keras on the same test images, in percentage points, with its 95 % interval",
     "SQNR: of the golden images' outputs against float Keras",
-    "max LSB: test outputs against those of the other format on the same integer grid",
+    "max LSB: test outputs against those of the other format on the same integer grid; on another target than cpu, "
+    "against the same artifact on this machine",
+    "same top-1: share of the test images with the answer of the row that max LSB compares with",
     "integer ops: of the operations the runtime really executed",
-    "ms: one image, without preprocessing",
+    "ms: one image, without preprocessing; an emulator's time is none, so it is not measured",
+    "M instructions: millions executed per inference on one thread of an emulated processor; no time, but exact",
 )
 
 
@@ -85,21 +88,44 @@ def _coverage(row: Row) -> str:
     return NOT_MEASURED if coverage is None else f"{coverage.integer}/{coverage.total}"
 
 
-def _latency(figure: Callable[[Latency], float]) -> Callable[[Row], str]:
-    return lambda row: NOT_MEASURED if row.latency is None else f"{figure(row.latency):.3f}"
+def _latency(figure: Callable[[Latency], float | None]) -> Callable[[Row], str]:
+    def draw(row: Row) -> str:
+        value = None if row.latency is None else figure(row.latency)
+        return NOT_MEASURED if value is None else f"{value:.3f}"
+
+    return draw
+
+
+def _same_top1(row: Row) -> str:
+    share = None if row.parity is None else row.parity.sibling_agreement
+    return NOT_MEASURED if share is None else percent(share)
+
+
+def _kind(row: Row) -> str:
+    return row.target if row.kind == "native" else f"{row.target} ({row.kind})"
+
+
+def _instructions(row: Row) -> str:
+    """Empty where there is nothing to count: time is measured there."""
+    if row.instructions is None:
+        return NOT_MEASURED if row.kind == "emulated" else ""
+    return f"{row.instructions / 1e6:.1f}"
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "artifact": lambda row: row.artifact,
     "runtime": lambda row: row.runtime,
+    "target": _kind,
     "size": lambda row: megabytes(row.size_bytes),
     "top-1": lambda row: NOT_MEASURED if row.accuracy is None else percent(row.accuracy.top1),
     "delta, points [95 %]": _delta,
     "agreement": _agreement,
     "SQNR dB": _sqnr,
     "max LSB": _max_lsb,
+    "same top-1": _same_top1,
     "integer ops": _coverage,
     "median ms": _latency(lambda latency: latency.median_ms),
     "p90 ms": _latency(lambda latency: latency.p90_ms),
-    "error": lambda row: "" if row.error is None else "failed, see below",
+    "M instructions": _instructions,
+    "error": lambda row: "" if row.error is None else f"{'refused' if row.refused else 'failed'}, see below",
 }

@@ -48,15 +48,52 @@ class PlannedTensor:
     channels: int | None  # length of the axis the scales run along
 
 
+def coverage_of_answer(plan: Mapping[str, Any] | None) -> tuple[Coverage | None, tuple[str, ...]]:
+    """Coverage from what a runner answered to "plan"; None where its runtime does not tell.
+
+    Raises:
+        ValueError, KeyError, TypeError: a plan of another form.
+    """
+    if not plan:
+        return None, ()
+    (runtime, content), = plan.items()
+    if runtime == "onnxruntime":
+        return coverage_of_profile(content["events"])
+    if runtime != "litert":
+        raise ValueError(f"expected the plan of litert or onnxruntime, found {runtime!r}")
+    operations = [
+        PlannedOperation(kind=item["kind"], inputs=tuple(item["inputs"]), outputs=tuple(item["outputs"]))
+        for item in content["operations"]
+    ]
+    tensors = {
+        item["index"]: PlannedTensor(
+            name=item["name"], dtype=item["dtype"], scales=item["scales"], channels=item["channels"]
+        )
+        for item in content["tensors"]
+    }
+    return coverage_of_plan(operations, tensors, ends=content["ends"])
+
+
 def coverage_of_plan(
-    operations: Sequence[PlannedOperation], tensors: Mapping[int, PlannedTensor]
+    operations: Sequence[PlannedOperation],
+    tensors: Mapping[int, PlannedTensor],
+    *,
+    ends: Sequence[int] = (),
 ) -> tuple[Coverage, tuple[str, ...]]:
     """Coverage of a LiteRT interpreter, and what its delegates took (as sentences).
 
     An operation is integer when all its tensors are: XNNPACK and the built-in kernels choose their arithmetic
-    by these types. DELEGATE entries stand for operations that are listed as well, so they are not counted.
+    by these types. DELEGATE entries stand for operations that are listed as well, so they are not counted; neither
+    are the conversions at the ends of a file with float inputs and outputs, which a note tells of; `ends` are the
+    graph's inputs and outputs.
     """
-    executed = [operation for operation in operations if operation.kind != DELEGATE]
+    listed = [operation for operation in operations if operation.kind != DELEGATE]
+    conversions = [
+        operation for operation in listed
+        if (operation.kind == "QUANTIZE" and operation.inputs[0] in ends)
+        or (operation.kind == "DEQUANTIZE" and operation.outputs[0] in ends)
+    ]
+    executed = [operation for operation in listed if operation not in conversions]
     float_ops = [operation for operation in executed if not _all_integer(operation, tensors)]
     weighted = [
         tensors[operation.inputs[WEIGHTS_INPUT]] for operation in executed
@@ -69,7 +106,8 @@ def coverage_of_plan(
         per_channel=sum(item.scales > 1 or item.channels == item.scales == 1 for item in weighted),
         weighted=len(weighted),
     )
-    return coverage, _delegate_notes(operations, executed)
+    notes = (f"float inputs and outputs: {len(conversions)} conversions at its ends",) if conversions else ()
+    return coverage, (*notes, *_delegate_notes(operations, executed, listed))
 
 
 def delegated(operations: Sequence[PlannedOperation]) -> list[PlannedOperation]:
@@ -125,14 +163,15 @@ def _all_integer(operation: PlannedOperation, tensors: Mapping[int, PlannedTenso
 
 
 def _delegate_notes(
-    operations: Sequence[PlannedOperation], executed: Sequence[PlannedOperation]
+    operations: Sequence[PlannedOperation], executed: Sequence[PlannedOperation], listed: Sequence[PlannedOperation]
 ) -> tuple[str, ...]:
-    if len(executed) == len(operations):
+    if len(listed) == len(operations):
         return ()
     taken = delegated(operations)
     left = [operation.kind for operation in executed if operation not in taken]
     rest = f"; built-in kernels execute {', '.join(left)}" if left else ""
-    return (f"the delegate executes {len(taken)} of {len(executed)} operations{rest}",)
+    inside = [operation for operation in executed if operation in taken]
+    return (f"the delegate executes {len(inside)} of {len(executed)} operations{rest}",)
 
 
 def _computes_in_float(arguments: Mapping[str, Any]) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeship.config import ValidateConfig
 from edgeship.measurement import Agreement, Grid, Row
 from validate.grid import NOT_MEASURED
-from validate.proportions import images_needed
+from validate.proportions import images_needed, wilson_interval
 from validate.rows import row_label
 from validate.runtimes.table import RUNTIMES
+from validate.targets.target import EMULATED
 
 PASS, FAIL, INCONCLUSIVE, REFUSED = "pass", "fail", "inconclusive", "refused"
 PRECEDENCE = (FAIL, REFUSED, INCONCLUSIVE, PASS)
+ARM_ONLY = "-s8s8.onnx"
+ON_TARGET = " on "  # in a row's label: not on this machine
 NAMED_OPERATIONS = 5  # of a long list in a sentence; report.json has them all
 
 
@@ -23,40 +26,62 @@ class Finding:
 
     verdict: str
     sentence: str
+    label: str = ""  # of the row it is about, where other rows may have the same
 
 
 def judge(
-    rows: Sequence[Row], grids: Sequence[Grid], agreements: Sequence[Agreement], config: ValidateConfig
+    rows: Sequence[Row],
+    grids: Sequence[Grid],
+    agreements: Sequence[Agreement],
+    config: ValidateConfig,
+    *,
+    architectures: Mapping[str, str | None] | None = None,
 ) -> tuple[str, tuple[str, ...]]:
     """The verdict ("pass", "fail", "inconclusive" or "refused") and the reasons, as sentences.
 
+    `architectures` are the targets' ("cpu": "x86_64"); an artifact made for others is not gated by what it is there.
+
     A failure outweighs a refusal, which outweighs an inconclusive figure.
     """
-    findings = [*_rows(rows, config), *_grids(grids, config), *_agreements(agreements, config)]
+    findings = [*_rows(rows, config, architectures or {}), *_grids(grids, config), *_agreements(agreements, config)]
     verdicts = {PASS, *(finding.verdict for finding in findings)}
     verdict = next(verdict for verdict in PRECEDENCE if verdict in verdicts)
-    return verdict, tuple(finding.sentence for finding in findings)
+    return verdict, tuple(_sentences(findings))
 
 
-def _rows(rows: Sequence[Row], config: ValidateConfig) -> Iterator[Finding]:
+def _sentences(findings: Sequence[Finding]) -> Iterator[str]:
+    """What is found alike of many rows is said once."""
+    subjects: dict[str, list[str]] = {}
+    for finding in findings:
+        subjects.setdefault(finding.sentence, []).extend([finding.label] if finding.label else [])
+    for sentence, labels in subjects.items():
+        yield f"{_some(labels)}: {sentence}" if labels else sentence
+
+
+def _rows(
+    rows: Sequence[Row], config: ValidateConfig, architectures: Mapping[str, str | None]
+) -> Iterator[Finding]:
     gated = [row for row in rows if RUNTIMES[row.runtime].production]
     if not gated:
         yield Finding(verdict=REFUSED, sentence=(
             "no artifact was run on a runtime that users have (litert, onnxruntime), so nothing is proven; "
             "add one of them to validate.runtimes, or artifacts of their formats to the bundle"
         ))
-    for row in rows:
-        if row.error is not None:
-            yield Finding(verdict=FAIL, sentence=row.error)
+    errors = {row.error: REFUSED if row.refused else FAIL for row in rows if row.error is not None}
+    for sentence, verdict in errors.items():  # each once: a target that is not there says it for all its rows
+        yield Finding(verdict=verdict, sentence=sentence)
     for row in gated:
         yield from _accuracy(row, config)
-        if row.scheme != "float32":
-            yield from _coverage(row, config)
+        if row.scheme != "float32" and RUNTIMES[row.runtime].tells_plan:
+            yield from _coverage(row, config, architectures.get(row.target))
 
 
 def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
     """Non-inferiority: is the whole interval of the paired difference above -max_accuracy_drop?"""
-    label, limit = row_label(row.artifact, row.runtime), -config.max_accuracy_drop
+    label, limit = row_label(row.artifact, row.runtime, row.target), -config.max_accuracy_drop
+    not_expected = not RUNTIMES[row.runtime].gives_outputs or (row.kind == EMULATED and row.scheme == "float32")
+    if row.accuracy is None and not_expected:
+        return  # a note says so; the same artifact is gated where it can be run
     if row.accuracy is None or row.accuracy.delta is None or row.accuracy.delta_ci95 is None:
         if row.error is None:
             yield Finding(
@@ -65,12 +90,12 @@ def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
         return
     lower, upper = row.accuracy.delta_ci95
     found = (
-        f"{label}: top-1 differs from float Keras by {_points(row.accuracy.delta)} "
+        f"top-1 differs from float Keras by {_points(row.accuracy.delta)} "
         f"(95 % interval {_points(lower)} to {_points(upper)}, {row.accuracy.images:,} images)"
     )
     allowed = f"validate.max_accuracy_drop allows {_points(limit)}"
     if upper < limit:
-        yield Finding(verdict=FAIL, sentence=f"{found}; {allowed}")
+        yield Finding(verdict=FAIL, label=label, sentence=f"{found}; {allowed}")
     elif lower < limit:
         needed = images_needed(
             interval=(lower, upper), difference=row.accuracy.delta, limit=limit, count=row.accuracy.images
@@ -80,17 +105,25 @@ def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
             else f"about {needed:,} test images would decide it"
         )
         yield Finding(
-            verdict=INCONCLUSIVE, sentence=f"{found}, which is too wide to decide: {allowed}; {advice}"
+            verdict=INCONCLUSIVE, label=label, sentence=f"{found}, which is too wide to decide: {allowed}; {advice}"
         )
 
 
-def _coverage(row: Row, config: ValidateConfig) -> Iterator[Finding]:
-    label, coverage = row_label(row.artifact, row.runtime), row.coverage
+def made_for_other_processors(row: Row, architecture: str | None) -> bool:
+    """Whether its integers run in float on this processor by design of the runtime: S8S8 ONNX on x86.
+
+    ONNX Runtime leaves operations on int8 activations in float there (`session.qdqisint8allowed`).
+    """
+    return (architecture or "").lower() in ("x86_64", "amd64") and row.artifact.endswith(ARM_ONLY)
+
+
+def _coverage(row: Row, config: ValidateConfig, architecture: str | None) -> Iterator[Finding]:
+    label, coverage = row_label(row.artifact, row.runtime, row.target), row.coverage
     if coverage is None:
         if row.error is None:
             yield Finding(verdict=FAIL, sentence=f"{label}: which operations ran as integers is not known")
         return
-    if coverage.share < config.min_coverage:
+    if coverage.share < config.min_coverage and not made_for_other_processors(row, architecture):
         yield Finding(verdict=FAIL, sentence=(
             f"{label}: {coverage.integer} of {coverage.total} executed operations are integer "
             f"({coverage.share:.1%}), validate.min_coverage is {config.min_coverage:.1%}; "
@@ -126,6 +159,9 @@ def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iter
     for agreement in agreements:
         if agreement.top1_agreement >= config.min_agreement:
             continue
+        if ON_TARGET in agreement.second.rsplit(" / ", 1)[1]:
+            yield from _other_target(agreement, config)
+            continue
         (first, first_runtime), (second, second_runtime) = (
             label.rsplit(" / ", 1) for label in (agreement.first, agreement.second)
         )
@@ -142,6 +178,18 @@ def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iter
                 f"{found}; the optimized kernels compute something else: on x86 CPUs without VNNI, "
                 "products of uint8 activations and int8 weights saturate; ship the u8u8 variant"
             ))
+
+
+def _other_target(agreement: Agreement, config: ValidateConfig) -> Iterator[Finding]:
+    """The same artifact on two machines. Few images cannot prove 99.9 %, so the whole interval must be below."""
+    same = round(agreement.top1_agreement * agreement.images)
+    _, upper = wilson_interval(same, agreement.images)
+    if upper < config.min_agreement:
+        yield Finding(verdict=FAIL, sentence=(
+            f"{agreement.second}: predicts the same class as on this machine for {agreement.top1_agreement:.1%} of "
+            f"{agreement.images:,} images (at most {upper:.1%} of all, with 95 % confidence), "
+            f"validate.min_agreement is {config.min_agreement:.1%}; its kernels compute something else"
+        ))
 
 
 def _points(share: float) -> str:

@@ -33,7 +33,9 @@ class Timed:
 
     latency: Latency | None = None
     peak_memory_bytes: int | None = None
-    error: str | None = None
+    instructions: int | None = None
+    note: str | None = None
+    error: RuntimeFailure | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -41,39 +43,51 @@ class _Clock:
     """One row while it is measured."""
 
     worker: Worker
-    input: Path
+    input: str  # where the target has it
+    one_launch: bool = False  # of a tool that loads the model anew each time
     load_ms: float | None = None
     first_ms: float | None = None
     discarded_runs: int = 0
     samples_ms: list[float] = field(default_factory=list)
+    summary: dict[str, Any] | None = None  # of a tool that keeps its samples to itself
 
     def needs_more(self, config: ValidateConfig) -> bool:
         """Until `latency_runs` samples, or `latency_seconds` of them."""
-        if len(self.samples_ms) >= config.latency_runs:
+        launched = self.summary is not None or (self.one_launch and self.samples_ms)
+        if launched or len(self.samples_ms) >= config.latency_runs:
             return False
         return math.fsum(self.samples_ms) < config.latency_seconds * 1000
 
     def measure_block(self, config: ValidateConfig) -> None:
         """One block of inferences, after a few that are not counted."""
         discarded = REWARM_RUNS if self.samples_ms else WARMUP_RUNS
+        rounds = 1 if self.one_launch else ROUNDS
         answer = self.worker.ask(
             "time",
-            inputs=str(self.input),
-            runs=min(math.ceil(config.latency_runs / ROUNDS), config.latency_runs - len(self.samples_ms)),
-            seconds=config.latency_seconds / ROUNDS,
+            inputs=self.input,
+            runs=min(math.ceil(config.latency_runs / rounds), config.latency_runs - len(self.samples_ms)),
+            seconds=config.latency_seconds / rounds,
             discarded=discarded,
         )
         self.first_ms = answer["first_ms"]
         self.discarded_runs += discarded
         self.samples_ms += [nanoseconds / 1e6 for nanoseconds in answer["samples_ns"]]
+        self.summary = answer.get("summary")
 
     def result(self, config: ValidateConfig) -> Timed:
         """The summary of all blocks."""
         memory: dict[str, Any] = self.worker.ask("memory")
-        latency = summarize(
-            self.samples_ms, warmup_runs=self.discarded_runs, threads=config.threads,
-            load_ms=self.load_ms, first_ms=self.first_ms,
-        )
+        facts: dict[str, Any] = {
+            "warmup_runs": self.discarded_runs, "threads": config.threads,
+            "load_ms": self.load_ms, "first_ms": self.first_ms,
+        }
+        if self.summary is None:
+            latency = summarize(self.samples_ms, **facts)
+        else:
+            latency = Latency(
+                median_ms=self.summary["median_ms"], p90_ms=None, p99_ms=None,
+                mean_ms=self.summary["mean_ms"], min_ms=self.summary["min_ms"], samples_ms=(), **facts,
+            )
         return Timed(latency=latency, peak_memory_bytes=memory["peak_memory_bytes"])
 
 
@@ -110,7 +124,8 @@ def measure_latencies(
             outputs out is.
 
     All processes are alive from the first round to the last, and one at a time works. In each of at most ten
-    rounds every row gets one block, in a random order of a fixed seed.
+    rounds every row gets one block, in a random order of a fixed seed. A row of a tool that loads the model anew
+    each time is measured in one round.
     """
     results: dict[str, Timed] = {}
     clocks: dict[str, _Clock] = {}
@@ -139,16 +154,20 @@ def measure_latencies(
 
 
 def _load(candidate: Candidate, file: Path, config: ValidateConfig, stack: ExitStack) -> _Clock:
-    worker = stack.enter_context(
-        Worker(candidate.label, timeout_seconds=config.timeout_seconds, threads=config.threads)
-    )
+    target = candidate.target
+    path, image = target.put(candidate.path), target.put(file)
+    worker = stack.enter_context(Worker(
+        candidate.label, timeout_seconds=config.timeout_seconds, threads=config.threads, target=target,
+        runtime=candidate.runtime,
+    ))
     loaded = worker.ask(
-        "load", runtime=candidate.runtime, path=str(candidate.path),
-        options={**candidate.options, "threads": config.threads},
+        "load", runtime=candidate.runtime, path=path, options={**candidate.options, "threads": config.threads},
     )
-    return _Clock(worker=worker, input=file, load_ms=loaded["load_ms"])
+    return _Clock(
+        worker=worker, input=image, load_ms=loaded["load_ms"], one_launch=candidate.kind.needs_specifications
+    )
 
 
 def _failed(error: RuntimeFailure) -> Timed:
     say(str(error))
-    return Timed(error=str(error))
+    return Timed(error=error)

@@ -13,7 +13,7 @@ from edgeship.cpu import cpu_flags, cpuinfo
 
 # The instructions that decide how fast integer kernels are, and on x86 whether they saturate.
 FLAGS_THAT_MATTER = (
-    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm",
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve",
 )
 VERSIONS = ("ai-edge-litert", "onnxruntime", "onnx", "numpy", "tensorflow", "tf-keras")
 
@@ -30,7 +30,7 @@ def describe_machine() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "os": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in VERSIONS},
+        "versions": {name: version_of(name) for name in VERSIONS},
         "load_average_1min": psutil.getloadavg()[0],
     }
 
@@ -42,7 +42,8 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _version(distribution: str) -> str | None:
+def version_of(distribution: str) -> str | None:
+    """The installed version of a package; None where it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from edgeship.measurement import Agreement, Grid, Report
+from edgeship.measurement import Agreement, Grid, Report, TargetRecord
 from validate.columns import COLUMNS, LEGEND, NOT_APPLICABLE, NOT_MEASURED, cells, percent, points
+from validate.machine import FLAGS_THAT_MATTER
 
 HEADLINES = {
     "pass": "PASS: every gate holds",
@@ -27,6 +28,7 @@ def report_to_markdown(report: Report) -> str:
         *_agreements(report.agreements),
         *_grids(report.grids),
         *_list("Notes", report.notes),
+        *_targets(report.targets),
         "## Machine",
         "\n".join(f"- {line}" for line in machine_lines(report)),
     ]
@@ -47,6 +49,43 @@ def machine_lines(report: Report) -> Iterator[str]:
     threads = sorted({row.threads for row in report.rows})
     yield f"threads of the latency measurement: {', '.join(map(str, threads)) or 'none'}"
     yield f"{report.created_by}, {report.created_at}"
+
+
+def _targets(targets: Sequence[TargetRecord]) -> Iterator[str]:
+    """What the other targets are, and their state before and after."""
+    others = [target for target in targets if target.machine is not None or target.error is not None]
+    if not others:
+        return
+    yield "## Targets"
+    yield "\n".join(f"- {_escape(line)}" for target in others for line in target_lines(target))
+
+
+def target_lines(target: TargetRecord) -> Iterator[str]:
+    """One target in a few lines; what it does not tell is left out."""
+    if target.error is not None:
+        yield f"{target.name} ({target.kind}): {target.error}"
+        return
+    machine = target.machine or {}
+    told = [f"{key.replace('_', ' ')} {_short(value)}" for key, value in machine.items() if value not in (None, "", {})]
+    yield f"{target.name} ({target.kind}): {'; '.join(told) or 'tells nothing of itself'}"
+    before, after = target.state_before or {}, target.state_after or {}
+    changes = [
+        f"{key.replace('_', ' ')} {_short(before.get(key))} before, {_short(after.get(key))} after"
+        for key in before if before.get(key) is not None or after.get(key) is not None
+    ]
+    if changes:
+        yield f"{target.name}: {'; '.join(changes)}"
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+    if isinstance(value, list | tuple):
+        kept = [str(item) for item in value if str(item) in FLAGS_THAT_MATTER]
+        return ", ".join(kept) or "none that matter"
+    return str(value)
 
 
 def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:

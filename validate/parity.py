@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeship.artifact import TensorSpec
 from edgeship.measurement import Agreement, Parity
-from edgeship.quantization import dequantize, grid_steps, is_integer
+from edgeship.quantization import dequantize, grid_steps, is_integer, quantize
 from validate.accuracy import gains_and_losses
 from validate.proportions import paired_difference_interval
 from validate.rows import Measured
@@ -36,8 +36,9 @@ def measure_parity(
     Args:
         row: what it answered.
         float_outputs: float32 (n_golden, classes) by float Keras.
-        sibling: a row on the same grid, over the same test images, if there is one.
+        sibling: a row on the same grid (or the same float file), over the same test images, if there is one.
     """
+    assert row.golden_outputs is not None
     values = dequantize(row.golden_outputs, row.output_spec)
     steps = None if sibling is None else _steps_between(row, sibling)
     return Parity(
@@ -46,12 +47,28 @@ def measure_parity(
         sibling=None if sibling is None else sibling.label,
         max_lsb=None if steps is None else int(steps.max()),
         differing_share=None if steps is None else float(np.mean(steps > 0)),
-        sibling_agreement=None if sibling is None else float(np.mean(row.top1 == sibling.top1)),
+        sibling_agreement=None if sibling is None else _agreement(row, sibling),
+        sibling_max_abs=None if sibling is None else _golden_distance(values, sibling),
     )
 
 
+def _agreement(first: Measured, second: Measured) -> float | None:
+    """The share of the test images that both give one class; None where one did not run on them."""
+    if first.top1 is None or second.top1 is None:
+        return None
+    return float(np.mean(first.top1 == second.top1))
+
+
+def _golden_distance(values: np.ndarray, sibling: Measured) -> float | None:
+    """The largest difference of two rows' real outputs on the golden images."""
+    if sibling.golden_outputs is None:
+        return None
+    return float(np.max(np.abs(values - dequantize(sibling.golden_outputs, sibling.output_spec))))
+
+
 def measure_agreement(first: Measured, second: Measured, labels: np.ndarray) -> Agreement:
-    """Two rows on the same test images; `labels` is int64 (n,)."""
+    """Two rows that ran on the same test images; `labels` is int64 (n,)."""
+    assert first.top1 is not None and second.top1 is not None
     gained, lost = gains_and_losses(first.top1 == labels, second.top1 == labels)
     steps = _steps_between(first, second)
     return Agreement(
@@ -66,8 +83,16 @@ def measure_agreement(first: Measured, second: Measured, labels: np.ndarray) -> 
     )
 
 
+def on_grid(outputs: np.ndarray, spec: TensorSpec, grid: TensorSpec) -> np.ndarray:
+    """Outputs as integers of `grid`: as they are, or, of an integer file with float outputs, quantized back.
+
+    Exact: each of those floats is scale * (q - zero_point), and `quantize` rounds to the nearest q.
+    """
+    return outputs if is_integer(spec) else quantize(outputs, grid)
+
+
 def golden_lsb(answered: np.ndarray, expected: np.ndarray, spec: TensorSpec) -> int | None:
-    """The largest difference between two integer outputs of one artifact; None for a float artifact."""
+    """The largest difference between two integer outputs of one artifact; None for float outputs."""
     if not is_integer(spec):
         return None
     return int(np.abs(grid_steps(answered, spec) - grid_steps(expected, spec)).max())
@@ -75,13 +100,10 @@ def golden_lsb(answered: np.ndarray, expected: np.ndarray, spec: TensorSpec) -> 
 
 def _steps_between(first: Measured, second: Measured) -> np.ndarray | None:
     """|difference| of the test outputs in LSB, (n, classes); None where they are not on one grid."""
-    if first.outputs is None or second.outputs is None or first.output_spec.scale is None:
+    grids = first.grid_spec, second.grid_spec
+    if first.outputs is None or second.outputs is None or grids[0] is None or grids[1] is None:
         return None
-    if second.output_spec.scale is None or np.float32(first.output_spec.scale) != np.float32(
-        second.output_spec.scale
-    ):
+    if grids[0].scale is None or np.float32(grids[0].scale) != np.float32(grids[1].scale or 0):
         return None
-    steps: np.ndarray = np.abs(
-        grid_steps(first.outputs, first.output_spec) - grid_steps(second.outputs, second.output_spec)
-    )
+    steps: np.ndarray = np.abs(grid_steps(first.outputs, grids[0]) - grid_steps(second.outputs, grids[1]))
     return steps

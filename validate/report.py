@@ -20,6 +20,7 @@ from edgeship.measurement import (
     Parity,
     Report,
     Row,
+    TargetRecord,
 )
 from validate.markdown import report_to_markdown
 
@@ -70,6 +71,7 @@ def report_from_json(document: dict[str, Any]) -> Report:
         **document,
         "rows": tuple(_row(item) for item in document["rows"]),
         "grids": tuple(_record(Grid, item) for item in document["grids"]),
+        "targets": tuple(_record(TargetRecord, item) for item in document["targets"]),
         "agreements": tuple(_record(Agreement, item) for item in document["agreements"]),
     })
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -14,19 +17,23 @@ import numpy as np
 import edgeship
 from edgeship.config import ValidateConfig
 from edgeship.data import Images, split_sha256
-from edgeship.errors import BundleError
-from edgeship.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row
+from edgeship.errors import BundleError, RuntimeFailure, TargetFailure
+from edgeship.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row, TargetRecord
 from edgeship.progress import say
 from validate.accuracy import measure_accuracy
+from validate.advice import advice
 from validate.answers import Answers, collect_answers, float_top1
 from validate.bundle import Bundle
-from validate.gate import judge
+from validate.gate import judge, made_for_other_processors
 from validate.grid import measure_grids
-from validate.latency import Timed, measure_latencies
+from validate.latency import Timed
 from validate.machine import describe_machine
 from validate.parity import measure_agreement, measure_parity
-from validate.rows import KERAS, TARGET, Candidate, Measured, candidates, grid_of
+from validate.rows import CPU, KERAS, Candidate, Measured, candidates, grid_of, row_label
 from validate.runtimes.table import RUNTIMES
+from validate.targets.table import make_target
+from validate.targets.target import Target
+from validate.times import measure_times
 
 
 def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig) -> Report:
@@ -48,18 +55,66 @@ def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig) -> Rep
     if config.images is not None:
         test = test.select(np.arange(min(config.images, len(test))))
     machine = describe_machine()  # first: it has the load before we made any
-    rows = candidates(bundle, config)
-    with tempfile.TemporaryDirectory(prefix="edgeship-validate-") as name:
-        folder = Path(name)
-        answers = collect_answers(rows, bundle, test, timeout_seconds=config.timeout_seconds, folder=folder)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeship-validate-")))
+        visits = [_visit(name, config, stack) for name in dict.fromkeys(config.targets)]
+        rows = candidates(bundle, config, [visit.target for visit in visits])
+        absent = {visit.target.name: visit.error for visit in visits if visit.error is not None}
+        present = [row for row in rows if row.target.name not in absent]
+        answers = collect_answers(
+            present, bundle, test, timeout_seconds=config.timeout_seconds, folder=folder
+        )
         say("comparing the two formats tensor by tensor and layer by layer")
         grids = measure_grids(bundle, timeout_seconds=config.timeout_seconds, folder=folder)
         # Last and alone: nothing else of ours runs while latency is measured.
-        timed = measure_latencies(
-            [row for row in rows if row.label in answers.measured], bundle.golden.inputs[:1], config,
-            folder=folder,
+        timed: dict[str, Timed] = {}
+        for visit in visits:
+            fit = [row for row in present if row.target is visit.target and row.label in answers.measured]
+            timed |= measure_times(fit, bundle.golden.inputs[:1], config, folder=folder)
+            visit.look_again()
+    errors = {
+        **{row.label: absent[row.target.name] for row in rows if row.target.name in absent},
+        **{label: time.error for label, time in timed.items() if time.error is not None},
+        **answers.errors,
+    }
+    return _report(bundle, test, config, machine, rows, answers, grids, timed, errors, visits)
+
+
+@dataclass(kw_only=True)
+class _Visit:
+    """A target while it is used; `error` where it could not be."""
+
+    target: Target
+    machine: dict[str, Any] | None = None
+    state_before: dict[str, Any] | None = None
+    state_after: dict[str, Any] | None = None
+    error: RuntimeFailure | None = None
+
+    def look_again(self) -> None:
+        """The state at the end; a target that is gone by then has no state."""
+        if self.error is None:
+            with contextlib.suppress(TargetFailure):
+                self.state_after = self.target.state()
+
+    def record(self) -> TargetRecord:
+        """As the report keeps it."""
+        return TargetRecord(
+            name=self.target.name, kind=self.target.kind, machine=self.machine, state_before=self.state_before,
+            state_after=self.state_after, error=None if self.error is None else str(self.error),
         )
-    return _report(bundle, test, config, machine, rows, answers, grids, timed)
+
+
+def _visit(name: str, config: ValidateConfig, stack: ExitStack) -> _Visit:
+    """Enter a target. One that is not there becomes rows with an error: the others go on."""
+    target = make_target(name, config)
+    visit = _Visit(target=target)
+    try:
+        stack.enter_context(target)
+        visit.machine, visit.state_before = target.describe(), target.state()
+    except TargetFailure as error:
+        say(str(error))
+        visit.error = error
+    return visit
 
 
 def check_test_split(bundle: Bundle, test: Images) -> None:
@@ -93,15 +148,21 @@ def _report(
     answers: Answers,
     grids: tuple[Grid, ...],
     timed: Mapping[str, Timed],
+    errors: Mapping[str, RuntimeFailure],
+    visits: Sequence[_Visit],
 ) -> Report:
     reference_top1, notes = float_top1(answers, bundle, len(test))
     finished = tuple(
         _row(candidate, bundle, config, answers, timed.get(candidate.label, Timed()),
-             _accuracy(answers.measured.get(candidate.label), test.labels, reference_top1))
-        for candidate in rows
+             _accuracy(answers.measured.get(candidate.label), test.labels, reference_top1),
+             errors.get(candidate.label))
+        for candidate in rows if candidate.reported
     )
     agreements = tuple(_agreements(answers, test.labels))
-    verdict, failures = judge(finished, grids, agreements, config)
+    architectures = {
+        visit.target.name: (visit.machine or {}).get("architecture") for visit in visits
+    } | {CPU: machine["architecture"]}
+    verdict, failures = judge(finished, grids, agreements, config, architectures=architectures)
     return Report(
         schema=REPORT_SCHEMA,
         created_by=f"edgeship {edgeship.__version__}",
@@ -113,7 +174,12 @@ def _report(
         agreements=agreements,
         verdict=verdict,
         failures=failures,
-        notes=(*notes, *_limited(bundle, test), *answers.notes, *_not_run(bundle, rows)),
+        notes=(
+            *notes, *_limited(bundle, test), *_other_processors(finished, architectures), *answers.notes,
+            *_not_run(bundle, rows, visits), *(time.note for time in timed.values() if time.note is not None),
+            *advice(finished),
+        ),
+        targets=tuple(visit.record() for visit in visits),
     )
 
 
@@ -124,28 +190,32 @@ def _row(
     answers: Answers,
     timed: Timed,
     accuracy: Accuracy | None,
+    error: RuntimeFailure | None,
 ) -> Row:
     measured = answers.measured.get(candidate.label)
     return Row(
         artifact=candidate.name,
         scheme=candidate.scheme,
         runtime=candidate.runtime,
-        target=TARGET,
+        target=candidate.target.name,
+        kind=candidate.target.kind,
         threads=config.threads,
         size_bytes=candidate.size_bytes,
         accuracy=accuracy,
-        parity=None if measured is None else _parity(measured, bundle, answers),
+        parity=None if measured is None or measured.golden_outputs is None else _parity(measured, bundle, answers),
         coverage=None if measured is None else measured.coverage,
         latency=timed.latency,
         peak_memory_bytes=timed.peak_memory_bytes,
-        error=answers.errors.get(candidate.label, timed.error),
+        instructions=timed.instructions,
+        error=None if error is None else str(error),
+        refused=isinstance(error, TargetFailure),
     )
 
 
 def _accuracy(
     measured: Measured | None, labels: np.ndarray, reference_top1: np.ndarray
 ) -> Accuracy | None:
-    if measured is None:
+    if measured is None or measured.top1 is None:
         return None
     is_reference = measured.candidate.runtime == KERAS
     return measure_accuracy(
@@ -160,26 +230,59 @@ def _parity(measured: Measured, bundle: Bundle, answers: Answers) -> Parity:
 
 
 def _sibling(measured: Measured, answers: Answers) -> Measured | None:
-    """What a row's integers are compared with: the production row of the other format on the same grid."""
+    """What a row's outputs are compared with.
+
+    On another target the same artifact on this machine; here the production row of the other format on the same
+    grid.
+    """
+    if measured.candidate.baseline_label is not None:
+        return answers.measured.get(measured.candidate.baseline_label)
     grid = grid_of(measured.candidate)
     if grid is None:
         return None
     others = (
         other for other in answers.measured.values()
-        if grid_of(other.candidate) == grid and RUNTIMES[other.candidate.runtime].production
-        and other.candidate.name != measured.candidate.name
-        # Of several ONNX variants each compares with the TFLite file, not with one another.
+        if grid_of(other.candidate) == grid and other.candidate.kind.production
+        and other.candidate.target.name == CPU and _format(other) != _format(measured)
+        # Of several variants each compares with the TFLite file, not with one another.
         and grid in (other.candidate.name, measured.candidate.name)
     )
     return next(others, None)
 
 
+def _format(measured: Measured) -> str | None:
+    """ "tflite" or "onnx", whose form for small builds .ort is."""
+    artifact = measured.candidate.artifact
+    return None if artifact is None else artifact.format.replace("ort", "onnx")
+
+
 def _agreements(answers: Answers, labels: np.ndarray) -> Iterator[Agreement]:
-    """Every pair of rows on one integer grid."""
-    for first, second in combinations(answers.measured.values(), 2):
+    """Pairs of this machine's rows on one integer grid, and every other target's row with this machine's.
+
+    Here: what users run of any two files, and one file on any two runtimes.
+    """
+    tested = {label: row for label, row in answers.measured.items() if row.top1 is not None}
+    here = [row for row in tested.values() if row.candidate.target.name == CPU]
+    for first, second in combinations(here, 2):
         grid = grid_of(first.candidate)
-        if grid is not None and grid == grid_of(second.candidate):
+        one_file = first.candidate.name == second.candidate.name
+        both_run_by_users = first.candidate.kind.production and second.candidate.kind.production
+        if grid is not None and grid == grid_of(second.candidate) and (one_file or both_run_by_users):
             yield measure_agreement(first, second, labels)
+    for row in tested.values():
+        baseline = tested.get(row.candidate.baseline_label or "")
+        if baseline is not None:
+            yield measure_agreement(baseline, row, labels)
+
+
+def _other_processors(rows: Sequence[Row], architectures: Mapping[str, str | None]) -> Iterator[str]:
+    for row in rows:
+        architecture = architectures.get(row.target)
+        if row.coverage is not None and row.coverage.float_ops and made_for_other_processors(row, architecture):
+            yield (
+                f"{row_label(row.artifact, row.runtime, row.target)}: made for Arm; ONNX Runtime computes it in float "
+                f"on {architecture}, so its integer share there is not gated"
+            )
 
 
 def _limited(bundle: Bundle, test: Images) -> Iterator[str]:
@@ -188,8 +291,16 @@ def _limited(bundle: Bundle, test: Images) -> Iterator[str]:
         yield f"validate.images: only the first {len(test):,} of {whole:,} test images were used"
 
 
-def _not_run(bundle: Bundle, rows: Sequence[Candidate]) -> Iterator[str]:
-    run = {row.name for row in rows}
-    for artifact in bundle.manifest.artifacts:
-        if artifact.name not in run:
-            yield f"{artifact.name}: not run, since validate.runtimes has none for {artifact.format} files"
+def _not_run(bundle: Bundle, rows: Sequence[Candidate], visits: Sequence[_Visit]) -> Iterator[str]:
+    """A note for each artifact that a target has no runtime for."""
+    for visit in visits:
+        run = {row.name for row in rows if row.target is visit.target}
+        for artifact in bundle.manifest.artifacts:
+            if artifact.name in run:
+                continue
+            floats = [name for name in visit.target.runtimes if RUNTIMES[name].float_tensors_only]
+            if floats and artifact.format in RUNTIMES[floats[0]].takes:
+                why = f"{floats[0]} takes no int8 inputs; export.tflite_io makes a file with float32 ones"
+            else:
+                why = f"validate.runtimes has none there for {artifact.format} files"
+            yield f"{artifact.name}: not run on {visit.target.name}, since {why}"

@@ -11,7 +11,7 @@ from validate.columns import COLUMNS, NOT_APPLICABLE, NOT_MEASURED, cells
 from validate.markdown import HEADLINES, grid_sentence
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "refused": "bold yellow"}
-TEXT_COLUMNS = ("artifact", "runtime", "error")
+TEXT_COLUMNS = ("artifact", "runtime", "target", "error")
 
 
 def report_to_terminal(report: Report) -> RenderableType:

@@ -7,6 +7,7 @@ import importlib.util
 import math
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,7 @@ NUMPY_DTYPES = frozenset({
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "float16", "float32", "float64", "complex64", "complex128",
 })
+LINE_BREAKS = str.maketrans("", "", "\n\r\t")  # what a text may have beside printable letters
 BITS_OF_PACKED = {"int2": 2, "int4": 4, "uint4": 4, "bfloat16": 16}
 # Options that are numbers in the file and words here; the name of the schema's enumeration.
 ENUMERATIONS = {"fused_activation_function": "ActivationFunctionType", "padding": "Padding"}
@@ -266,23 +268,33 @@ class _Reader:
         return _words(ENUMERATIONS[name]).get(value, value) if name in ENUMERATIONS else value
 
     def metadata(self) -> dict[str, str]:
-        found = {"description": (self.model.Description() or b"").decode(errors="replace")}
+        description = (self.model.Description() or b"").decode(errors="replace")
+        return {"description": description} | {name: _text(content) for name, content in self.entries()}
+
+    def entries(self) -> Iterator[tuple[str, bytes]]:
+        """The metadata entries: names, and the buffers they point to."""
         for index in range(self.tables(self.model.MetadataLength())):
             entry = self.model.Metadata(index)
             raw = self.buffer(entry.Buffer())
-            content = b"" if raw is None else raw.tobytes().rstrip(b"\0")
+            content = b"" if raw is None else raw.tobytes()
             self.spend(len(content) // 64)
-            found[(entry.Name() or b"").decode()] = _text(content)
-        return found
+            yield (entry.Name() or b"").decode(), content
+
+
+def metadata_entry(content: bytes, name: str) -> bytes | None:
+    """A metadata entry's bytes, from a file that `read_tflite` has accepted; None where there is none."""
+    return dict(_Reader(content, Path("model.tflite")).entries()).get(name)
 
 
 def _text(content: bytes) -> str:
     """UTF-8 text as it is, anything else as its length."""
+    content = content.rstrip(b"\0")
     try:
         text = content.decode()
     except UnicodeDecodeError:
         return f"<{len(content):,} bytes>"
-    return text if text.isprintable() or "\n" in text else f"<{len(content):,} bytes>"
+    readable = text.translate(LINE_BREAKS).isprintable()
+    return text if readable else f"<{len(content):,} bytes>"
 
 
 def _snake_case(name: str) -> str:

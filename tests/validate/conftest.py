@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from edgeship.artifact import (
     manifest_to_json,
 )
 from edgeship.config import ValidateConfig
+from edgeship.cpu import processor_identity
 from edgeship.data import Images, preprocess, split_sha256
 from edgeship.files import sha256_of_file
 from edgeship.graph import read_graph
@@ -103,7 +105,9 @@ def write_manifest(folder: Path, test: Images) -> None:
         reference=Reference(
             file="float.keras", sha256=sha256_of_file(folder / "float.keras"), custom_objects=()
         ),
-        golden_sha256=sha256_of_file(folder / GOLDEN_FILE), artifacts=tuple(artifacts), tools={},
+        golden_sha256=sha256_of_file(folder / GOLDEN_FILE), artifacts=tuple(artifacts),
+        tools={name: metadata.version(name) for name in ("ai-edge-litert", "onnxruntime")},
+        exported_on=processor_identity(),
     )))
 
 
@@ -161,8 +165,18 @@ def _write_golden(folder: Path, model: Any, test: Images) -> None:
         "inputs": values[:GOLDEN_IMAGES], "float_outputs": float_outputs[:GOLDEN_IMAGES],
         "test_float_top1": float_outputs.argmax(axis=1).astype(np.int64),
         "expected/int8.tflite": int8_outputs,
-        "expected/int8.onnx": (int8_outputs.astype(np.int16) + 128).astype(np.uint8),
+        "expected/int8.onnx": _run_onnx(folder / "int8.onnx", values[:GOLDEN_IMAGES], image),
     })
+
+
+def _run_onnx(path: Path, values: np.ndarray, image: TensorSpec) -> np.ndarray:
+    import onnxruntime
+
+    from edgeship.quantization import quantize
+
+    session = onnxruntime.InferenceSession(str(path))
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: quantize(value[None], _as_uint8(image))})[0] for value in values])
 
 
 def _specs(path: Path) -> tuple[TensorSpec, TensorSpec]:

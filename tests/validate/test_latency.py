@@ -83,7 +83,7 @@ def test_a_slow_row_stops_at_its_seconds(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_row_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     config = ValidateConfig(latency_runs=50, latency_seconds=60)
     results = measure_latencies([candidate("broken"), candidate("good")], IMAGE, config, folder=tmp_path)
-    assert results["broken / litert"].error == "broken / litert: crashed (SIGSEGV) while timing inferences"
+    assert str(results["broken / litert"].error) == "broken / litert: crashed (SIGSEGV) while timing inferences"
     assert results["broken / litert"].latency is None
     assert results["good / litert"].error is None
     assert len(results["good / litert"].latency.samples_ms) == 50

@@ -24,7 +24,7 @@ def measured(name: str, outputs: np.ndarray, spec: TensorSpec) -> Measured:
     )
     return Measured(
         candidate=candidate, top1=top1_of(outputs), outputs=outputs, golden_outputs=outputs[:2],
-        output_spec=spec, coverage=None,
+        output_spec=spec, grid_spec=spec, coverage=None,
     )
 
 
@@ -52,7 +52,7 @@ def test_parity_against_float_and_against_the_sibling() -> None:
 
 
 def test_outputs_on_other_scales_have_no_lsb() -> None:
-    other = dataclasses.replace(SECOND, output_spec=dataclasses.replace(UINT8, scale=1 / 128))
+    other = dataclasses.replace(SECOND, grid_spec=dataclasses.replace(UINT8, scale=1 / 128))
     agreement = measure_agreement(FIRST, other, np.array([0, 0, 2]))
     assert (agreement.max_lsb, agreement.differing_share, agreement.top1_agreement) == (None, None, 1.0)
 

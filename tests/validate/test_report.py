@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from edgeship.errors import InputError
-from edgeship.measurement import Accuracy, Agreement, Coverage, Grid, Latency, Parity, Report, Row
+from edgeship.measurement import Accuracy, Agreement, Coverage, Grid, Latency, Parity, Report, Row, TargetRecord
 from validate.columns import COLUMNS, cells
 from validate.latency import summarize
 from validate.machine import describe_machine
@@ -36,7 +36,7 @@ BROKEN = Row(
     error="int8_qat.onnx / onnxruntime: crashed (SIGSEGV) while loading the file",
 )
 REPORT = Report(
-    schema=1, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
+    schema=2, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
     machine=describe_machine(), rows=(ROW, BROKEN),
     grids=(Grid(
         tflite="int8_qat.tflite", onnx="int8_qat.onnx", tensors_compared=131, mismatches=("a|b: scale",),
@@ -69,9 +69,9 @@ def test_no_figure_may_be_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "message"), [
     (None, "expected a report.json, found none"),
     ("{", "expected a report.json, found none"),
-    ("[]", "expected a report of schema 1, found None"),
-    ('{"schema": 2}', "expected a report of schema 1, found 2"),
-    ('{"schema": 1, "rows": []}', "not a complete report"),
+    ("[]", "expected a report of schema 2, found None"),
+    ('{"schema": 1}', "expected a report of schema 2, found 1"),
+    ('{"schema": 2, "rows": []}', "not a complete report"),
 ])
 def test_files_that_are_no_report(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "report.json"
@@ -85,18 +85,48 @@ def test_markdown_has_every_figure_with_its_unit() -> None:
     text = report_to_markdown(REPORT)
     assert "**FAIL: at least one gate does not hold**" in text
     assert (
-        "| int8\\_qat.tflite | litert | 1.40 MB | 97.20 % | -0.80 [-1.97, +0.37] | 98.20 % | 21.9 | 2 | 55/56 | "
-        "0.200 | 0.280 |  |"
+        "| int8\\_qat.tflite | litert | cpu | 1.40 MB | 97.20 % | -0.80 [-1.97, +0.37] | 98.20 % | 21.9 | 2 | 100.00 % "
+        "| 55/56 | 0.200 | 0.280 |  |  |"
     ) in text
-    assert "| int8\\_qat.onnx | onnxruntime | - | - | - | - | - | - | - | - | - | failed, see below |" in text
+    assert f"| int8\\_qat.onnx | onnxruntime | cpu |{' - |' * 10}  | failed, see below |" in text
     assert "130 of 131 tensors are equal; 56 layers compared, at most 1 LSB apart" in text
     assert "- float Keras did not run here" in text
     assert report_to_markdown(REPORT) == text
 
 
+EMULATED = dataclasses.replace(
+    ROW, target="arm64:cortex-a53", kind="emulated", latency=None, instructions=1_709_749
+)
+TARGETS = (
+    TargetRecord(
+        name="arm64:cortex-a53", kind="emulated", machine={"cpu_model": "cortex-a53", "cpu_flags": ["fp", "asimd"]},
+        state_before=None, state_after=None, error=None,
+    ),
+    TargetRecord(
+        name="ssh://pi@board", kind="device", machine={"os": "Linux", "versions": {"numpy": "2.0"}},
+        state_before={"temperature_c": 40.0, "throttled": None}, state_after={"temperature_c": 61.5}, error=None,
+    ),
+    TargetRecord(
+        name="adb", kind="device", machine=None, state_before=None, state_after=None, error="adb: no device",
+    ),
+)
+
+
+def test_other_targets_are_described_and_an_emulated_one_has_instructions_and_no_time(tmp_path: Path) -> None:
+    report = dataclasses.replace(REPORT, rows=(ROW, EMULATED), targets=TARGETS)
+    text = report_to_markdown(report)
+    assert "| arm64:cortex-a53 (emulated) |" in text and "| - | - | 1.7 |  |" in text
+    assert "cpu model cortex-a53; cpu flags asimd" in text
+    assert "temperature c 40.0 before, 61.5 after" in text and "throttled" not in text
+    assert "adb (device): adb: no device" in text
+    write_report(report, tmp_path)
+    assert load_report(tmp_path / "report.json") == report
+
+
 def test_the_terminal_shows_the_same_columns() -> None:
     stream = io.StringIO()
-    Console(file=stream, width=220).print(report_to_terminal(REPORT))
+    report = dataclasses.replace(REPORT, rows=(*REPORT.rows, EMULATED))
+    Console(file=stream, width=260).print(report_to_terminal(report))
     text = stream.getvalue()
     for name in COLUMNS:
         assert name in text

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeship.artifact import manifest_from_json, manifest_to_json
+from edgeship.artifact import MANIFEST_FILE, manifest_from_json, manifest_to_json
 from edgeship.config import ValidateConfig
 from edgeship.data import Images
 from edgeship.errors import BundleError
@@ -55,7 +55,8 @@ def test_a_good_bundle_passes_on_every_runtime(
     (grid,) = report.grids
     assert (grid.mismatches, grid.error, grid.layers_compared) == ((), None, 5)
     assert grid.layer_max_lsb <= 1
-    assert len(report.agreements) == 6
+    # Each file on its two runtimes, and what users run of the two files.
+    assert len(report.agreements) == 3
 
     write_report(report, tmp_path)
     assert load_report(tmp_path / "report.json") == report
@@ -165,3 +166,41 @@ def test_starting_imports_no_tensorflow_and_no_runtime() -> None:
         [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("same_processor", [True, False])
+def test_other_golden_outputs_on_the_processor_of_the_export_mean_another_file(
+    bundle_folder: Path, test_images: Images, fast: ValidateConfig, resign: Any, same_processor: bool
+) -> None:
+    arrays = dict(np.load(bundle_folder / "golden.npz"))
+    expected = arrays["expected/int8.tflite"]
+    expected[0, 0] += 1 if expected[0, 0] < 127 else -1
+    np.savez(bundle_folder / "golden.npz", **arrays)
+    resign(bundle_folder)
+    if not same_processor:
+        path = bundle_folder / MANIFEST_FILE
+        manifest = manifest_from_json(path.read_text(), where=path)
+        elsewhere = {"cpu_model": "another", "cpu_flags_sha256": "0" * 64}
+        path.write_text(manifest_to_json(dataclasses.replace(manifest, exported_on=elsewhere)))
+    config = dataclasses.replace(fast, runtimes=("litert", "litert-reference"))
+    report = validate_bundle(load_bundle(bundle_folder), test_images, config)
+    production, reference = report.rows
+    assert reference.error is None  # the reference kernels round in their own way
+    if same_processor:
+        assert report.verdict == "fail" and not production.refused
+        assert "up to 1 LSB away from the golden outputs of the export, on the same processor" in production.error
+    else:
+        assert production.error is None
+        assert any("up to 1 LSB away from the golden outputs" in note for note in report.notes)
+
+
+def test_kernels_that_compute_something_else_are_stopped_at_the_golden_images(
+    bundle_folder: Path, test_images: Images, fast: ValidateConfig, resign: Any
+) -> None:
+    arrays = dict(np.load(bundle_folder / "golden.npz"))
+    arrays["expected/int8.tflite"] = np.roll(arrays["expected/int8.tflite"], 1, axis=1)
+    np.savez(bundle_folder / "golden.npz", **arrays)
+    resign(bundle_folder)
+    report = validate_bundle(load_bundle(bundle_folder), test_images, dataclasses.replace(fast, runtimes=("litert",)))
+    assert "of the 6 golden images are given another class than at the export" in report.rows[0].error
+    assert report.rows[0].accuracy is None and report.verdict == "fail"

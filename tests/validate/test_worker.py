@@ -13,6 +13,7 @@ import pytest
 from edgeship.errors import RuntimeFailure
 from validate.runtimes.client import Worker
 from validate.runtimes.pool import Pool
+from validate.targets.target import Target
 
 
 def fake(script: str) -> tuple[str, ...]:
@@ -109,9 +110,9 @@ def test_what_a_runtime_prints_does_not_disturb_the_protocol(
     )
     monkeypatch.syspath_prepend(tmp_path)
     script = (
-        "from validate.runtimes import table, worker\n"
-        "table.PROBES['noisy'] = 'noisy:open_noisy'\n"
-        "worker.main()\n"
+        "from validate.runtimes import runner, worker\n"
+        "worker.LOCAL_OPENERS['noisy'] = 'noisy:open_noisy'\n"
+        "runner.serve_pipes(worker.LocalSession)\n"
     )
     with Worker("x on y", timeout_seconds=60, command=(sys.executable, "-c", script)) as worker, \
             pytest.raises(RuntimeFailure, match=r"OSError while loading the file: and then it failed$"):
@@ -127,7 +128,7 @@ def test_a_pool_shares_out_the_files_and_keeps_their_order(master_bundle: Path, 
         np.save(files[-1], np.full((3, 8, 8, 1), number * 20, np.int8))
     with Pool(
         "int8.tflite / litert", runtime="litert", path=master_bundle / "int8.tflite", options={"threads": 1},
-        size=2, timeout_seconds=60, folder=tmp_path,
+        size=2, timeout_seconds=60, folder=tmp_path, target=Target(),
     ) as pool:
         assert pool.loaded["inputs"][0]["dtype"] == "int8"
         outputs = dict(pool.run(files))

@@ -18,19 +18,23 @@ from typing import Any
 
 import edgeship
 import validate
-from edgeship.errors import RuntimeFailure
+from edgeship.errors import RuntimeFailure, TargetFailure
+from validate.targets.target import Target
 
-COMMAND = (sys.executable, "-P", "-m", "validate.runtimes.worker")
 STDERR_LINES = 20
 PATIENCE_SECONDS = 5.0  # for a process that was asked to end, or whose pipe has just closed
 
 # What `do` means in a sentence: "crashed (SIGSEGV) while ..."
 DOING = {
     "load": "loading the file", "run": "running inferences", "time": "timing inferences",
-    "coverage": "planning the operations", "memory": "reading its memory", "tensors": "keeping its tensors",
-    "layers": "running single layers",
+    "plan": "planning the operations", "mark": "counting instructions", "memory": "reading its memory",
+    "tensors": "keeping its tensors",
+    "layers": "running single layers", "state": "reading its state",
 }
 
+
+# Of Python modules that are named otherwise than their packages.
+PACKAGES = {"ai_edge_litert": "ai-edge-litert"}
 MISSING_ADVICE = "; install it, or leave the runtime out of validate.runtimes"
 
 # (the worker, its line); None: the pipe closed.
@@ -43,6 +47,7 @@ class Worker:
     Raises (when it starts, from `ask` and `receive`):
         RuntimeFailure: the runtime refused, crashed, hung or answered nonsense; the message starts with
             `label`, for example "int8-qat.tflite / litert". The process is ended, the worker of no more use.
+        TargetFailure: the same, where the target is to blame: the link was cut, the runtime is not installed.
     """
 
     def __init__(
@@ -51,10 +56,15 @@ class Worker:
         *,
         timeout_seconds: float,
         threads: int = 1,
-        command: Sequence[str] = COMMAND,
+        target: Target | None = None,
+        runtime: str = "",
+        command: Sequence[str] | None = None,
         inbox: Inbox | None = None,
     ) -> None:
+        """`target` is where the process runs (None: here); `command` replaces the target's own."""
         self.label = label
+        self._target = target or Target()
+        command = self._target.command(runtime) if command is None else command
         self._timeout_seconds = timeout_seconds
         self._inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
@@ -104,7 +114,7 @@ class Worker:
         try:
             message = json.loads(line)
             (kind, content), = message.items()
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise self._nonsense(line) from error
         if kind == "progress":
             return None
@@ -112,15 +122,17 @@ class Worker:
             return content
         if kind == "error" and isinstance(content, dict):
             self.close(at_once=True)
-            advice = MISSING_ADVICE if content.get("type") == "ModuleNotFoundError" else ""
-            raise RuntimeFailure(
-                f"{self.label}: {content.get('type')} while {self._doing}: {content.get('message')}{advice}"
-            )
+            raise self._refused(content)
+        if kind == "ended" and isinstance(content, int):  # a supervisor on a device says so
+            raise self._ended(content)
         raise self._nonsense(line)
 
     def hung(self) -> RuntimeFailure:
         """End the process; the error that says it hung."""
+        explained = self._target.explain(exit_code=None, last_words=tuple(self._stderr))
         self.close(at_once=True)
+        if explained is not None:
+            return type(explained)(f"{self.label}: {explained} while {self._doing}")
         return RuntimeFailure(
             f"{self.label}: hung while {self._doing}: no answer for {self._timeout_seconds:g} s; if the "
             "machine is only slow, raise validate.timeout_seconds" + self._last_words()
@@ -141,14 +153,41 @@ class Worker:
         for reader in self._readers:
             reader.join(PATIENCE_SECONDS)
 
-    def _ended(self) -> RuntimeFailure:
-        """The process closed its output: the error that says how it ended."""
+    def _refused(self, content: dict[str, Any]) -> RuntimeFailure:
+        """The runtime's own error, or the target's where it lacks the runtime or the file was altered."""
+        kind, message = content.get("type"), str(content.get("message"))
+        if kind == "ModuleNotFoundError":
+            module = message.rpartition("'")[0].rpartition("'")[2] or message
+            missing = self._target.missing(PACKAGES.get(module.split(".")[0], module.split(".")[0]))
+            if missing is not None:
+                return type(missing)(f"{self.label}: {missing}")
+            message += MISSING_ADVICE
+        if kind == "TargetFailure":  # of a bridge, which knows the target itself
+            return TargetFailure(f"{self.label}: {message}")
+        if kind == "AlteredInTransit":
+            return TargetFailure(
+                f"{self.label}: altered on the way to {self._target.name}: {message}; check the link and the "
+                "target's storage, then try again"
+            )
+        return RuntimeFailure(f"{self.label}: {kind} while {self._doing}: {message}")
+
+    def _ended(self, on_device: int | None = None) -> RuntimeFailure:
+        """The process closed its output: the error that says how it ended.
+
+        `on_device` is the exit code of the process behind a link, if its supervisor still could tell; without
+        it, what ended is the link's own process, and the target explains that.
+        """
         try:
-            code = self._process.wait(PATIENCE_SECONDS)
+            code = self._process.wait(PATIENCE_SECONDS) if on_device is None else on_device
         except subprocess.TimeoutExpired:
             self.close(at_once=True)
             return RuntimeFailure(f"{self.label}: closed its output while {self._doing}" + self._last_words())
         self.close(at_once=True)
+        explained = None if on_device is not None else self._target.explain(
+            exit_code=code, last_words=tuple(self._stderr)
+        )
+        if explained is not None:
+            return type(explained)(f"{self.label}: {explained} while {self._doing}")
         how = f"crashed ({_signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
         return RuntimeFailure(f"{self.label}: {how} while {self._doing}" + self._last_words())
 

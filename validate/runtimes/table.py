@@ -1,64 +1,65 @@
-"""The runtimes: name -> which files it takes and which function opens one, in a child process."""
+"""The runtimes: name -> which files it takes, whether users run it, and who opens a file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-import numpy as np
-
-
-class Runtime(Protocol):
-    """What an opener returns: a loaded model.
-
-    Those that run integer artifacts also have `coverage() -> (Coverage, notes)`.
-    """
-
-    inputs: list[dict[str, Any]]  # {"name", "shape", "dtype", "scale", "zero_point"}; None: not known
-    outputs: list[dict[str, Any]]
-    batch: int  # images per `infer`
-
-    def infer(self, images: np.ndarray) -> np.ndarray:
-        """(batch, S, S, C) in the input's dtype -> (batch, classes) in the output's dtype."""
+from edgeship.artifact import Artifact
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeKind:
-    """One entry of the table. `opener` is "package.module:function", called with (path, threads=...)."""
+    """One entry of the table."""
 
-    takes: str  # "tflite", "onnx" or "keras"
-    opener: str
+    takes: tuple[str, ...]  # formats: "tflite", "onnx", "ort", "keras"
     production: bool  # what users run, so its figures are gated; the others explain them
     # Processes that share the cores in the accuracy run. TensorFlow threads by itself and is large.
     one_process: bool = False
+    float_tensors_only: bool = False  # takes no int8 inputs and outputs
+    gives_outputs: bool = True  # False: its tool tells times only, or gives outputs in some builds
+    tells_plan: bool = True  # False: which operations ran as integers cannot be asked
+    needs_specifications: bool = False  # of the input and output, which its tool cannot tell
+    distribution: str = ""  # the package whose version decides what it computes; "": not one that is pinned here
+    # The runtime on this machine whose answers these kernels' answers are held against.
+    baseline: str | None = None
 
 
 RUNTIMES: dict[str, RuntimeKind] = {
-    "keras": RuntimeKind(
-        takes="keras", opener="validate.runtimes.reference:open_keras", production=False, one_process=True
+    "keras": RuntimeKind(takes=("keras",), production=False, one_process=True),
+    "litert": RuntimeKind(takes=("tflite",), production=True, distribution="ai-edge-litert"),
+    "litert-reference": RuntimeKind(takes=("tflite",), production=False),
+    "onnxruntime": RuntimeKind(takes=("onnx", "ort"), production=True, distribution="onnxruntime"),
+    "onnxruntime-unoptimized": RuntimeKind(takes=("onnx",), production=False),
+    "litert-web": RuntimeKind(
+        takes=("tflite",), production=True, one_process=True, float_tensors_only=True, tells_plan=False,
+        baseline="litert",
     ),
-    "litert": RuntimeKind(
-        takes="tflite", opener="validate.runtimes.litert:open_litert", production=True
+    "onnxruntime-web": RuntimeKind(
+        takes=("onnx", "ort"), production=True, one_process=True, tells_plan=False, baseline="onnxruntime"
     ),
-    "litert-reference": RuntimeKind(
-        takes="tflite", opener="validate.runtimes.litert:open_reference_kernels", production=False
+    "benchmark-model": RuntimeKind(
+        takes=("tflite",), production=True, one_process=True, gives_outputs=False, tells_plan=False,
+        needs_specifications=True, baseline="litert",
     ),
-    "onnxruntime": RuntimeKind(
-        takes="onnx", opener="validate.runtimes.ort:open_onnxruntime", production=True
-    ),
-    "onnxruntime-unoptimized": RuntimeKind(
-        takes="onnx", opener="validate.runtimes.ort:open_unoptimized", production=False
+    "onnxruntime-perf-test": RuntimeKind(
+        takes=("onnx", "ort"), production=True, one_process=True, gives_outputs=False, tells_plan=False,
+        needs_specifications=True, baseline="onnxruntime",
     ),
 }
 
-# Opened like runtimes, but only to look inside: see grid.py.
-PROBES: dict[str, str] = {
+# Those that only a development machine has, and the probes, opened like runtimes but only to look inside (see
+# grid.py): "package.module:function", called in a child process with (path, threads=...). The others are opened
+# by runner.py.
+LOCAL_OPENERS: dict[str, str] = {
+    "keras": "validate.runtimes.reference:open_keras",
     "litert-tensors": "validate.runtimes.litert:open_keeping_tensors",
     "onnx-layers": "validate.runtimes.layers:open_layers",
 }
 
 
-def fitting(artifact_format: str, wanted: tuple[str, ...]) -> Iterator[str]:
-    """The runtimes of `wanted` that take this format, in the table's order."""
-    return (name for name, kind in RUNTIMES.items() if name in wanted and kind.takes == artifact_format)
+def takes(runtime: str, artifact: Artifact) -> bool:
+    """Whether the runtime can open the artifact's format and feed its inputs."""
+    kind = RUNTIMES[runtime]
+    if artifact.format not in kind.takes:
+        return False
+    return not kind.float_tensors_only or artifact.inputs[0].dtype == "float32"

@@ -1,0 +1,60 @@
+"""Classify a picture with ONNX Runtime on a board, knowing nothing but the model file.
+
+    python board_onnxruntime.py MODEL.onnx PICTURE
+
+Needs onnxruntime, numpy and Pillow. Prints the label and its probability.
+"""
+# ruff: noqa: T201
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+
+def prepare(picture: Image.Image, spec: dict[str, Any]) -> np.ndarray:
+    """A picture of any size -> the model's input."""
+    picture = picture.convert("RGB" if spec["channels"] == 3 else "L")
+    side, size = min(picture.size), spec["image_size"]
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    square = picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(square, np.float32).reshape(1, size, size, spec["channels"])
+    values = (pixels / 255 - np.float32(spec["mean"])) / np.float32(spec["std"])
+    return quantize(values, spec["input"])
+
+
+def quantize(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """float32 -> the tensor's integers; a float tensor takes the values as they are."""
+    if tensor["scale"] is None:
+        return values
+    limits = np.iinfo(tensor["dtype"])
+    integers = np.rint(values / np.float32(tensor["scale"])) + tensor["zero_point"]
+    return np.clip(integers, limits.min, limits.max).astype(tensor["dtype"])
+
+
+def dequantize(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """The tensor's integers -> float32."""
+    if tensor["scale"] is None:
+        return values
+    return (values.astype(np.float32) - tensor["zero_point"]) * np.float32(tensor["scale"])
+
+
+def main(model: Path, picture: Path) -> None:
+    """Read, prepare, run, print."""
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    properties = session.get_modelmeta().custom_metadata_map
+    spec, labels = json.loads(properties["edgeship.preprocessing"]), json.loads(properties["edgeship.labels"])
+    with Image.open(picture) as opened:
+        inputs = {spec["input"]["name"]: prepare(opened, spec)}
+    (output,) = session.run([spec["output"]["name"]], inputs)
+    probabilities = dequantize(output[0], spec["output"])
+    best = int(probabilities.argmax())
+    print(f"{labels[best]}\t{probabilities[best]:.4f}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

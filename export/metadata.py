@@ -1,0 +1,101 @@
+"""What an app must know travels inside the artifact: preprocessing and labels. docs/metadata.md is for its readers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import onnx
+
+from edgeship.artifact import Preprocessing, TensorSpec
+from edgeship.errors import ExportError
+from edgeship.inspection import LABELS_KEY, PREPROCESSING_KEY
+from export.tflite_metadata import with_tflite_metadata
+
+LAYOUT = "NHWC"  # of both formats: the ONNX files keep the TFLite files' inputs
+# What `preprocess()` does under the name of its interpolation.
+RESIZES = {"bilinear": "central square, bilinear with antialiasing (Pillow)"}
+
+
+def with_metadata(
+    content: bytes,
+    *,
+    format: str,
+    preprocessing: Preprocessing,
+    labels: tuple[str, ...],
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+) -> bytes:
+    """The same model with its preprocessing and labels inside; the same arguments give the same bytes.
+
+    Args:
+        content: a "tflite" or an "onnx" file, as `format` says; metadata of an earlier call is replaced.
+        inputs, outputs: what `specs_and_outputs` found: one image of shape (1, S, S, C), one vector of classes.
+
+    Raises:
+        ExportError: tensors that do not fit the preprocessing; a label that cannot be a line of UTF-8 text.
+    """
+    _check_labels(labels)
+    source, result = _only("input", inputs), _only("output", outputs)
+    expected = (1, preprocessing.image_size, preprocessing.image_size, preprocessing.channels)
+    if source.shape != expected:
+        raise ExportError(f"metadata: expected the input {source.name} of shape {expected}, found {source.shape}")
+    entries = {
+        PREPROCESSING_KEY: json.dumps(_preprocessing(preprocessing, source, result), allow_nan=False),
+        LABELS_KEY: json.dumps(labels),
+    }
+    if format == "onnx":
+        return _with_onnx_metadata(content, entries)
+    return with_tflite_metadata(
+        content, entries, preprocessing=preprocessing, labels=labels, input=source, output=result
+    )
+
+
+def _preprocessing(spec: Preprocessing, source: TensorSpec, result: TensorSpec) -> dict[str, Any]:
+    """The JSON object that docs/metadata.md describes."""
+    if spec.interpolation not in RESIZES:
+        raise ExportError(
+            f"metadata: expected the interpolation {', '.join(RESIZES)}, found {spec.interpolation!r}"
+        )
+    return {
+        "image_size": spec.image_size,
+        "channels": spec.channels,
+        "channel_order": spec.channel_order,
+        "layout": LAYOUT,
+        "resize": RESIZES[spec.interpolation],
+        "mean": spec.mean,
+        "std": spec.std,
+        "input": _tensor(source),
+        "output": _tensor(result),
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": spec.dtype, "scale": spec.scale, "zero_point": spec.zero_point}
+
+
+def _with_onnx_metadata(content: bytes, entries: dict[str, str]) -> bytes:
+    """Entries as `metadata_props`, sorted by key; other keys are kept."""
+    model = onnx.ModelProto.FromString(content)
+    properties = {item.key: item.value for item in model.metadata_props} | entries
+    del model.metadata_props[:]
+    for key in sorted(properties):
+        model.metadata_props.add(key=key, value=properties[key])
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _only(kind: str, tensors: tuple[TensorSpec, ...]) -> TensorSpec:
+    if len(tensors) != 1:
+        raise ExportError(f"metadata: expected one {kind}, found {len(tensors)}")
+    return tensors[0]
+
+
+def _check_labels(labels: tuple[str, ...]) -> None:
+    """Labels end up as lines of a UTF-8 file."""
+    for label in labels:
+        try:
+            label.encode()
+        except UnicodeEncodeError as error:
+            raise ExportError(f"metadata: the label {label!r} is not valid Unicode; rename its folder") from error
+        if "\n" in label or "\r" in label:
+            raise ExportError(f"metadata: the label {label!r} has a line break; rename it")

@@ -1,0 +1,506 @@
+"""The runner: one self-contained file that loads an artifact and answers requests, here or on a device.
+
+It needs Python 3.9, numpy and the runtime's own package, and nothing of edgeship: this very file is copied to
+boards and phones. On this machine `worker.py` adds the runtimes that only a development machine has.
+
+A request is one line of JSON on standard input, `{"do": "load" | "run" | "time" | ..., ...}`. Each answer is
+one line on standard output: `{"ok": {...}}`, `{"progress": images_done}`, or `{"error": {"type", "message"}}`,
+after which the process ends: a runtime that failed once is not asked again. Arrays travel as .npy files, whose
+hashes travel in the lines.
+
+    python runner.py             answer requests
+    python runner.py supervise   the same in a child process, and say `{"ended": exit code}` when that ends, so
+                                 that over a network a crash and a broken link can be told apart
+    python runner.py keep DIR    make a folder in DIR, say what this machine is, and remove the folder when
+                                 standard input closes, however the other side came to its end
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, TextIO  # noqa: UP035  (Python 3.9 on boards)
+
+import numpy as np
+
+PROGRESS_EVERY_SECONDS = 1.0
+PACKAGES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "numpy")
+# A system call that no program makes, seen by the instruction counter of the emulator: see targets/arm64.
+MARK_DESCRIPTOR = 0x5EED
+ORT_DTYPES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16",
+    "tensor(int8)": "int8", "tensor(uint8)": "uint8",
+}
+# Errors only: warnings would fill the lines of standard error that explain a failure.
+ORT_LOG_ERRORS = 3
+
+
+class LiteRt:
+    """A .tflite file in an interpreter, batch 1."""
+
+    batch = 1
+
+    def __init__(self, path: str, *, threads: int, resolver: str | None = None, **options: Any) -> None:
+        """`resolver` names an OpResolverType; None is what an application gets (XNNPACK)."""
+        interpreter_class, resolvers = _litert()
+        if resolver is not None:
+            options["experimental_op_resolver_type"] = getattr(resolvers, resolver)
+        self.interpreter = interpreter_class(model_path=path, num_threads=threads, **options)
+        self.interpreter.allocate_tensors()
+        self.inputs = [_litert_specification(item) for item in self.interpreter.get_input_details()]
+        self.outputs = [_litert_specification(item) for item in self.interpreter.get_output_details()]
+        self._input = self.interpreter.get_input_details()[0]["index"]
+        self._output = self.interpreter.get_output_details()[0]["index"]
+
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        """One image in, one row of outputs out."""
+        self.interpreter.set_tensor(self._input, images)
+        self.interpreter.invoke()
+        output: np.ndarray = self.interpreter.get_tensor(self._output)
+        return output
+
+    def plan(self) -> dict[str, Any]:
+        """The interpreter's plan, which holds the delegates next to the operations they replaced."""
+        # There is no public way to list the operations; the version is pinned for this among others.
+        operations = [
+            {
+                "kind": item["op_name"],
+                "inputs": [int(index) for index in item["inputs"]],
+                "outputs": [int(index) for index in item["outputs"]],
+            }
+            for item in self.interpreter._get_ops_details()
+        ]
+        tensors = [
+            {
+                "index": int(item["index"]), "name": item["name"], "dtype": np.dtype(item["dtype"]).name,
+                "scales": len(item["quantization_parameters"]["scales"]), "channels": _channels(item),
+            }
+            for item in self.interpreter.get_tensor_details()
+        ]
+        ends = [
+            int(item["index"])
+            for item in (*self.interpreter.get_input_details(), *self.interpreter.get_output_details())
+        ]
+        return {"litert": {"operations": operations, "tensors": tensors, "ends": ends}}
+
+
+class OnnxRuntime:
+    """An .onnx or .ort file in a session on the CPU, batch 1."""
+
+    batch = 1
+
+    def __init__(self, path: str, *, threads: int, optimized: bool = True) -> None:
+        self._path, self._threads, self._optimized = path, threads, optimized
+        self.session = self._open(self._options())
+        self.inputs = [_ort_specification(item) for item in self.session.get_inputs()]
+        self.outputs = [_ort_specification(item) for item in self.session.get_outputs()]
+        self._input, self._outputs = self.session.get_inputs()[0].name, [self.session.get_outputs()[0].name]
+
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        """One image in, one row of outputs out."""
+        output: np.ndarray = self.session.run(self._outputs, {self._input: images})[0]
+        return output
+
+    def plan(self) -> dict[str, Any]:
+        """The profile of one inference in a session of its own: what ran, not what the file says."""
+        with tempfile.TemporaryDirectory() as folder:
+            options = self._options()
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = self._open(options)
+            item = session.get_inputs()[0]
+            session.run(None, {item.name: np.zeros(item.shape, ORT_DTYPES[item.type])})
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        return {"onnxruntime": {"events": [event for event in events if event.get("cat") == "Node"]}}
+
+    def _options(self) -> Any:
+        """The defaults a user has, but for the threads: how many, and that idle ones do not spin."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = ORT_LOG_ERRORS
+        if not self._optimized:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return options
+
+    def _open(self, options: Any) -> Any:
+        import onnxruntime
+
+        return onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
+
+
+def open_litert(path: str, *, threads: int) -> LiteRt:
+    """What an application gets: XNNPACK takes every operation it knows."""
+    return LiteRt(path, threads=threads)
+
+
+def open_reference_kernels(path: str, *, threads: int) -> LiteRt:
+    """The plain C++ kernels that define each operation; slow, and rounded twice where XNNPACK rounds once."""
+    return LiteRt(path, threads=threads, resolver="BUILTIN_REF")
+
+
+def open_onnxruntime(path: str, *, threads: int) -> OnnxRuntime:
+    """A default session: quantize-dequantize pairs become integer kernels."""
+    return OnnxRuntime(path, threads=threads)
+
+
+def open_unoptimized(path: str, *, threads: int) -> OnnxRuntime:
+    """The graph as it is written: floats between the quantizations, so no integer kernel can saturate."""
+    return OnnxRuntime(path, threads=threads, optimized=False)
+
+
+Opener = Callable[..., Any]
+# Name -> the package whose import takes the time that is not the model's, and the opener.
+OPENERS: dict[str, Opener] = {
+    "litert": open_litert,
+    "litert-reference": open_reference_kernels,
+    "onnxruntime": open_onnxruntime,
+    "onnxruntime-unoptimized": open_unoptimized,
+}
+IMPORTS: dict[str, Callable[[], Any]] = {
+    "litert": lambda: _litert(),
+    "litert-reference": lambda: _litert(),
+    "onnxruntime": lambda: importlib.import_module("onnxruntime"),
+    "onnxruntime-unoptimized": lambda: importlib.import_module("onnxruntime"),
+}
+
+
+class Session:
+    """The loaded model and the requests it answers; each `do_*` returns a JSON object."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self._send = send
+        self._runtime: Any = None
+        self._first_ms: float | None = None
+
+    def find_opener(self, runtime: str) -> Opener:
+        """The function that opens a file, its library imported: the clock of `load_ms` starts after that."""
+        if runtime not in OPENERS:
+            raise ValueError(f"expected a runtime of {', '.join(OPENERS)}; found {runtime!r}")
+        IMPORTS[runtime]()
+        return OPENERS[runtime]
+
+    def do_load(
+        self, *, runtime: str, path: str, options: dict[str, Any], sha256: str | None = None
+    ) -> dict[str, Any]:
+        """Open the file, after checking that it is the one that was sent."""
+        _check_arrival(path, sha256)
+        open_file = self.find_opener(runtime)
+        start_ns = time.perf_counter_ns()
+        self._runtime = open_file(path, **options)
+        load_ms = (time.perf_counter_ns() - start_ns) / 1e6
+        return {"load_ms": load_ms, "inputs": self._runtime.inputs, "outputs": self._runtime.outputs}
+
+    def do_run(self, *, inputs: str, outputs: str, sha256: str | None = None) -> dict[str, Any]:
+        """Run all images of an .npy file, write all outputs to another; answer that one's hash."""
+        _check_arrival(inputs, sha256)
+        images = np.load(inputs, allow_pickle=False, mmap_mode="r")
+        batch, answers = self._runtime.batch, []
+        told_s = time.monotonic()
+        for start in range(0, len(images), batch):
+            answers.append(self._runtime.infer(np.ascontiguousarray(images[start : start + batch])))
+            if time.monotonic() - told_s >= PROGRESS_EVERY_SECONDS:
+                told_s = time.monotonic()
+                self._send({"progress": start + batch})
+        np.save(outputs, np.concatenate(answers), allow_pickle=False)
+        return {"sha256": sha256_of(outputs)}
+
+    def do_time(self, *, inputs: str, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+        """Time up to `runs` inferences of the file's first image, after `discarded` untimed ones."""
+        image = np.load(inputs, allow_pickle=False)[:1]
+        infer = self._runtime.infer
+        if self._first_ms is None:
+            start_ns = time.perf_counter_ns()
+            infer(image)
+            self._first_ms = (time.perf_counter_ns() - start_ns) / 1e6
+            discarded -= 1
+        for _ in range(discarded):
+            infer(image)
+        gc.disable()  # a collection of Python's is none of the runtime's time
+        samples_ns: list[int] = []
+        end_ns = time.perf_counter_ns() + int(seconds * 1e9)
+        while len(samples_ns) < runs:
+            start_ns = time.perf_counter_ns()
+            infer(image)
+            stop_ns = time.perf_counter_ns()
+            samples_ns.append(stop_ns - start_ns)
+            if stop_ns >= end_ns:
+                break
+        gc.enable()
+        return {"samples_ns": samples_ns, "first_ms": self._first_ms}
+
+    def do_mark(self, *, inputs: str, runs: int) -> dict[str, Any]:
+        """Run the file's first image `runs` times, each between two marks that an emulator can see."""
+        image = np.load(inputs, allow_pickle=False)[:1]
+        for _ in range(runs):
+            _mark()
+            self._runtime.infer(image)
+        _mark()
+        return {}
+
+    def do_plan(self) -> dict[str, Any]:
+        """What the runtime planned or ran, as raw facts: {"litert": ...}, {"onnxruntime": ...} or None."""
+        return {"plan": self._runtime.plan(), "notes": []}
+
+    def do_memory(self) -> dict[str, Any]:
+        """The most memory this process has held."""
+        return {"peak_memory_bytes": peak_memory_bytes()}
+
+    def do_state(self) -> dict[str, Any]:
+        """Temperature, clock, throttling, battery and load at this moment; None for what is not told."""
+        return device_state()
+
+
+def peak_memory_bytes() -> int | None:
+    """The peak resident memory of this process in bytes; None where the system does not tell.
+
+    On Linux VmHWM, since `getrusage` still counts the parent that the process was forked from.
+    """
+    lines = _text("/proc/self/status").splitlines()
+    kibibytes = next((line.split()[1] for line in lines if line.startswith("VmHWM:")), None)
+    if kibibytes is not None:
+        return int(kibibytes) * 1024
+    try:
+        import psutil  # not on Linux, where every worker would pay for it
+    except ImportError:
+        return None
+    peak = getattr(psutil.Process().memory_info(), "peak_wset", None)  # Windows
+    return None if peak is None else int(peak)
+
+
+def device_state() -> dict[str, Any]:
+    """What may have slowed this machine down at this moment; None for what it does not tell.
+
+    `throttled` is the Raspberry Pi's own word (vcgencmd get_throttled: bits 0-3 now, 16-19 since the start).
+    """
+    temperatures = [
+        int(text) / 1000 for text in _texts("/sys/class/thermal", "thermal_zone*/temp") if text.lstrip("-").isdigit()
+    ]
+    clocks = [int(text) / 1000 for text in _texts("/sys/devices/system/cpu", "cpu*/cpufreq/scaling_cur_freq")]
+    limits = [int(text) / 1000 for text in _texts("/sys/devices/system/cpu", "cpu*/cpufreq/cpuinfo_max_freq")]
+    governors = _texts("/sys/devices/system/cpu", "cpu*/cpufreq/scaling_governor")
+    batteries = _texts("/sys/class/power_supply", "*/capacity")
+    return {
+        "temperature_c": max(temperatures, default=None),
+        "clock_mhz": max(clocks, default=None),
+        "max_clock_mhz": max(limits, default=None),
+        "governor": governors[0] if governors else None,
+        "throttled": _raspberry_throttled(),
+        "battery_percent": int(batteries[0]) if batteries and batteries[0].isdigit() else None,
+        "load_average_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def describe() -> dict[str, Any]:
+    """What this machine is: processor, memory, system, and the packages that are installed."""
+    pairs = [line.split(":", 1) for line in _text("/proc/cpuinfo").split("\n\n")[0].splitlines() if ":" in line]
+    known = {key.strip(): value.strip() for key, value in pairs}
+    flags = known.get("flags") or known.get("Features")
+    memory = [line.split() for line in _text("/proc/meminfo").splitlines() if line.startswith("MemTotal:")]
+    return {
+        "model": _text("/proc/device-tree/model").strip("\0\n ") or None,
+        "cpu_model": known.get("model name") or _arm_part(known) or platform.processor() or None,
+        "cpu_flags": None if flags is None else flags.split(),
+        "architecture": platform.machine(),
+        "logical_cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": int(memory[0][1]) * 1024 if memory else None,
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def serve(requests: TextIO, answers: TextIO, session_class: type[Session] = Session) -> None:
+    """Answer requests until there are none."""
+
+    def send(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    session = session_class(send)
+    for line in requests:
+        request = json.loads(line)
+        try:
+            answer = getattr(session, f"do_{request.pop('do')}")(**request)
+        except BaseException as error:
+            first_line = str(error).strip().split("\n", 1)[0]
+            send({"error": {"type": type(error).__name__, "message": first_line}})
+            raise  # the whole traceback goes to standard error, and the process ends
+        send({"ok": answer})
+
+
+def serve_pipes(session_class: type[Session] = Session) -> None:
+    """Keep the two pipes for the protocol: native runtimes print wherever they like."""
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    serve(requests, answers, session_class)
+
+
+def supervise() -> None:
+    """Run `serve_pipes` in a child; say how it ended; end it when standard input closes."""
+    child = subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert child.stdin is not None and child.stdout is not None
+    child_input = child.stdin
+
+    def forward() -> None:
+        try:
+            for line in sys.stdin.buffer:
+                child_input.write(line)
+                child_input.flush()
+            child_input.close()
+            child.wait(5)  # a child that is idle ends by itself
+        except (OSError, subprocess.TimeoutExpired):
+            child.kill()
+
+    threading.Thread(target=forward, daemon=True).start()
+    for line in child.stdout:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+    print(json.dumps({"ended": child.wait()}), flush=True)  # noqa: T201
+
+
+def keep(parent: str) -> None:
+    """Make a folder, tell of it and of this machine, and remove it when standard input closes."""
+    folder = tempfile.mkdtemp(prefix="edgeship-", dir=parent or None)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        print(json.dumps({"ok": {"folder": folder, **describe(), "state": device_state()}}), flush=True)  # noqa: T201
+        for line in sys.stdin:  # one more look at the machine for each line
+            if line.strip():
+                print(json.dumps({"ok": device_state()}), flush=True)  # noqa: T201
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sha256_of(path: str) -> str:
+    """The hexadecimal SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        for piece in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+class AlteredInTransit(Exception):
+    """A file is not the one that was sent."""
+
+
+def _check_arrival(path: str, expected: str | None) -> None:
+    if expected is not None and (found := sha256_of(path)) != expected:
+        raise AlteredInTransit(f"{Path(path).name}: expected SHA-256 {expected}, found {found}")
+
+
+def _litert() -> tuple[Any, Any]:
+    """Interpreter and OpResolverType, of the package that is there."""
+    try:
+        from ai_edge_litert import interpreter
+    except ModuleNotFoundError as error:
+        if error.name != "ai_edge_litert":
+            raise
+        if _version("tflite-runtime") is None:
+            raise
+        from tflite_runtime import interpreter
+    return interpreter.Interpreter, interpreter.OpResolverType
+
+
+def _litert_specification(item: dict[str, Any]) -> dict[str, Any]:
+    scales, zero_points = (item["quantization_parameters"][key] for key in ("scales", "zero_points"))
+    quantized = len(scales) == 1
+    return {
+        "name": item["name"],
+        "shape": [int(size) for size in item["shape"]],
+        "dtype": np.dtype(item["dtype"]).name,
+        "scale": float(scales[0]) if quantized else None,
+        "zero_point": int(zero_points[0]) if quantized else None,
+    }
+
+
+def _channels(item: dict[str, Any]) -> int | None:
+    """The length of the axis that per-channel scales run along; None for a scalar."""
+    axis = item["quantization_parameters"]["quantized_dimension"]
+    return int(item["shape"][axis]) if axis < len(item["shape"]) else None
+
+
+def _ort_specification(item: Any) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "shape": list(item.shape),
+        "dtype": ORT_DTYPES.get(item.type, item.type),
+        # An ONNX file has no quantization on its inputs and outputs; the manifest says it.
+        "scale": None,
+        "zero_point": None,
+    }
+
+
+def _mark() -> None:
+    with contextlib.suppress(OSError):  # as intended: there is no such descriptor
+        os.close(MARK_DESCRIPTOR)
+
+
+def _arm_part(known: dict[str, str]) -> str | None:
+    """Arm systems name the core by numbers."""
+    part = known.get("CPU part")
+    return None if part is None else f"CPU implementer {known.get('CPU implementer')} part {part}"
+
+
+def _raspberry_throttled() -> str | None:
+    tool = shutil.which("vcgencmd")
+    if tool is None:
+        return None
+    try:
+        done = subprocess.run([tool, "get_throttled"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip().partition("=")[2] or None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _texts(folder: str, pattern: str) -> list[str]:
+    return [text for path in sorted(Path(folder).glob(pattern)) if (text := _text(str(path)).strip())]
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        serve_pipes()
+    elif sys.argv[1] == "supervise":
+        supervise()
+    elif sys.argv[1] == "keep":
+        keep(sys.argv[2])
+    else:
+        sys.exit(f"runner.py: expected nothing, `supervise` or `keep DIR`; found {sys.argv[1]!r}")

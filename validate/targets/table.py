@@ -1,0 +1,48 @@
+"""A target's name -> the target: "cpu", "arm64:cortex-a53", "browser", "ssh://pi@board", "adb:SERIAL"."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+
+from edgeship.config import ValidateConfig
+from edgeship.errors import ConfigError
+from validate.targets.adb import AdbTarget
+from validate.targets.arm64.target import Arm64Target
+from validate.targets.browser import BrowserTarget
+from validate.targets.ssh import SshTarget
+from validate.targets.target import Target
+
+
+def _ssh(name: str, config: ValidateConfig) -> Target:
+    return SshTarget(
+        name, ssh=shlex.split(config.ssh_command), python=config.device_python, folder=config.device_folder
+    )
+
+
+def _adb(name: str, config: ValidateConfig) -> Target:
+    return AdbTarget(
+        name, device_python=config.device_python, device_folder=config.device_folder or "/data/local/tmp",
+        benchmark_model=config.benchmark_model, perf_test=config.perf_test,
+    )
+
+
+# What stands before the first ":" -> how it is made.
+TARGETS: dict[str, Callable[[str, ValidateConfig], Target]] = {
+    "cpu": lambda name, config: Target(name),
+    "arm64": lambda name, config: Arm64Target(name),
+    "browser": lambda name, config: BrowserTarget(name),
+    "ssh": _ssh,
+    "adb": _adb,
+}
+PLAIN = ("cpu", "browser")  # take nothing after the name
+
+
+def make_target(name: str, config: ValidateConfig) -> Target:
+    """The target of this name, not entered yet. Raises ConfigError."""
+    kind = name.partition(":")[0]
+    if kind not in TARGETS or (kind in PLAIN and name != kind):
+        raise ConfigError(
+            f"target {name!r}: expected cpu, ssh://user@host[:port], adb[:SERIAL], arm64[:CPU] or browser"
+        )
+    return TARGETS[kind](name, config)
