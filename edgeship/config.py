@@ -168,6 +168,8 @@ class ValidateConfig:
     device_folder: str | None = None  # where our folder is made there; None: the system's place for such
     benchmark_model: str | None = None  # a file here, or "device:/path" on the phone
     perf_test: str | None = None  # the same, of onnxruntime_perf_test
+    # Processors that a latency measurement is bound to, for example [2, 3]; none: where the system puts it.
+    cpus: tuple[int, ...] = ()
     threads: int = 1  # of the latency measurement; accuracy uses every core
     images: int | None = None  # None: the whole test split
     max_accuracy_drop: float = 0.02  # against float Keras, as a share (0.02 = 2 points)
@@ -184,6 +186,8 @@ class ValidateConfig:
         for target in self.targets:
             _one_of("validate.targets", target.partition(":")[0], TARGETS)
         _at_least("validate.threads", self.threads, 1)
+        for cpu in self.cpus:
+            _at_least("validate.cpus", cpu, 0)
         if self.images is not None:
             _at_least("validate.images", self.images, 1)
         for key in ("max_accuracy_drop", "min_coverage", "min_agreement"):

@@ -1,115 +1,142 @@
 """`edgeship doctor`: which runtimes, targets and tools work on this machine, and what to install for others.
 
-Native libraries are tried in a child process: a broken one crashes its process, which must not be this one.
-TensorFlow is looked up, not loaded: loading takes seconds, and the Keras reference is optional.
+What is on this machine is tried, in child processes: the runtimes by an inference of a tiny model each. TensorFlow is
+looked up, not loaded: loading takes seconds, and the Keras reference is optional.
+
+    doctor_devices.py   ssh, adb, the runtimes whose programs are for phones
+    doctor_arm64.py     the emulated Arm processors
+    doctor_browser.py   the browser and the web runtimes
+    doctor_trials.py    the tiny model, and how trials run at the same time without hanging
+    doctor_findings.py  one finding, and the table of them
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib import metadata
 
-from rich.table import Table
-from rich.text import Text
-
 from edgeship.cpu import cpu_flags
+from edgeship.doctor_arm64 import examine_arm64
+from edgeship.doctor_browser import examine_browser
+from edgeship.doctor_devices import examine_adb, examine_ssh, tools_for_phones
+from edgeship.doctor_findings import Finding, render
+from edgeship.doctor_trials import BUSY, DEADLINE_SECONDS, TRIAL_SECONDS, at_once, infer
+from edgeship.errors import RuntimeFailure
+from edgeship.progress import say
+from validate.targets.target import Target
+
+__all__ = ["Finding", "examine", "render", "this_machine"]
 
 # Instructions that decide whether int8 arithmetic is exact and fast, as /proc/cpuinfo spells them.
 X86_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8")
 ARM_FLAGS = ("asimddp", "i8mm")
 VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})
-TRIAL_TIMEOUT_S = 60.0
+KINDS = ("runtime", "target", "tool")  # in the order in which they are shown
 
-# Name -> kind, distribution, and code that loads its native library and sets `detail`, what to say of it.
-TRIALS = {
-    "litert": (
-        "runtime",
-        "ai-edge-litert",
-        "import ai_edge_litert.interpreter as i; i.Interpreter; detail = ''",
-    ),
-    "onnxruntime": (
-        "runtime",
-        "onnxruntime",
-        "import onnxruntime as o; o.InferenceSession; "
-        "detail = ', providers: ' + ', '.join(o.get_available_providers())",
-    ),
-    "onnx": ("tool", "onnx", "import onnx, onnx.checker; onnx.checker.check_model; detail = ''"),
+# Runtime on this machine -> its distribution, and what to say beside the version.
+LOCAL_RUNTIMES = {
+    "litert": ("ai-edge-litert", ""),
+    "litert-reference": ("ai-edge-litert", ", its reference kernels"),
+    "onnxruntime": ("onnxruntime", ""),
+    "onnxruntime-unoptimized": ("onnxruntime", ", its optimizations off"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing examined. `works` is False for what is missing or broken; `detail` says what was found."""
-
-    name: str
-    kind: str  # "runtime", "target" or "tool"
-    works: bool
-    detail: str
-    how_to_install: str | None = None  # a command, or None where nothing is to be installed
+# Loads the native library; `detail` is what to say beside the version.
+ONNX_TRIAL = "import onnx, onnx.checker; onnx.checker.check_model; detail = ''"
 
 
 def examine() -> list[Finding]:
-    """Examine this machine; takes a few seconds, changes nothing, loads no native library in this process."""
-    with ThreadPoolExecutor(len(TRIALS)) as pool:
-        litert, onnxruntime, onnx = pool.map(_try, TRIALS)
+    """Examine this machine; takes less than a minute, changes nothing, loads no native library in this process."""
+    say("doctor: trying the runtimes and targets; half a minute where an emulated processor and a browser are set up")
+    jobs = _jobs()
+    results = at_once([job for _, _, job in jobs], seconds=DEADLINE_SECONDS)
+    findings = []
+    for (kind, name, _), result in zip(jobs, results, strict=True):
+        if isinstance(result, TimeoutError):
+            result = [Finding(name=name, kind=kind, works=False, detail=str(result))]
+        elif isinstance(result, Exception):
+            detail = f"could not be examined ({type(result).__name__}: {result})"
+            result = [Finding(name=name, kind=kind, works=False, detail=detail)]
+        findings += result
+    return sorted(findings, key=lambda finding: KINDS.index(finding.kind))
+
+
+def _jobs() -> list[tuple[str, str, Callable[[], list[Finding]]]]:
+    """What is examined at the same time: the kind and name that a failure is told under, and the examination."""
     return [
-        litert,
-        onnxruntime,
-        _installed("keras", "runtime", ("tensorflow", "tf-keras")),
-        this_machine(cpu_flags(), machine=platform.machine()),
-        _installed("quantization", "tool", ("tensorflow-model-optimization",)),
-        _installed("tf2onnx", "tool", ("tf2onnx",)),
-        onnx,
-        *_pins(),
+        *(("runtime", name, functools.partial(_local_runtime, name)) for name in LOCAL_RUNTIMES),
+        ("runtime", "keras", lambda: [_installed("keras", "runtime", ("tensorflow", "tf-keras"))]),
+        ("target", "cpu", lambda: [this_machine(cpu_flags(), machine=platform.machine())]),
+        ("target", "browser", examine_browser),
+        ("runtime", "benchmark-model", tools_for_phones),
+        ("target", "arm64", examine_arm64),
+        ("target", "ssh", examine_ssh),
+        ("target", "adb", examine_adb),
+        ("tool", "quantization", lambda: [_installed("quantization", "tool", ("tensorflow-model-optimization",))]),
+        ("tool", "tf2onnx", lambda: [_installed("tf2onnx", "tool", ("tf2onnx",))]),
+        ("tool", "onnx", _onnx),
+        ("tool", "pinned versions", _pins),
     ]
 
 
-def _try(name: str) -> Finding:
-    """Load a runtime in a child process."""
-    kind, distribution, code = TRIALS[name]
+def _local_runtime(name: str) -> list[Finding]:
+    """A runtime on this machine, by an inference."""
+    distribution, beside = LOCAL_RUNTIMES[name]
+
+    def trial() -> str:
+        infer(Target(), name)
+        return beside
+
+    return [_tried(name, "runtime", distribution, trial)]
+
+
+def _onnx() -> list[Finding]:
+    return [_tried("onnx", "tool", "onnx", functools.partial(_run_trial, ONNX_TRIAL))]
+
+
+def _tried(name: str, kind: str, distribution: str, trial: Callable[[], str]) -> Finding:
+    """A distribution that is installed and passes its trial, which says what to say beside the version."""
     version, install = _version(distribution), _install((distribution,))
     if version is None:
         detail = f"{distribution} is not installed"
         return Finding(name=name, kind=kind, works=False, detail=detail, how_to_install=install)
-    works, detail = _run_trial(code)
-    if works:
-        return Finding(name=name, kind=kind, works=True, detail=f"{distribution} {version}{detail}")
-    return Finding(
-        name=name,
-        kind=kind,
-        works=False,
-        detail=f"{distribution} {version} is installed, but cannot be loaded: {detail}",
-        how_to_install=install.replace("pip install", "pip install --force-reinstall"),
-    )
+    try:
+        return Finding(name=name, kind=kind, works=True, detail=f"{distribution} {version}{trial()}")
+    except RuntimeFailure as error:
+        reinstall = install.replace("pip install", "pip install --force-reinstall")
+        return Finding(
+            name=name, kind=kind, works=False,
+            detail=f"{distribution} {version} is installed, but does not work: {error}",
+            how_to_install=None if str(error).endswith(BUSY) else reinstall,
+        )
 
 
-def _run_trial(code: str) -> tuple[bool, str]:
-    """Whether `code` runs in a Python of its own, and the `detail` it sets or why it failed."""
+def _run_trial(code: str) -> str:
+    """Run `code` in a Python of its own; the `detail` it sets. Raises RuntimeFailure."""
     # -P: the current folder must not shadow the package. The marker separates our line from the library's.
     script = f"{code}\nimport json; print('\\nTRIAL' + json.dumps(detail))"
     try:
         child = subprocess.run(
             [sys.executable, "-P", "-c", script],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=TRIAL_TIMEOUT_S, check=False,
+            timeout=TRIAL_SECONDS, check=False,
         )
-    except subprocess.TimeoutExpired:
-        return False, f"no answer after {TRIAL_TIMEOUT_S:.0f} s"
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeFailure(f"no answer after {TRIAL_SECONDS:g} s; {BUSY}") from error
     except OSError as error:
-        return False, f"no child process could be started ({error.strerror or error})"
+        raise RuntimeFailure(f"no child process could be started ({error.strerror or error})") from error
     if child.returncode < 0:
-        return False, f"it crashed ({_signal_name(-child.returncode)})"
+        raise RuntimeFailure(f"it crashed ({_signal_name(-child.returncode)})")
     answers = [line.removeprefix("TRIAL") for line in child.stdout.splitlines() if line.startswith("TRIAL")]
     if child.returncode or not answers:
         said = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
-        return False, said[-1]
-    return True, str(json.loads(answers[-1]))
+        raise RuntimeFailure(said[-1])
+    return str(json.loads(answers[-1]))
 
 
 def _signal_name(number: int) -> str:
@@ -139,7 +166,7 @@ def this_machine(flags: frozenset[str] | None, *, machine: str) -> Finding:
         found = " ".join(flag for flag in known if flag in flags) or f"none of {', '.join(known)}"
         advice = _advice(flags, machine) if known else _careful_advice(machine)
     found = f"{machine}, {found}" if known else machine
-    return Finding(name="this machine", kind="target", works=True, detail=f"{found}: {advice}")
+    return Finding(name="cpu", kind="target", works=True, detail=f"{found}: {advice}")
 
 
 def _advice(flags: frozenset[str], machine: str) -> str:
@@ -228,17 +255,3 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-
-
-def render(findings: list[Finding]) -> Table:
-    """The findings as a table for the terminal."""
-    table = Table(title="edgeship on this machine", title_justify="left")
-    for column in ("kind", "name", "works", "found", "to install"):
-        table.add_column(column, overflow="fold")
-    for finding in findings:
-        works = Text("yes", style="green") if finding.works else Text("no", style="bold red")
-        # Text, not str: a message in square brackets is not markup.
-        table.add_row(
-            finding.kind, finding.name, works, Text(finding.detail), Text(finding.how_to_install or "")
-        )
-    return table

@@ -160,6 +160,8 @@ def _load(candidate: Candidate, file: Path, config: ValidateConfig, stack: ExitS
         candidate.label, timeout_seconds=config.timeout_seconds, threads=config.threads, target=target,
         runtime=candidate.runtime,
     ))
+    if config.cpus and candidate.kind.can_pin:
+        worker.ask("pin", cpus=list(config.cpus))
     loaded = worker.ask(
         "load", runtime=candidate.runtime, path=path, options={**candidate.options, "threads": config.threads},
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from edgeship.measurement import Agreement, Grid, Report, TargetRecord
-from validate.columns import COLUMNS, LEGEND, NOT_APPLICABLE, NOT_MEASURED, cells, percent, points
+from edgeship.measurement import Agreement, Grid, Report, Row, TargetRecord
+from validate.columns import COLUMNS, LEGEND, NOT_APPLICABLE, NOT_MEASURED, cells, megabytes, percent, points
 from validate.machine import FLAGS_THAT_MATTER
 
 HEADLINES = {
@@ -25,6 +25,7 @@ def report_to_markdown(report: Report) -> str:
         "## Artifacts on their runtimes",
         _table(list(COLUMNS), [cells(row) for row in report.rows]),
         "\n".join(f"- {line}" for line in LEGEND),
+        *_starts(report.rows),
         *_agreements(report.agreements),
         *_grids(report.grids),
         *_list("Notes", report.notes),
@@ -49,6 +50,30 @@ def machine_lines(report: Report) -> Iterator[str]:
     threads = sorted({row.threads for row in report.rows})
     yield f"threads of the latency measurement: {', '.join(map(str, threads)) or 'none'}"
     yield f"{report.created_by}, {report.created_at}"
+
+
+def _starts(rows: Sequence[Row]) -> Iterator[str]:
+    """What an app notices besides the inference: starting, the first answer, memory."""
+    timed = [row for row in rows if row.latency is not None or row.peak_memory_bytes is not None]
+    if not timed:
+        return
+    yield "## Starting, and memory"
+    yield _table(
+        ["artifact", "runtime", "target", "load ms", "first inference ms", "median ms", "peak memory"],
+        [
+            [
+                row.artifact, row.runtime, row.target,
+                *(_figure(getattr(row.latency, name, None)) for name in ("load_ms", "first_ms", "median_ms")),
+                megabytes(row.peak_memory_bytes),
+            ]
+            for row in timed
+        ],
+    )
+    yield "- peak memory: of the whole process, Python and the runtime included"
+
+
+def _figure(value: float | None) -> str:
+    return NOT_MEASURED if value is None else f"{value:.3f}"
 
 
 def _targets(targets: Sequence[TargetRecord]) -> Iterator[str]:

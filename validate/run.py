@@ -176,7 +176,8 @@ def _report(
         failures=failures,
         notes=(
             *notes, *_limited(bundle, test), *_other_processors(finished, architectures), *answers.notes,
-            *_not_run(bundle, rows, visits), *(time.note for time in timed.values() if time.note is not None),
+            *_not_run(bundle, rows, visits), *_pinned(config, finished),
+            *(time.note for time in timed.values() if time.note is not None),
             *advice(finished),
         ),
         targets=tuple(visit.record() for visit in visits),
@@ -273,6 +274,13 @@ def _agreements(answers: Answers, labels: np.ndarray) -> Iterator[Agreement]:
         baseline = tested.get(row.candidate.baseline_label or "")
         if baseline is not None:
             yield measure_agreement(baseline, row, labels)
+
+
+def _pinned(config: ValidateConfig, rows: Sequence[Row]) -> Iterator[str]:
+    if config.cpus:
+        yield f"validate.cpus: latency was measured on processors {', '.join(map(str, config.cpus))}"
+        for runtime in dict.fromkeys(row.runtime for row in rows if not RUNTIMES[row.runtime].can_pin):
+            yield f"validate.cpus: no effect on {runtime}, whose processes are not ours to bind"
 
 
 def _other_processors(rows: Sequence[Row], architectures: Mapping[str, str | None]) -> Iterator[str]:

@@ -26,9 +26,9 @@ PATIENCE_SECONDS = 5.0  # for a process that was asked to end, or whose pipe has
 
 # What `do` means in a sentence: "crashed (SIGSEGV) while ..."
 DOING = {
-    "load": "loading the file", "run": "running inferences", "time": "timing inferences",
-    "plan": "planning the operations", "mark": "counting instructions", "memory": "reading its memory",
-    "tensors": "keeping its tensors",
+    "pin": "binding it to processors", "load": "loading the file", "run": "running inferences",
+    "time": "timing inferences", "plan": "planning the operations", "mark": "counting instructions",
+    "memory": "reading its memory", "tensors": "keeping its tensors",
     "layers": "running single layers", "state": "reading its state",
 }
 

@@ -244,6 +244,19 @@ class Session:
         gc.enable()
         return {"samples_ns": samples_ns, "first_ms": self._first_ms}
 
+    def do_pin(self, *, cpus: list[int]) -> dict[str, Any]:
+        """Bind this process, and the threads it starts from now on, to these processors; before `load`."""
+        if not hasattr(os, "sched_setaffinity"):
+            raise OSError("validate.cpus: this system cannot bind a process to processors")
+        try:
+            os.sched_setaffinity(0, cpus)
+        except OSError as error:
+            raise OSError(
+                f"validate.cpus: expected processors of {sorted(os.sched_getaffinity(0))}, found {cpus} "
+                f"({error.strerror})"
+            ) from error
+        return {"cpus": sorted(os.sched_getaffinity(0))}
+
     def do_mark(self, *, inputs: str, runs: int) -> dict[str, Any]:
         """Run the file's first image `runs` times, each between two marks that an emulator can see."""
         image = np.load(inputs, allow_pickle=False)[:1]

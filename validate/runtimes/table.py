@@ -17,6 +17,7 @@ class RuntimeKind:
     one_process: bool = False
     float_tensors_only: bool = False  # takes no int8 inputs and outputs
     gives_outputs: bool = True  # False: its tool tells times only, or gives outputs in some builds
+    can_pin: bool = True  # False: it is not one process of ours, so validate.cpus has no effect
     tells_plan: bool = True  # False: which operations ran as integers cannot be asked
     needs_specifications: bool = False  # of the input and output, which its tool cannot tell
     distribution: str = ""  # the package whose version decides what it computes; "": not one that is pinned here
@@ -31,18 +32,19 @@ RUNTIMES: dict[str, RuntimeKind] = {
     "onnxruntime": RuntimeKind(takes=("onnx", "ort"), production=True, distribution="onnxruntime"),
     "onnxruntime-unoptimized": RuntimeKind(takes=("onnx",), production=False),
     "litert-web": RuntimeKind(
-        takes=("tflite",), production=True, one_process=True, float_tensors_only=True, tells_plan=False,
+        takes=("tflite",), production=True, one_process=True, float_tensors_only=True, can_pin=False, tells_plan=False,
         baseline="litert",
     ),
     "onnxruntime-web": RuntimeKind(
-        takes=("onnx", "ort"), production=True, one_process=True, tells_plan=False, baseline="onnxruntime"
+        takes=("onnx", "ort"), production=True, one_process=True, can_pin=False, tells_plan=False,
+        baseline="onnxruntime",
     ),
     "benchmark-model": RuntimeKind(
-        takes=("tflite",), production=True, one_process=True, gives_outputs=False, tells_plan=False,
+        takes=("tflite",), production=True, one_process=True, gives_outputs=False, can_pin=False, tells_plan=False,
         needs_specifications=True, baseline="litert",
     ),
     "onnxruntime-perf-test": RuntimeKind(
-        takes=("onnx", "ort"), production=True, one_process=True, gives_outputs=False, tells_plan=False,
+        takes=("onnx", "ort"), production=True, one_process=True, gives_outputs=False, can_pin=False, tells_plan=False,
         needs_specifications=True, baseline="onnxruntime",
     ),
 }

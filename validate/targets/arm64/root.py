@@ -12,7 +12,6 @@ Nothing outside the folder is written, nothing needs root rights, and running it
 from __future__ import annotations
 
 import json
-import platform
 import re
 import shutil
 import subprocess
@@ -169,8 +168,3 @@ def _run(command: Sequence[str]) -> None:
     if done.returncode:
         words = [line for line in (done.stderr + done.stdout).splitlines() if re.search(r"\S", line)]
         raise RefusedError(f"arm64: {' '.join(command[:3])} ... failed: {' | '.join(words[-3:])}")
-
-
-def is_arm64_here() -> bool:
-    """Whether this machine is one itself: then there is nothing to emulate."""
-    return platform.machine().lower() in ("aarch64", "arm64")
