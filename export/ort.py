@@ -2,10 +2,15 @@
 
 The converter runs the graph optimizations once, here, instead of on every start on the device, and lists the
 operators and types that a reduced build must have (`build.py --include_ops_by_config`).
+
+The converter (ONNX Runtime 1.32) writes a table of type constraints in the order of a hash that is seeded with an
+address. So it runs without address randomization, where Linux allows that: the same file gives the same bytes on one
+system. Elsewhere that table's order, and nothing else, may differ.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +23,13 @@ CONVERTER = "onnxruntime.tools.convert_onnx_models_to_ort"
 # "arm" leaves out the optimizations that only x86 has (blocked layouts); such a file runs on both.
 OPTIONS = ("--optimization_style", "Fixed", "--target_platform", "arm", "--enable_type_reduction")
 CONVERTER_SECONDS = 600
+# personality(2): ADDR_NO_RANDOMIZE holds for the program that this process turns into.
+WITHOUT_RANDOM_ADDRESSES = """
+import contextlib, ctypes, os, sys
+with contextlib.suppress(OSError, AttributeError):
+    ctypes.CDLL(None).personality(0x0040000)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +41,7 @@ class OrtFile:
 
 
 def convert_ort(onnx: bytes) -> OrtFile:
-    """Convert a file made by `convert_onnx`; the same bytes give the same bytes.
+    """Convert a file made by `convert_onnx`; the same bytes give the same bytes, on one system.
 
     Raises:
         ExportError: the converter refused the file.
@@ -39,8 +51,9 @@ def convert_ort(onnx: bytes) -> OrtFile:
         (folder / "model.onnx").write_bytes(onnx)
         try:
             done = subprocess.run(
-                [sys.executable, "-P", "-m", CONVERTER, str(folder), *OPTIONS], stdin=subprocess.DEVNULL,
-                capture_output=True, text=True, errors="replace", timeout=CONVERTER_SECONDS, check=False,
+                [sys.executable, "-P", "-c", WITHOUT_RANDOM_ADDRESSES, "-P", "-m", CONVERTER, str(folder), *OPTIONS],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                timeout=CONVERTER_SECONDS, check=False, env={**os.environ, "PYTHONHASHSEED": "0"},
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ExportError(f"the converter to .ort did not finish: {error}") from error

@@ -17,7 +17,10 @@ def tiny_config() -> Config:
         model=ModelConfig(stage_sizes=(1, 1), width=8),
         train=TrainConfig(epochs=4, batch_size=32),
         quantize=QuantizeConfig(epochs=1, batch_size=32),
-        export=ExportConfig(onnx_variants=("u8u8", "u8s8", "s8s8"), golden_images=8),
+        export=ExportConfig(
+            formats=("tflite", "onnx", "ort"), tflite_io=("int8", "float32"), onnx_variants=("u8u8", "u8s8", "s8s8"),
+            golden_images=8,
+        ),
     )
 
 

@@ -18,8 +18,9 @@ from edgeship.errors import ExportError
 from edgeship.graph import read_graph
 from export.checks import check_onnx, check_tflite
 
-ARTIFACTS = ("float32.tflite", "float32.onnx", "int8-ptq.tflite", "int8-qat.tflite", "int8-qat.onnx",
-             "int8-qat-u8s8.onnx", "int8-qat-s8s8.onnx")
+ARTIFACTS = ("float32.tflite", "float32.onnx", "float32.ort", "int8-ptq.tflite", "int8-ptq-float-io.tflite",
+             "int8-qat.tflite", "int8-qat-float-io.tflite", "int8-qat.onnx", "int8-qat-u8s8.onnx",
+             "int8-qat-s8s8.onnx", "int8-qat.ort")
 
 EXPORT_AGAIN = """
 import sys

@@ -18,7 +18,7 @@ from validate.bundle import load_bundle
 from validate.inputs import InputKind
 from validate.rows import Candidate
 from validate.run import validate_bundle
-from validate.runtimes.client import Worker
+from validate.runtimes.client import Worker, receive
 from validate.targets.arm64 import root
 from validate.targets.arm64.processors import PROCESSORS
 from validate.targets.arm64.target import QEMU, Arm64Target
@@ -139,6 +139,62 @@ def test_a_corrupt_artifact_is_an_error_and_not_the_end(arm64_root: Path, tmp_pa
     with Arm64Target("arm64") as target, pytest.raises(RuntimeFailure, match=r"row: .* while loading the file"), \
             Worker("row", timeout_seconds=120, target=target, runtime=runtime) as worker:
         worker.ask("load", runtime=runtime, path=str(artifact), options={"threads": 1})
+
+
+@needs_emulator
+def test_a_guest_that_is_killed_is_a_crash(arm64_root: Path, master_bundle: Path, tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs.npy"
+    np.save(inputs, np.zeros((1, 8, 8, 1), np.int8))
+    with Arm64Target("arm64") as target, Worker("row", timeout_seconds=120, target=target, runtime="litert") as worker:
+        worker.ask("load", runtime="litert", path=str(master_bundle / "int8.tflite"), options={"threads": 1})
+        worker.send("time", inputs=str(inputs), runs=10**9, seconds=600, discarded=1)
+        worker._process.kill()
+        with pytest.raises(RuntimeFailure, match=r"row: crashed \(SIGKILL\) while timing inferences") as caught:
+            receive(worker._inbox, timeout_seconds=60, waiting=[worker])
+        assert not isinstance(caught.value, TargetFailure)
+
+
+@needs_emulator
+def test_a_package_that_the_root_file_system_lacks(
+    arm64_root: Path, master_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "arm64"
+    (copy / "wheels").mkdir(parents=True)
+    for name in ("rootfs", "cpus", "complete.json"):
+        (copy / name).symlink_to(arm64_root / name)
+    for path in (arm64_root / "wheels").glob("numpy*"):
+        (copy / "wheels" / path.name).symlink_to(path)
+    monkeypatch.setenv("EDGESHIP_CACHE", str(tmp_path))
+    with Arm64Target("arm64") as target, Worker("row", timeout_seconds=120, target=target) as worker, \
+            pytest.raises(TargetFailure, match=r"ai-edge-litert is not in .*; run `edgeship setup arm64` again"):
+        worker.ask("load", runtime="litert", path=str(master_bundle / "int8.tflite"), options={"threads": 1})
+
+
+@needs_emulator
+def test_a_file_that_was_altered_on_its_way(arm64_root: Path, master_bundle: Path) -> None:
+    with Arm64Target("arm64") as target, Worker("row", timeout_seconds=120, target=target) as worker, \
+            pytest.raises(TargetFailure, match=r"altered on the way to arm64:cortex-a76: .* expected SHA-256 0000"):
+        worker.ask(
+            "load", runtime="litert", path=str(master_bundle / "int8.tflite"), options={"threads": 1}, sha256="0" * 64
+        )
+
+
+@needs_emulator
+def test_a_plug_in_that_qemu_does_not_take_costs_the_count_alone(
+    arm64_root: Path, master_bundle: Path, test_images: Images, fast: ValidateConfig, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copy = tmp_path / "arm64"
+    copy.mkdir()
+    for name in ("rootfs", "cpus", "wheels", "complete.json"):
+        (copy / name).symlink_to(arm64_root / name)
+    (copy / "libcount.so").write_bytes(b"of another version of QEMU")
+    monkeypatch.setenv("EDGESHIP_CACHE", str(tmp_path))
+    config = dataclasses.replace(fast, runtimes=("litert",), targets=("arm64",), images=9, max_accuracy_drop=1.0)
+    report = validate_bundle(load_bundle(master_bundle), test_images, config)
+    (row,) = report.rows
+    assert (row.error, row.instructions) == (None, None) and report.verdict == "pass"
+    assert any("instructions not measured" in note and "libcount.so" in note for note in report.notes)
 
 
 @needs_emulator

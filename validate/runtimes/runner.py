@@ -392,6 +392,7 @@ def supervise() -> None:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
     print(json.dumps({"ended": child.wait()}), flush=True)  # noqa: T201
+    os._exit(0)  # the thread may still be reading; an ordinary exit would wait for it, or abort on its lock
 
 
 def keep(parent: str) -> None:
