@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 from edgeship.measurement import Row
 
@@ -13,11 +12,13 @@ WORTH_SAYING = 0.01
 
 def advice(rows: Sequence[Row]) -> Iterator[str]:
     """A sentence for each emulated processor: its variants by instructions, and int8 against float."""
-    counted = [row for row in rows if row.instructions is not None and row.error is None]
-    for (target, runtime), group in groupby(counted, key=lambda row: (row.target, row.runtime)):
-        members = list(group)
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.instructions is not None and row.error is None:
+            groups.setdefault((row.target, row.runtime), []).append(row)
+    for (target, runtime), members in groups.items():
         integer = sorted((row for row in members if row.scheme != "float32"), key=_instructions)
-        floats = [row for row in members if row.scheme == "float32"]
+        floats = sorted((row for row in members if row.scheme == "float32"), key=_instructions)
         if not integer:
             continue
         least = integer[0]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -18,22 +16,21 @@ import edgeship
 from edgeship.config import ValidateConfig
 from edgeship.data import Images, split_sha256
 from edgeship.errors import BundleError, RuntimeFailure, TargetFailure
-from edgeship.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row, TargetRecord
+from edgeship.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row
 from edgeship.progress import say
 from validate.accuracy import measure_accuracy
 from validate.advice import advice
 from validate.answers import Answers, collect_answers, float_top1
 from validate.bundle import Bundle
-from validate.gate import judge, made_for_other_processors
+from validate.gate import judge
 from validate.grid import measure_grids
 from validate.latency import Timed
 from validate.machine import describe_machine
+from validate.notes import artifacts_not_run, limited_images, made_for_others, missing_baselines, pinning
 from validate.parity import measure_agreement, measure_parity
-from validate.rows import CPU, KERAS, Candidate, Measured, candidates, grid_of, row_label
-from validate.runtimes.table import RUNTIMES
-from validate.targets.table import make_target
-from validate.targets.target import Target
+from validate.rows import CPU, KERAS, Candidate, Measured, candidates, grid_of
 from validate.times import measure_times
+from validate.visits import Visit, visit_target
 
 
 def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig) -> Report:
@@ -57,7 +54,7 @@ def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig) -> Rep
     machine = describe_machine()  # first: it has the load before we made any
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeship-validate-")))
-        visits = [_visit(name, config, stack) for name in dict.fromkeys(config.targets)]
+        visits = [visit_target(name, config, stack) for name in dict.fromkeys(config.targets)]
         rows = candidates(bundle, config, [visit.target for visit in visits])
         absent = {visit.target.name: visit.error for visit in visits if visit.error is not None}
         present = [row for row in rows if row.target.name not in absent]
@@ -78,43 +75,6 @@ def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig) -> Rep
         **answers.errors,
     }
     return _report(bundle, test, config, machine, rows, answers, grids, timed, errors, visits)
-
-
-@dataclass(kw_only=True)
-class _Visit:
-    """A target while it is used; `error` where it could not be."""
-
-    target: Target
-    machine: dict[str, Any] | None = None
-    state_before: dict[str, Any] | None = None
-    state_after: dict[str, Any] | None = None
-    error: RuntimeFailure | None = None
-
-    def look_again(self) -> None:
-        """The state at the end; a target that is gone by then has no state."""
-        if self.error is None:
-            with contextlib.suppress(TargetFailure):
-                self.state_after = self.target.state()
-
-    def record(self) -> TargetRecord:
-        """As the report keeps it."""
-        return TargetRecord(
-            name=self.target.name, kind=self.target.kind, machine=self.machine, state_before=self.state_before,
-            state_after=self.state_after, error=None if self.error is None else str(self.error),
-        )
-
-
-def _visit(name: str, config: ValidateConfig, stack: ExitStack) -> _Visit:
-    """Enter a target. One that is not there becomes rows with an error: the others go on."""
-    target = make_target(name, config)
-    visit = _Visit(target=target)
-    try:
-        stack.enter_context(target)
-        visit.machine, visit.state_before = target.describe(), target.state()
-    except TargetFailure as error:
-        say(str(error))
-        visit.error = error
-    return visit
 
 
 def check_test_split(bundle: Bundle, test: Images) -> None:
@@ -149,7 +109,7 @@ def _report(
     grids: tuple[Grid, ...],
     timed: Mapping[str, Timed],
     errors: Mapping[str, RuntimeFailure],
-    visits: Sequence[_Visit],
+    visits: Sequence[Visit],
 ) -> Report:
     reference_top1, notes = float_top1(answers, bundle, len(test))
     finished = tuple(
@@ -175,8 +135,8 @@ def _report(
         verdict=verdict,
         failures=failures,
         notes=(
-            *notes, *_limited(bundle, test), *_other_processors(finished, architectures), *answers.notes,
-            *_not_run(bundle, rows, visits), *_pinned(config, finished),
+            *notes, *limited_images(bundle, len(test)), *made_for_others(finished, architectures), *answers.notes,
+            *artifacts_not_run(bundle, rows, visits), *missing_baselines(rows, errors), *pinning(config, finished),
             *(time.note for time in timed.values() if time.note is not None),
             *advice(finished),
         ),
@@ -274,41 +234,3 @@ def _agreements(answers: Answers, labels: np.ndarray) -> Iterator[Agreement]:
         baseline = tested.get(row.candidate.baseline_label or "")
         if baseline is not None:
             yield measure_agreement(baseline, row, labels)
-
-
-def _pinned(config: ValidateConfig, rows: Sequence[Row]) -> Iterator[str]:
-    if config.cpus:
-        yield f"validate.cpus: latency was measured on processors {', '.join(map(str, config.cpus))}"
-        for runtime in dict.fromkeys(row.runtime for row in rows if not RUNTIMES[row.runtime].can_pin):
-            yield f"validate.cpus: no effect on {runtime}, whose processes are not ours to bind"
-
-
-def _other_processors(rows: Sequence[Row], architectures: Mapping[str, str | None]) -> Iterator[str]:
-    for row in rows:
-        architecture = architectures.get(row.target)
-        if row.coverage is not None and row.coverage.float_ops and made_for_other_processors(row, architecture):
-            yield (
-                f"{row_label(row.artifact, row.runtime, row.target)}: made for Arm; ONNX Runtime computes it in float "
-                f"on {architecture}, so its integer share there is not gated"
-            )
-
-
-def _limited(bundle: Bundle, test: Images) -> Iterator[str]:
-    whole = bundle.manifest.splits["test"]["images"]
-    if len(test) < whole:
-        yield f"validate.images: only the first {len(test):,} of {whole:,} test images were used"
-
-
-def _not_run(bundle: Bundle, rows: Sequence[Candidate], visits: Sequence[_Visit]) -> Iterator[str]:
-    """A note for each artifact that a target has no runtime for."""
-    for visit in visits:
-        run = {row.name for row in rows if row.target is visit.target}
-        for artifact in bundle.manifest.artifacts:
-            if artifact.name in run:
-                continue
-            floats = [name for name in visit.target.runtimes if RUNTIMES[name].float_tensors_only]
-            if floats and artifact.format in RUNTIMES[floats[0]].takes:
-                why = f"{floats[0]} takes no int8 inputs; export.tflite_io makes a file with float32 ones"
-            else:
-                why = f"validate.runtimes has none there for {artifact.format} files"
-            yield f"{artifact.name}: not run on {visit.target.name}, since {why}"

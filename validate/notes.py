@@ -1,0 +1,62 @@
+"""What a reader of the report should know and no gate judges, as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from edgeship.config import ValidateConfig
+from edgeship.errors import RuntimeFailure
+from edgeship.measurement import Row
+from validate.bundle import Bundle
+from validate.gate import made_for_other_processors
+from validate.rows import Candidate, row_label
+from validate.runtimes.table import RUNTIMES
+from validate.visits import Visit
+
+
+def limited_images(bundle: Bundle, images: int) -> Iterator[str]:
+    """Not the whole test split was used."""
+    whole = bundle.manifest.splits["test"]["images"]
+    if images < whole:
+        yield f"validate.images: only the first {images:,} of {whole:,} test images were used"
+
+
+def artifacts_not_run(bundle: Bundle, rows: Sequence[Candidate], visits: Sequence[Visit]) -> Iterator[str]:
+    """An artifact that a target has no runtime for."""
+    for visit in visits:
+        run = {row.name for row in rows if row.target is visit.target}
+        for artifact in bundle.manifest.artifacts:
+            if artifact.name in run:
+                continue
+            floats = [name for name in visit.target.runtimes if RUNTIMES[name].float_tensors_only]
+            if floats and artifact.format in RUNTIMES[floats[0]].takes:
+                why = f"{floats[0]} takes no int8 inputs; export.tflite_io makes a file with float32 ones"
+            else:
+                why = f"validate.runtimes has none there for {artifact.format} files"
+            yield f"{artifact.name}: not run on {visit.target.name}, since {why}"
+
+
+def made_for_others(rows: Sequence[Row], architectures: Mapping[str, str | None]) -> Iterator[str]:
+    """An artifact whose integer share is not gated on this processor."""
+    for row in rows:
+        architecture = architectures.get(row.target)
+        if row.coverage is not None and row.coverage.float_ops and made_for_other_processors(row, architecture):
+            yield (
+                f"{row_label(row.artifact, row.runtime, row.target)}: made for Arm; ONNX Runtime computes it in float "
+                f"on {architecture}, so its integer share there is not gated"
+            )
+
+
+def pinning(config: ValidateConfig, rows: Sequence[Row]) -> Iterator[str]:
+    """Where latency was measured, and whose latency was not."""
+    if config.cpus:
+        yield f"validate.cpus: latency was measured on processors {', '.join(map(str, config.cpus))}"
+        for runtime in dict.fromkeys(row.runtime for row in rows if not RUNTIMES[row.runtime].can_pin):
+            yield f"validate.cpus: no effect on {runtime}, whose processes are not ours to bind"
+
+
+def missing_baselines(rows: Sequence[Candidate], errors: Mapping[str, RuntimeFailure]) -> Iterator[str]:
+    """A row of another target that could not be compared with this machine's."""
+    for row in rows:
+        if not row.reported and row.label in errors:
+            yield f"not compared with this machine: {errors[row.label]}"
