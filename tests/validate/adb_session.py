@@ -196,6 +196,30 @@ class Session:
                         os.kill(process, 9)
             return self.interrupted(target, strike)
 
+    def devices_that_misbehave(self) -> Any:
+        """LiteRT is missing there, hangs there, or the runner answers nonsense: each with a module of that kind."""
+        cases = {
+            "missing": ("ai_edge_litert", "raise ModuleNotFoundError(\"No module named 'ai_edge_litert'\", "
+                        "name='ai_edge_litert')", TIMEOUT_SECONDS),
+            "hangs": ("ai_edge_litert", "import time; time.sleep(600)", 5),
+            "garbage": ("numpy", "import sys\nif 'supervise' in sys.argv:\n    sys.stdin.readline()\n"
+                        "    print('hello', flush=True)\n    sys.exit(0)", TIMEOUT_SECONDS),
+        }
+        return {case: self.with_module(case, *what) for case, what in cases.items()} | {"left": self.left()}
+
+    def with_module(self, case: str, module: str, code: str, timeout_seconds: float) -> dict[str, str]:
+        folder = self.folder / case
+        folder.mkdir()
+        (folder / f"{module}.py").write_text(code)
+        python = folder / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}" exec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        with self.target(device_python=str(python)) as target, Worker(
+            "x", timeout_seconds=timeout_seconds, target=target, runtime="litert"
+        ) as worker:
+            there = target.put(Path(self.plan["tflite"]))
+            return error_of(lambda: worker.ask("load", runtime="litert", path=there, options={"threads": 1}))
+
     def keeper_ends(self) -> Any:
         """Nothing holds the folder any more, so the target is not fit."""
         with self.target() as target:

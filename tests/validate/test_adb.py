@@ -37,8 +37,8 @@ SCENARIOS = (
     "python_on_the_device", "nothing_is_left", "stub_tools_beside_python", "stub_tool_without_python",
     "stub_tool_that_fails", "tool_that_is_not_there", "neither_python_nor_tools", "python_without_numpy",
     "folder_that_is_not_there", "wrong_serial", "several_devices", "files", "full_storage", "altered_model",
-    "crash_of_the_runtime", "keeper_ends", "link_is_cut", "link_is_cut_under_a_stub_tool", "bridge_is_killed",
-    "no_device",
+    "crash_of_the_runtime", "devices_that_misbehave", "keeper_ends", "link_is_cut", "link_is_cut_under_a_stub_tool",
+    "bridge_is_killed", "no_device",
 )
 
 
@@ -291,6 +291,15 @@ def test_a_crash_on_the_device_is_not_the_target_s_fault(session: dict[str, Any]
     assert_error(session["crash_of_the_runtime"], "RuntimeFailure", "crashed (SIGKILL) while timing inferences")
 
 
+def test_devices_that_misbehave_are_told_apart(session: dict[str, Any]) -> None:
+    found = session["devices_that_misbehave"]
+    missing = "ai-edge-litert is not installed there", "-m pip install ai-edge-litert"
+    assert_error(found["missing"], "TargetFailure", *missing)
+    assert_error(found["hangs"], "RuntimeFailure", "hung while loading the file: no answer for 5 s")
+    assert_error(found["garbage"], "RuntimeFailure", "expected one JSON answer while loading the file, found 'hello'")
+    assert found["left"] == []
+
+
 def test_without_its_keeper_the_target_is_not_fit(session: dict[str, Any]) -> None:
     state, run, left, left_at_last = session["keeper_ends"]
     assert_error(state, "TargetFailure", "the link was cut")
@@ -310,7 +319,7 @@ def test_a_cut_link_is_told_from_success(session: dict[str, Any]) -> None:
 
 def test_a_cut_link_under_a_bridge(session: dict[str, Any]) -> None:
     found = session["link_is_cut_under_a_stub_tool"]
-    assert "the link was cut" in found["error"]["message"]
+    assert_error(found["error"], "TargetFailure", "the link was cut")
     assert found["left"] == []
     assert found["tools"] == []  # what it had started there has ended too
 
