@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.artifact import Artifact, TensorSpec
+from edgeship.config import RUNTIMES as ALL_RUNTIMES
 from edgeship.config import ValidateConfig
 from edgeship.measurement import Coverage
 from edgeship.quantization import is_integer
@@ -109,10 +110,14 @@ def _on_target(bundle: Bundle, config: ValidateConfig, target: Target) -> Iterat
 
 
 def _wanted(runtime: str, config: ValidateConfig, target: Target) -> bool:
-    """A target's own runtime is wanted where its counterpart on this machine is; elsewhere only what users run."""
+    """A target's own runtime is wanted where its counterpart on this machine is.
+
+    Elsewhere only what users run, unless the runtimes were chosen: reference kernels take long on a device.
+    """
     kind = RUNTIMES[runtime]
     asked = runtime in config.runtimes or kind.baseline in config.runtimes
-    return asked and (kind.production or target.name == CPU)
+    chosen = set(config.runtimes) != set(ALL_RUNTIMES)
+    return asked and (kind.production or target.name == CPU or chosen)
 
 
 def _reference(bundle: Bundle, target: Target) -> Candidate:

@@ -21,12 +21,11 @@ from edgeship.files import sha256_of_file
 from validate.targets.adb_link import NO_SPACE, Adb, told
 from validate.targets.adb_state import choose, parse_battery, parse_devices, parse_properties, parse_thermal
 from validate.targets.keeper import Keeper, KeeperEnded
-from validate.targets.target import DEVICE, Target
+from validate.targets.target import DEVICE, RUNNER_RUNTIMES, Target
 
 RUNNER = Path(__file__).resolve().parent.parent / "runtimes" / "runner.py"
 ANSWER_SECONDS = 60.0  # for a device's slow start of Python with numpy
 CLOSE_SECONDS = 15.0
-PYTHON_RUNTIMES = ("litert", "onnxruntime")
 BENCHMARK_MODEL, PERF_TEST = "benchmark-model", "onnxruntime-perf-test"
 BRIDGES = {
     BENCHMARK_MODEL: "validate.runtimes.benchmark_model",
@@ -74,7 +73,7 @@ class AdbTarget(Target):
         self._folder = ""
         self._about: dict[str, Any] = {}
         self._no_python: TargetFailure | None = None
-        self.runtimes = (*PYTHON_RUNTIMES, *self._tools)  # until we know better: their rows get the error
+        self.runtimes = (*RUNNER_RUNTIMES, *self._tools)  # until we know better: their rows get the error
 
     @property
     def processes(self) -> int:

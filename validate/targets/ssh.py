@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from edgeship.errors import ConfigError
 from edgeship.files import sha256_of_file
 from validate.targets.keeper import Keeper, KeeperEnded
-from validate.targets.target import DEVICE, Target, TargetFailure
+from validate.targets.target import DEVICE, RUNNER_RUNTIMES, Target, TargetFailure
 
 RUNNER = Path(__file__).resolve().parent.parent / "runtimes" / "runner.py"
 CONNECT_SECONDS = 15
@@ -49,7 +49,7 @@ class SshTarget(Target):
     """
 
     kind = DEVICE
-    runtimes = ("litert", "onnxruntime")
+    runtimes = RUNNER_RUNTIMES
 
     def __init__(
         self, name: str, *, ssh: Sequence[str] = ("ssh",), python: str = "python3", folder: str | None = None

@@ -15,9 +15,11 @@ from typing import Any
 
 from edgeship.errors import TargetFailure
 
-__all__ = ["DEVICE", "EMULATED", "NATIVE", "Target", "TargetFailure"]
+__all__ = ["DEVICE", "EMULATED", "NATIVE", "RUNNER_RUNTIMES", "Target", "TargetFailure"]
 
 NATIVE, EMULATED, DEVICE = "native", "emulated", "device"
+# What runner.py opens by itself, wherever there is a Python with numpy and the runtime's package.
+RUNNER_RUNTIMES = ("litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized")
 
 
 class Target:
@@ -28,9 +30,7 @@ class Target:
     """
 
     kind = NATIVE  # "native", "emulated" or "device"
-    runtimes: tuple[str, ...] = (
-        "keras", "litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized",
-    )
+    runtimes: tuple[str, ...] = ("keras", *RUNNER_RUNTIMES)
     measures_time = True  # False: an emulator's time is no device's
     times_together = True  # False: its processes are too large to be all alive while they take turns
     # Float artifacts only on the golden images: one inference takes seconds under emulation.

@@ -11,7 +11,7 @@ from typing import Any
 from edgeship.errors import ConfigError, RefusedError
 from validate.targets.arm64.processors import DEFAULT, PROCESSORS
 from validate.targets.arm64.root import guest_python, installed_versions, root_folder
-from validate.targets.target import EMULATED, Target, TargetFailure
+from validate.targets.target import EMULATED, RUNNER_RUNTIMES, Target, TargetFailure
 
 QEMU = "qemu-aarch64"
 RUNNER = Path(__file__).resolve().parents[2] / "runtimes" / "runner.py"
@@ -23,7 +23,7 @@ class Arm64Target(Target):
     """A guest process sees this machine's files, so nothing is copied."""
 
     kind = EMULATED
-    runtimes = ("litert", "onnxruntime")
+    runtimes = RUNNER_RUNTIMES
     measures_time = False
     float_on_golden_only = True
 
