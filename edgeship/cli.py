@@ -173,7 +173,8 @@ def _show(report: Report, folder: Path) -> int:
     from validate.terminal import report_to_terminal
 
     # In a log there is no window to fit into, and folded cells cannot be read.
-    Console(width=None if sys.stdout.isatty() else LOG_COLUMNS).print(report_to_terminal(report))
+    console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
+    console.print(report_to_terminal(report, width=console.width))
     _print(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
     return VERDICT_CODES[report.verdict]
 

@@ -12,27 +12,43 @@ from validate.markdown import HEADLINES, grid_sentence
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "refused": "bold yellow"}
 TEXT_COLUMNS = ("artifact", "runtime", "target", "error")
+# What a narrow window does without, the first one first; report.md has every column.
+DISPENSABLE = ("p90 ms", "SQNR dB", "size", "agreement", "same top-1", "integer ops")
+CELL_MARGIN = 3  # a border and two blanks
 
 
-def report_to_terminal(report: Report) -> RenderableType:
-    """The main table, one line per pair of files, the failures, the verdict; the caller prints it."""
+def report_to_terminal(report: Report, *, width: int) -> RenderableType:
+    """The main table, one line per pair of files, the failures, the verdict; the caller prints it.
+
+    `width` is the window's, in characters.
+    """
+    table, left_out = report_table(report, width=width)
+    more = f"; in report.md: {', '.join(left_out)}" if left_out else ""
     return Group(
-        report_table(report),
-        Text(f"{NOT_MEASURED}: not measured; {NOT_APPLICABLE}: does not apply", style="dim"),
+        table,
+        Text(f"{NOT_MEASURED}: not measured; {NOT_APPLICABLE}: does not apply{more}", style="dim"),
         *(Text(f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}") for grid in report.grids),
         *(Text(f"- {failure}") for failure in report.failures),
         Text(HEADLINES[report.verdict], style=STYLES[report.verdict]),
     )
 
 
-def report_table(report: Report) -> Table:
-    """The columns of `report.md` without those that are empty in every row."""
+def report_table(report: Report, *, width: int) -> tuple[Table, list[str]]:
+    """The columns of `report.md` without those that are empty in every row; and those there was no room for."""
     rows = [cells(row) for row in report.rows]
-    shown = [index for index in range(len(COLUMNS)) if any(row[index] for row in rows)]
+    names = list(COLUMNS)
+    needed = {
+        name: max(len(name), *(len(row[index]) for row in rows)) + CELL_MARGIN
+        for index, name in enumerate(names) if any(row[index] for row in rows)
+    }
+    left_out: list[str] = []
+    for name in DISPENSABLE:
+        if sum(needed.values()) + 1 > width and name in needed:
+            del needed[name]
+            left_out.append(name)
     table = Table()
-    for index in shown:
-        name = list(COLUMNS)[index]
+    for name in needed:
         table.add_column(name, justify="left" if name in TEXT_COLUMNS else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(row[index]) for index in shown))
-    return table
+        table.add_row(*(Text(row[names.index(name)]) for name in needed))
+    return table, left_out

@@ -126,11 +126,19 @@ def test_other_targets_are_described_and_an_emulated_one_has_instructions_and_no
 def test_the_terminal_shows_the_same_columns() -> None:
     stream = io.StringIO()
     report = dataclasses.replace(REPORT, rows=(*REPORT.rows, EMULATED))
-    Console(file=stream, width=260).print(report_to_terminal(report))
+    Console(file=stream, width=260).print(report_to_terminal(report, width=260))
     text = stream.getvalue()
     for name in COLUMNS:
         assert name in text
     assert "-0.80 [-1.97, +0.37]" in text and "FAIL: at least one gate" in text
+
+
+def test_a_narrow_window_does_without_columns_and_says_so() -> None:
+    stream = io.StringIO()
+    Console(file=stream, width=130).print(report_to_terminal(REPORT, width=130))
+    text = stream.getvalue()
+    assert "in report.md: p90 ms, SQNR dB, size" in text and "median ms" in text
+    assert "-0.80 [-1.97, +0.37]" in text  # whole, not folded
 
 
 def test_what_is_not_a_number_is_never_zero() -> None:
