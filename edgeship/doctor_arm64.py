@@ -18,6 +18,7 @@ from validate.targets.arm64.root import TOOLS, installed_versions, root_folder
 from validate.targets.arm64.target import QEMU, Arm64Target
 
 SET_UP = "edgeship setup arm64"
+TRIED = ("litert", "onnxruntime")  # what users run; the same packages hold the reference kernels
 COUNTED, NOT_COUNTED = "instructions are counted", "instructions are not counted"
 # A guest that the counter must see twice.
 MARK_PROGRAM = f"""
@@ -59,15 +60,14 @@ def _cpu(name: str, trouble: str) -> Finding:
     target = Arm64Target(f"arm64:{name}")
     if trouble:
         return _finding(target.name, trouble, works=False, install=None if trouble.endswith(BUSY) else SET_UP)
-    runtimes = " and ".join(target.runtimes)
-    return _finding(target.name, f"{runtimes} ran; {PROCESSORS[name].stands_for}", works=True)
+    return _finding(target.name, f"{' and '.join(TRIED)} ran; {PROCESSORS[name].stands_for}", works=True)
 
 
 def _trouble(name: str) -> str:
     """What keeps the runtimes from an inference on this CPU model; empty where they answer rightly."""
     target = Arm64Target(f"arm64:{name}")
     try:
-        infer(target, *target.runtimes)
+        infer(target, *TRIED)
     except RuntimeFailure as error:
         return str(error)
     return ""

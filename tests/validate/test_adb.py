@@ -29,6 +29,7 @@ from validate.targets.adb_state import (
     parse_properties,
     parse_thermal,
 )
+from validate.targets.target import RUNNER_RUNTIMES
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "recorded"
@@ -158,7 +159,7 @@ def test_an_arm64_device_gives_the_same_bits(
 
 def test_the_device_says_what_it_is(session: dict[str, Any]) -> None:
     found = session["python_on_the_device"]
-    assert found["runtimes"] == ["litert", "onnxruntime"]
+    assert found["runtimes"] == list(RUNNER_RUNTIMES)
     assert found["kind"] == "device"
     assert found["about"]["serial"] == "127.0.0.1:5555"
     assert found["about"]["logical_cores"] > 0
@@ -177,7 +178,7 @@ def test_outputs_through_a_stub_of_benchmark_model_are_the_same_bits(
     session: dict[str, Any], local_outputs: dict[str, np.ndarray]
 ) -> None:
     found = session["stub_tools_beside_python"]
-    assert found["runtimes"] == ["litert", "onnxruntime", "benchmark-model", "onnxruntime-perf-test"]
+    assert found["runtimes"] == [*RUNNER_RUNTIMES, "benchmark-model", "onnxruntime-perf-test"]
     answer = found["benchmark-model"]
     assert np.load(answer["outputs"]).tobytes() == local_outputs["tflite"].tobytes()
     assert answer["loaded"]["load_ms"] > 0
