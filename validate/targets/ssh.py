@@ -6,6 +6,7 @@ connecting takes half a second. Files go through `cat`, which every system has, 
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import subprocess
@@ -76,18 +77,7 @@ class SshTarget(Target):
         # Unix sockets have short names, and %C keeps connections to different ports apart.
         self._sockets = tempfile.mkdtemp(prefix="es-")
         try:
-            # The runner is sent before there is a folder of ours: it makes the folder.
-            runner = self._bootstrap()
-            self._keeper = Keeper(
-                self._remote(f"exec {self._python} {runner} keep {shlex.quote(self._parent)}"),
-                timeout_seconds=ANSWER_SECONDS,
-            )
-            try:
-                self._about = self._keeper.answer()
-            except KeeperEnded as error:
-                raise self._not_started(error) from error
-            self._folder = self._about.pop("folder")
-            self._checked(f"mv {runner} {shlex.quote(self._folder)}/runner.py")
+            self._start_keeper()
         except BaseException:
             self.close()
             raise
@@ -159,11 +149,31 @@ class SshTarget(Target):
         except KeeperEnded as error:
             raise TargetFailure(f"{self.name}: the link was cut{_told(error.last_words)}") from error
 
+    def _start_keeper(self) -> None:
+        """The runner is sent before there is a folder of ours: it makes the folder, and then moves into it."""
+        runner = self._bootstrap()
+        try:
+            self._keeper = Keeper(
+                self._remote(f"exec {self._python} {runner} keep {shlex.quote(self._parent)}"),
+                timeout_seconds=ANSWER_SECONDS,
+            )
+            try:
+                self._about = self._keeper.answer()
+            except KeeperEnded as error:
+                raise self._not_started(error) from error
+            self._folder = self._about.pop("folder")
+            self._checked(f"mv {runner} {shlex.quote(self._folder)}/runner.py")
+        except BaseException:
+            with contextlib.suppress(TargetFailure):
+                self._run(f"rm -f {runner}")
+            raise
+
     def _bootstrap(self) -> str:
         """Send the runner to a file of its own; its path there, safe for a shell."""
         # `umask 077`: nobody else reads or changes what will be run. cat removes nothing that exists: mktemp is new.
+        parent = shlex.quote(self._parent) if self._parent else '"${TMPDIR:-/tmp}"'
         script = (
-            'umask 077; f=$(mktemp "${TMPDIR:-/tmp}/edgeship-XXXXXXXX") && cat > "$f" && printf "%s" "$f" '
+            f'umask 077; f=$(mktemp {parent}/edgeship-XXXXXXXX) && cat > "$f" && printf "%s" "$f" '
             '|| { rm -f "$f"; exit 1; }'
         )
         with RUNNER.open("rb") as stream:
