@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import json
 import platform
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +28,8 @@ from edgeship.doctor_findings import Finding, render
 from edgeship.doctor_trials import BUSY, DEADLINE_SECONDS, TRIAL_SECONDS, at_once, infer
 from edgeship.errors import RuntimeFailure
 from edgeship.progress import say
+from edgeship.signals import signal_name
+from validate.machine import version_of
 from validate.targets.target import Target
 
 __all__ = ["Finding", "examine", "render", "this_machine"]
@@ -101,7 +102,7 @@ def _onnx() -> list[Finding]:
 
 def _tried(name: str, kind: str, distribution: str, trial: Callable[[], str]) -> Finding:
     """A distribution that is installed and passes its trial, which says what to say beside the version."""
-    version, install = _version(distribution), _install((distribution,))
+    version, install = version_of(distribution), _install((distribution,))
     if version is None:
         detail = f"{distribution} is not installed"
         return Finding(name=name, kind=kind, works=False, detail=detail, how_to_install=install)
@@ -131,7 +132,7 @@ def _run_trial(code: str) -> str:
     except OSError as error:
         raise RuntimeFailure(f"no child process could be started ({error.strerror or error})") from error
     if child.returncode < 0:
-        raise RuntimeFailure(f"it crashed ({_signal_name(-child.returncode)})")
+        raise RuntimeFailure(f"it crashed ({signal_name(-child.returncode)})")
     answers = [line.removeprefix("TRIAL") for line in child.stdout.splitlines() if line.startswith("TRIAL")]
     if child.returncode or not answers:
         said = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
@@ -139,16 +140,9 @@ def _run_trial(code: str) -> str:
     return str(json.loads(answers[-1]))
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def _installed(name: str, kind: str, distributions: tuple[str, ...]) -> Finding:
     """What the installed packages' metadata say; nothing is imported."""
-    versions = {distribution: _version(distribution) for distribution in distributions}
+    versions = {distribution: version_of(distribution) for distribution in distributions}
     missing = tuple(distribution for distribution, version in versions.items() if version is None)
     if missing:
         detail = f"{', '.join(missing)} not installed"
@@ -212,7 +206,7 @@ def _pins() -> list[Finding]:
         except (InvalidRequirement, UndefinedEnvironmentName):
             wrong.append(f"{text!r} cannot be read")
             continue
-        version = _version(requirement.name)
+        version = version_of(requirement.name)
         # A missing package has its own finding, or is only needed by the stages that a device does not run.
         if applies and version is not None and not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version} instead of {requirement.specifier}")
@@ -248,10 +242,3 @@ def _name_of(requirement: str) -> str:
     """The distribution's name at the start of a requirement such as "tf-keras==2.21.*"."""
     end = next((i for i, letter in enumerate(requirement) if not (letter.isalnum() or letter in "-_.")), None)
     return requirement[:end].lower().replace("_", "-")
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

@@ -6,12 +6,12 @@ import functools
 import shutil
 import tempfile
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 from edgeship.doctor_findings import Finding
 from edgeship.doctor_trials import BUSY, GROUP_SECONDS, TRIAL_SECONDS, at_once, infer, output_of
 from edgeship.errors import RuntimeFailure, TargetFailure
+from validate.machine import version_of
 from validate.runtimes.runner import MARK_DESCRIPTOR
 from validate.targets.arm64.processors import PROCESSORS
 from validate.targets.arm64.root import TOOLS, installed_versions, root_folder
@@ -75,7 +75,7 @@ def _trouble(name: str) -> str:
 
 def _root_file_system(versions: dict[str, str], counter: str, *, works: bool) -> Finding:
     found = ", ".join(f"{package} {version}" for package, version in versions.items())
-    here = {package: _version_here(package) for package in versions}
+    here = {package: version_of(package) or "none" for package in versions}
     others = ", ".join(f"{package} {version}" for package, version in here.items() if version != versions[package])
     compared = f"not the same as here ({others}), set up again to compare one release" if others else "the same as here"
     none = "" if works else "; none of the CPU models runs"
@@ -85,13 +85,6 @@ def _root_file_system(versions: dict[str, str], counter: str, *, works: bool) ->
         "arm64", f"{_qemu_version()}; {found}: {compared}; {counter}{none}", works=works,
         install=SET_UP if again else None,
     )
-
-
-def _version_here(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "none"
 
 
 def _qemu_version() -> str:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, 
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The versions that are installed here, to be changed by a test."""
     versions = dict(VERSIONS_THERE)
-    monkeypatch.setattr(doctor_arm64.metadata, "version", versions.__getitem__)
+    monkeypatch.setattr(metadata, "version", versions.__getitem__)
     return versions
 
 

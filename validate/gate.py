@@ -72,14 +72,14 @@ def _rows(
         yield Finding(verdict=verdict, sentence=sentence)
     for row in gated:
         yield from _accuracy(row, config)
-        if row.scheme != "float32" and RUNTIMES[row.runtime].tells_plan:
+        if row.scheme != "float32" and RUNTIMES[row.runtime].by_runner:
             yield from _coverage(row, config, architectures.get(row.target))
 
 
 def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
     """Non-inferiority: is the whole interval of the paired difference above -max_accuracy_drop?"""
     label, limit = row_label(row.artifact, row.runtime, row.target), -config.max_accuracy_drop
-    not_expected = not RUNTIMES[row.runtime].gives_outputs or (row.kind == EMULATED and row.scheme == "float32")
+    not_expected = RUNTIMES[row.runtime].tool or (row.kind == EMULATED and row.scheme == "float32")
     if row.accuracy is None and not_expected:
         return  # a note says so; the same artifact is gated where it can be run
     if row.accuracy is None or row.accuracy.delta is None or row.accuracy.delta_ci95 is None:

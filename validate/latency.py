@@ -53,8 +53,8 @@ class _Clock:
 
     def needs_more(self, config: ValidateConfig) -> bool:
         """Until `latency_runs` samples, or `latency_seconds` of them."""
-        launched = self.summary is not None or (self.one_launch and self.samples_ms)
-        if launched or len(self.samples_ms) >= config.latency_runs:
+        launched = self.summary is not None or bool(self.samples_ms)
+        if (self.one_launch and launched) or len(self.samples_ms) >= config.latency_runs:
             return False
         return math.fsum(self.samples_ms) < config.latency_seconds * 1000
 
@@ -160,13 +160,13 @@ def _load(candidate: Candidate, file: Path, config: ValidateConfig, stack: ExitS
         candidate.label, timeout_seconds=config.timeout_seconds, threads=config.threads, target=target,
         runtime=candidate.runtime,
     ))
-    if config.cpus and candidate.kind.can_pin:
+    if config.cpus and candidate.kind.by_runner:
         worker.ask("pin", cpus=list(config.cpus))
     loaded = worker.ask(
         "load", runtime=candidate.runtime, path=path, options={**candidate.options, "threads": config.threads},
     )
     return _Clock(
-        worker=worker, input=image, load_ms=loaded["load_ms"], one_launch=candidate.kind.needs_specifications
+        worker=worker, input=image, load_ms=loaded["load_ms"], one_launch=candidate.kind.tool
     )
 
 

@@ -12,7 +12,7 @@ HEADLINES = {
     "pass": "PASS: every gate holds",
     "fail": "FAIL: at least one gate does not hold",
     "inconclusive": "INCONCLUSIVE: no gate fails, but the measurement is too small to say that all hold",
-    "refused": "REFUSED: nothing here proves the artifacts",
+    "refused": "REFUSED: not all that was asked could be measured, so it is not proven",
 }
 
 

@@ -51,7 +51,7 @@ def pinning(config: ValidateConfig, rows: Sequence[Row]) -> Iterator[str]:
     """Where latency was measured, and whose latency was not."""
     if config.cpus:
         yield f"validate.cpus: latency was measured on processors {', '.join(map(str, config.cpus))}"
-        for runtime in dict.fromkeys(row.runtime for row in rows if not RUNTIMES[row.runtime].can_pin):
+        for runtime in dict.fromkeys(row.runtime for row in rows if not RUNTIMES[row.runtime].by_runner):
             yield f"validate.cpus: no effect on {runtime}, whose processes are not ours to bind"
 
 

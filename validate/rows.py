@@ -139,7 +139,7 @@ def _candidate(
     bundle: Bundle, artifact: Artifact, runtime: str, target: Target, *, reported: bool = True
 ) -> Candidate:
     options: dict[str, Any] = {}
-    if RUNTIMES[runtime].needs_specifications:
+    if RUNTIMES[runtime].tool:
         options = {
             key: {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
             for key, spec in (("input", artifact.inputs[0]), ("output", artifact.outputs[0]))

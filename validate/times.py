@@ -14,7 +14,6 @@ from validate.inputs import write_array
 from validate.latency import Timed, measure_latencies
 from validate.rows import Candidate
 from validate.runtimes.client import Worker
-from validate.targets.arm64.target import Arm64Target
 
 COUNTED_RUNS = 3  # the first one packs weights and allocates; the median of the marks is a steady one
 WARM_UP_RUNS = 1
@@ -51,14 +50,14 @@ def count_instructions(
     candidate: Candidate, image: np.ndarray, config: ValidateConfig, *, folder: Path
 ) -> int:
     """Guest instructions of one inference on one thread, the median of a few. Raises RuntimeFailure."""
-    target = candidate.target
-    assert isinstance(target, Arm64Target)
     counts = folder / "instructions.txt"
     counts.unlink(missing_ok=True)
     inputs = write_array(folder / "instructions.npy", image, candidate.input_kind)
+    command = candidate.target.counting_command(counts)
+    if command is None:
+        raise TargetFailure(f"{candidate.target.name}: executed instructions cannot be counted there")
     with Worker(
-        candidate.label, timeout_seconds=config.timeout_seconds, target=target,
-        command=target.counting_command(counts),
+        candidate.label, timeout_seconds=config.timeout_seconds, target=candidate.target, command=command
     ) as worker:
         worker.ask("load", runtime=candidate.runtime, path=str(candidate.path), options={"threads": 1})
         worker.ask("mark", inputs=str(inputs), runs=WARM_UP_RUNS + COUNTED_RUNS)

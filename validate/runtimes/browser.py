@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeship.signals import signal_name
 from validate.runtimes.browser_files import (
     MODULES,
     find_chromium,
@@ -288,10 +289,7 @@ def _how(exit_code: int | None) -> str:
         return "could not run"
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
-    try:
-        return f"was killed ({signal.Signals(-exit_code).name})"
-    except ValueError:
-        return f"was killed (signal {-exit_code})"
+    return f"was killed ({signal_name(-exit_code)})"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 import edgeship
 import validate
 from edgeship.errors import RuntimeFailure, TargetFailure
+from edgeship.signals import signal_name
 from validate.targets.target import Target
 
 STDERR_LINES = 20
@@ -188,7 +188,7 @@ class Worker:
         )
         if explained is not None:
             return type(explained)(f"{self.label}: {explained} while {self._doing}")
-        how = f"crashed ({_signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
+        how = f"crashed ({signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
         return RuntimeFailure(f"{self.label}: {how} while {self._doing}" + self._last_words())
 
     def _nonsense(self, line: str) -> RuntimeFailure:
@@ -242,10 +242,3 @@ def _environment(threads: int) -> dict[str, str]:
         "MKL_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": "1",
     }
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

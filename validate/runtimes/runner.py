@@ -422,9 +422,15 @@ class AlteredInTransit(Exception):
     """A file is not the one that was sent."""
 
 
-def _check_arrival(path: str, expected: str | None) -> None:
-    if expected is not None and (found := sha256_of(path)) != expected:
+def require_hash(path: str, *, found: str, expected: str) -> None:
+    """That a file is the one that was sent. Raises AlteredInTransit."""
+    if found != expected:
         raise AlteredInTransit(f"{Path(path).name}: expected SHA-256 {expected}, found {found}")
+
+
+def _check_arrival(path: str, expected: str | None) -> None:
+    if expected is not None:
+        require_hash(path, found=sha256_of(path), expected=expected)
 
 
 def _litert() -> tuple[Any, Any]:

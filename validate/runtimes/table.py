@@ -16,10 +16,11 @@ class RuntimeKind:
     # Processes that share the cores in the accuracy run. TensorFlow threads by itself and is large.
     one_process: bool = False
     float_tensors_only: bool = False  # takes no int8 inputs and outputs
-    gives_outputs: bool = True  # False: its tool tells times only, or gives outputs in some builds
-    can_pin: bool = True  # False: it is not one process of ours, so validate.cpus has no effect
-    tells_plan: bool = True  # False: which operations ran as integers cannot be asked
-    needs_specifications: bool = False  # of the input and output, which its tool cannot tell
+    # False: not a process of runner.py, so it cannot be bound to processors or asked which operations ran as integers.
+    by_runner: bool = True
+    # A maker's command line tool: it is told what the input and output are, loads the model anew for each launch, and
+    # gives outputs in some builds only.
+    tool: bool = False
     distribution: str = ""  # the package whose version decides what it computes; "": not one that is pinned here
     # The runtime on this machine whose answers these kernels' answers are held against.
     baseline: str | None = None
@@ -32,20 +33,18 @@ RUNTIMES: dict[str, RuntimeKind] = {
     "onnxruntime": RuntimeKind(takes=("onnx", "ort"), production=True, distribution="onnxruntime"),
     "onnxruntime-unoptimized": RuntimeKind(takes=("onnx",), production=False),
     "litert-web": RuntimeKind(
-        takes=("tflite",), production=True, one_process=True, float_tensors_only=True, can_pin=False, tells_plan=False,
+        takes=("tflite",), production=True, one_process=True, float_tensors_only=True, by_runner=False,
         baseline="litert",
     ),
     "onnxruntime-web": RuntimeKind(
-        takes=("onnx", "ort"), production=True, one_process=True, can_pin=False, tells_plan=False,
+        takes=("onnx", "ort"), production=True, one_process=True, by_runner=False,
         baseline="onnxruntime",
     ),
     "benchmark-model": RuntimeKind(
-        takes=("tflite",), production=True, one_process=True, gives_outputs=False, can_pin=False, tells_plan=False,
-        needs_specifications=True, baseline="litert",
+        takes=("tflite",), production=True, one_process=True, by_runner=False, tool=True, baseline="litert",
     ),
     "onnxruntime-perf-test": RuntimeKind(
-        takes=("onnx", "ort"), production=True, one_process=True, gives_outputs=False, can_pin=False, tells_plan=False,
-        needs_specifications=True, baseline="onnxruntime",
+        takes=("onnx", "ort"), production=True, one_process=True, by_runner=False, tool=True, baseline="onnxruntime",
     ),
 }
 

@@ -53,8 +53,8 @@ class ToolBridge(runner.Session):
     def check(self, path: str, sha256: str | None) -> None:
         """That a file on the device is the one that was sent, where the device can tell."""
         found = None if sha256 is None else self.adb.sha256(path)
-        if found is not None and found != sha256:
-            raise runner.AlteredInTransit(f"{Path(path).name}: expected SHA-256 {sha256}, found {found}")
+        if found is not None and sha256 is not None:
+            runner.require_hash(path, found=found, expected=sha256)
 
     def call(self, *flags: str) -> str:
         """The tool with these flags, as words of a shell script for `run`."""
@@ -85,8 +85,8 @@ class ToolBridge(runner.Session):
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / "array.npy"
             self.adb.pull([there], local)
-            if sha256 is not None and (found := sha256_of_file(local)) != sha256:
-                raise runner.AlteredInTransit(f"{Path(there).name}: expected SHA-256 {sha256}, found {found}")
+            if sha256 is not None:
+                runner.require_hash(there, found=sha256_of_file(local), expected=sha256)
             array: np.ndarray = np.load(local, allow_pickle=False)
         return array
 

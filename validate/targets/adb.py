@@ -18,12 +18,11 @@ from typing import Any
 
 from edgeship.errors import ConfigError, TargetFailure
 from edgeship.files import sha256_of_file
-from validate.targets.adb_link import NO_SPACE, Adb, told
+from validate.targets.adb_link import Adb
 from validate.targets.adb_state import choose, parse_battery, parse_devices, parse_properties, parse_thermal
 from validate.targets.keeper import Keeper, KeeperEnded
-from validate.targets.target import DEVICE, RUNNER_RUNTIMES, Target
+from validate.targets.target import DEVICE, NO_SPACE, RUNNER, RUNNER_RUNTIMES, Target, told
 
-RUNNER = Path(__file__).resolve().parent.parent / "runtimes" / "runner.py"
 ANSWER_SECONDS = 60.0  # for a device's slow start of Python with numpy
 CLOSE_SECONDS = 15.0
 BENCHMARK_MODEL, PERF_TEST = "benchmark-model", "onnxruntime-perf-test"

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeship.errors import TargetFailure
+from validate.targets.target import NO_SPACE, told
 
 SHELL_SECONDS = 60.0
 TRANSFER_SECONDS = 600.0
 END = "edgeship-exit-code="
-NO_SPACE = ("No space left on device", "Disk quota exceeded")
 TOO_OLD = "doesn't support PTY args"  # `shell -T`, without which bytes are altered on the way
 # What adb says when there is no device behind the serial any more.
 CUT = ("device offline", "device not found", "no devices/emulators found", "error: closed", "protocol fault",
@@ -155,9 +155,3 @@ class Adb:
         except OSError as error:
             raise TargetFailure(f"{self.name}: {self.binary} could not be started ({error})") from error
         return done.returncode, done.stdout.decode(errors="replace")
-
-
-def told(words: Sequence[str]) -> str:
-    """The last words in parentheses, or nothing."""
-    said = [word.strip() for word in words if word.strip()]
-    return f" ({' | '.join(said[-3:])})" if said else ""

@@ -12,10 +12,11 @@ from pathlib import Path
 from edgeship.cache_folder import cache_folder
 from edgeship.errors import RefusedError
 from edgeship.progress import say
+from validate.runtimes.browser_files import MODULES, VERSIONS
 from validate.targets.arm64.root import set_up as set_up_arm64
 
-# The web runtimes' releases that the bridge was made for.
-BROWSER_PACKAGES = {"onnxruntime-web": "1.30.0", "@litertjs/core": "2.5.3"}
+# The libraries themselves; npm brings what they need.
+BROWSER_PACKAGES = {modules[0]: VERSIONS[modules[0]] for modules in MODULES.values()}
 COMMAND_SECONDS = 900
 
 

@@ -19,9 +19,8 @@ from urllib.parse import urlsplit
 from edgeship.errors import ConfigError
 from edgeship.files import sha256_of_file
 from validate.targets.keeper import Keeper, KeeperEnded
-from validate.targets.target import DEVICE, RUNNER_RUNTIMES, Target, TargetFailure
+from validate.targets.target import DEVICE, NO_SPACE, RUNNER, RUNNER_RUNTIMES, Target, TargetFailure, told
 
-RUNNER = Path(__file__).resolve().parent.parent / "runtimes" / "runner.py"
 CONNECT_SECONDS = 15
 ANSWER_SECONDS = 60.0  # for a board's slow start of Python with numpy
 TRANSFER_SECONDS = 600.0
@@ -36,7 +35,6 @@ ADVICE = (
     ("timed out", "is it switched on, and in this network?"),
     ("No route to host", "is it switched on, and in this network?"),
 )
-NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
 class SshTarget(Target):
@@ -126,7 +124,7 @@ class SshTarget(Target):
     def explain(self, *, exit_code: int | None, last_words: Sequence[str]) -> TargetFailure | None:
         """ssh's own failure: the link, not the command behind it."""
         if exit_code == SSH_FAILED or (exit_code is not None and exit_code < 0):
-            return TargetFailure(f"{self.name}: the link was cut" + _told(last_words))
+            return TargetFailure(f"{self.name}: the link was cut" + told(last_words))
         return None
 
     def missing(self, package: str) -> TargetFailure:
@@ -147,7 +145,7 @@ class SshTarget(Target):
         try:
             return self._keeper.state()
         except KeeperEnded as error:
-            raise TargetFailure(f"{self.name}: the link was cut{_told(error.last_words)}") from error
+            raise TargetFailure(f"{self.name}: the link was cut{told(error.last_words)}") from error
 
     def _start_keeper(self) -> None:
         """The runner is sent before there is a folder of ours: it makes the folder, and then moves into it."""
@@ -204,13 +202,13 @@ class SshTarget(Target):
         if done.returncode == SSH_FAILED:
             text = " ".join(words)
             advice = next((advice for sign, advice in ADVICE if sign in text), "try the same with ssh by hand")
-            raise TargetFailure(f"{self.name}: could not be reached{_told(words)}; {advice}")
+            raise TargetFailure(f"{self.name}: could not be reached{told(words)}; {advice}")
         if any(sign in line for sign in NO_SPACE for line in words):
             raise TargetFailure(
-                f"{self.name}: no space left there{_told(words)}; free some, or choose another folder with "
+                f"{self.name}: no space left there{told(words)}; free some, or choose another folder with "
                 "validate.device_folder"
             )
-        raise TargetFailure(f"{self.name}: a command failed there with exit code {done.returncode}{_told(words)}")
+        raise TargetFailure(f"{self.name}: a command failed there with exit code {done.returncode}{told(words)}")
 
     def _run(self, script: str, **pipes: Any) -> subprocess.CompletedProcess[bytes]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **pipes}
@@ -244,7 +242,7 @@ class SshTarget(Target):
                 "or name it with validate.device_python"
             )
         return TargetFailure(
-            f"{self.name}: the runner did not start there{_told(error.last_words)}; try "
+            f"{self.name}: the runner did not start there{told(error.last_words)}; try "
             f"{self._python} -c 'import numpy' there"
         )
 
@@ -264,7 +262,3 @@ def parse_url(url: str) -> tuple[str, int | None]:
             f"target {url!r}: expected ssh://user@host[:port] without a password and a path; use a key or an agent"
         )
     return (f"{user}@{host}" if user else str(host)), port
-
-
-def _told(words: Sequence[str]) -> str:
-    return f" ({' | '.join(words[-3:])})" if words else ""

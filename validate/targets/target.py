@@ -15,8 +15,12 @@ from typing import Any
 
 from edgeship.errors import TargetFailure
 
-__all__ = ["DEVICE", "EMULATED", "NATIVE", "RUNNER_RUNTIMES", "Target", "TargetFailure"]
+__all__ = [
+    "DEVICE", "EMULATED", "NATIVE", "NO_SPACE", "RUNNER", "RUNNER_RUNTIMES", "Target", "TargetFailure", "told",
+]
 
+RUNNER = Path(__file__).resolve().parent.parent / "runtimes" / "runner.py"  # what goes to a device
+NO_SPACE = ("No space left on device", "Disk quota exceeded")  # what a full device says
 NATIVE, EMULATED, DEVICE = "native", "emulated", "device"
 # What runner.py opens by itself, wherever there is a Python with numpy and the runtime's package.
 RUNNER_RUNTIMES = ("litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized")
@@ -59,6 +63,10 @@ class Target:
         """The command on this machine that starts a process answering requests for `runtime`."""
         return (sys.executable, "-P", "-m", "validate.runtimes.worker")
 
+    def counting_command(self, counts: Path) -> Sequence[str] | None:
+        """The same, writing executed instructions to `counts` at each mark; None: they cannot be counted here."""
+        return None
+
     def put(self, local: Path) -> str:
         """Bring a file to the target; its path there."""
         return str(local)
@@ -88,3 +96,9 @@ class Target:
     def state(self) -> dict[str, Any] | None:
         """Temperature, clock, throttling and battery at this moment; None where the target cannot tell."""
         return None
+
+
+def told(words: Sequence[str]) -> str:
+    """The last words in parentheses, or nothing."""
+    said = [word.strip() for word in words if word.strip()]
+    return f" ({' | '.join(said[-3:])})" if said else ""

@@ -11,10 +11,9 @@ from typing import Any
 from edgeship.errors import ConfigError, RefusedError
 from validate.targets.arm64.processors import DEFAULT, PROCESSORS
 from validate.targets.arm64.root import guest_python, installed_versions, root_folder
-from validate.targets.target import EMULATED, RUNNER_RUNTIMES, Target, TargetFailure
+from validate.targets.target import EMULATED, RUNNER, RUNNER_RUNTIMES, Target, TargetFailure
 
 QEMU = "qemu-aarch64"
-RUNNER = Path(__file__).resolve().parents[2] / "runtimes" / "runner.py"
 # Libraries of this machine, and settings for its processor.
 HOST_ONLY = ("LD_LIBRARY_PATH", "LD_PRELOAD", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONHOME")
 
