@@ -398,8 +398,15 @@ def supervise() -> None:
 def keep(parent: str) -> None:
     """Make a folder, tell of it and of this machine, and remove it when standard input closes."""
     folder = tempfile.mkdtemp(prefix="edgeship-", dir=parent or None)
+
+    def end(*_: object) -> None:
+        # The removal is in the handler, not in what an exception unwinds: a cut link often brings a signal just after
+        # the closed input, and an exception in the middle of a removal would end that.
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(0)
+
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, end)
     try:
         print(json.dumps({"ok": {"folder": folder, **describe(), "state": device_state()}}), flush=True)  # noqa: T201
         for line in sys.stdin:  # one more look at the machine for each line
