@@ -29,7 +29,7 @@ DOING = {
     "pin": "binding it to processors", "load": "loading the file", "run": "running inferences",
     "time": "timing inferences", "plan": "planning the operations", "mark": "counting instructions",
     "memory": "reading its memory", "tensors": "keeping its tensors",
-    "layers": "running single layers", "state": "reading its state",
+    "layers": "running single layers", "state": "reading its state", "canary": "timing a fixed piece of work",
 }
 
 

@@ -44,6 +44,7 @@ ORT_DTYPES = {
     "tensor(float)": "float32", "tensor(float16)": "float16",
     "tensor(int8)": "int8", "tensor(uint8)": "uint8",
 }
+CANARY_RUNS, CANARY_NUMBERS = 5, 50_000  # half a millisecond each: short beside a launch
 # Errors only: warnings would fill the lines of standard error that explain a failure.
 ORT_LOG_ERRORS = 3
 
@@ -233,6 +234,7 @@ class Session:
             infer(image)
         gc.disable()  # a collection of Python's is none of the runtime's time
         samples_ns: list[int] = []
+        switches, cpu_ns = involuntary_switches(), time.process_time_ns()
         end_ns = time.perf_counter_ns() + int(seconds * 1e9)
         while len(samples_ns) < runs:
             start_ns = time.perf_counter_ns()
@@ -241,19 +243,30 @@ class Session:
             samples_ns.append(stop_ns - start_ns)
             if stop_ns >= end_ns:
                 break
+        cpu_ns = time.process_time_ns() - cpu_ns  # of all threads of this process
+        if switches is not None:
+            switches = (involuntary_switches() or 0) - switches
         gc.enable()
-        return {"samples_ns": samples_ns, "first_ms": self._first_ms}
+        return {"samples_ns": samples_ns, "first_ms": self._first_ms, "cpu_ns": cpu_ns, "switches": switches}
+
+    def do_canary(self) -> dict[str, Any]:
+        """The CPU time of a fixed piece of work: it grows where the clock falls. The least of a few is told."""
+        times_ns = []
+        for _ in range(CANARY_RUNS):
+            start_ns = time.process_time_ns()
+            sum(range(CANARY_NUMBERS))
+            times_ns.append(time.process_time_ns() - start_ns)
+        return {"canary_ns": min(times_ns)}
 
     def do_pin(self, *, cpus: list[int]) -> dict[str, Any]:
         """Bind this process, and the threads it starts from now on, to these processors; before `load`."""
         if not hasattr(os, "sched_setaffinity"):
-            raise OSError("validate.cpus: this system cannot bind a process to processors")
+            raise OSError("cpus: this system cannot bind a process to processors")
         try:
             os.sched_setaffinity(0, cpus)
         except OSError as error:
             raise OSError(
-                f"validate.cpus: expected processors of {sorted(os.sched_getaffinity(0))}, found {cpus} "
-                f"({error.strerror})"
+                f"cpus: expected processors of {sorted(os.sched_getaffinity(0))}, found {cpus} ({error.strerror})"
             ) from error
         return {"cpus": sorted(os.sched_getaffinity(0))}
 
@@ -294,6 +307,15 @@ def peak_memory_bytes() -> int | None:
         return None
     peak = getattr(psutil.Process().memory_info(), "peak_wset", None)  # Windows
     return None if peak is None else int(peak)
+
+
+def involuntary_switches() -> int | None:
+    """How often this process was put off its processor so far; None where the system does not tell."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw)
 
 
 def device_state() -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The latency regression check: two artifacts in, a verdict out."""
