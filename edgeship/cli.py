@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeship import __version__
+from edgeship.cli_compare import add_baseline, add_compare
 from edgeship.errors import (
     FAILED,
     INCONCLUSIVE,
@@ -105,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
     for key, text in DEVICE_OPTIONS.items():
         validate.add_argument(f"--{key.replace('_', '-')}", metavar="X", help=text)
+    add_compare(add, DEVICE_OPTIONS)
+    add_baseline(add, DEVICE_OPTIONS)
     inspect = add("inspect", _inspect, "what is in a .tflite or .onnx file, and which traps it carries")
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="as JSON")

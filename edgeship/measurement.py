@@ -6,6 +6,9 @@ Schema history of `report.json`:
     1   first version
     2   targets: `targets`, `Row.kind`, `Row.refused`, `Row.instructions`, `Parity.sibling_max_abs`; figures that a
         tool does not give (`Latency.median_ms` ...) may be null
+    3   launches: `Latency.launches` (with the samples, before in `Latency.samples_ms`), `launch_sd`, `wall_per_cpu`,
+        `median_cpu_ms`, `speedup`, `speedup_ci95`, `speedup_over`, `speedup_metric`; `Row.profile`; peak memory is of a
+        run of its own
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-REPORT_SCHEMA = 2
+REPORT_SCHEMA = 3
 REPORT_FILE = "report.json"
 
 
@@ -64,22 +67,79 @@ class Coverage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Latency:
-    """One inference of batch 1, without preprocessing. Raw samples are kept.
+class LatencyLaunch:
+    """One fresh process: one observation of how fast a row is, however many inferences it timed.
 
-    A tool of the runtime's own may give the mean only: what it does not give is None, and there are no samples.
+    Where the runtime's own tool keeps its samples to itself there are none, and the figures are the tool's.
     """
 
+    load_ms: float | None
+    first_ms: float | None
     median_ms: float | None
+    mean_ms: float
+    min_ms: float
+    rounds_ms: tuple[tuple[float, ...], ...]  # the samples of each round, in which every row had its turn
+    rounds_cpu_ms: tuple[float, ...]  # mean CPU time of an inference in each round; empty where it is not told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """One inference of batch 1, without preprocessing, over several launches. Raw samples are kept with each launch.
+
+    A tool of the runtime's own may give the mean only: what it does not give is None, and there are no samples.
+    `speedup` is how many times as fast as the reference this row is (2.0: half the time), estimated from one ratio per
+    launch, since two processes of one file differ for as long as they live.
+    """
+
+    median_ms: float | None  # of all samples; so are the next four
     p90_ms: float | None
     p99_ms: float | None  # only from 1000 samples up
     mean_ms: float
     min_ms: float
+    median_cpu_ms: float | None  # of the rounds; all threads of the process together
+    launch_sd: float | None  # standard deviation of the launches' ln(median): 0.02 is 2 %
+    wall_per_cpu: float | None  # with one thread above about 1.1: others had the core too
     warmup_runs: int
     threads: int
-    load_ms: float | None
-    first_ms: float | None
-    samples_ms: tuple[float, ...]
+    load_ms: float | None  # median over launches
+    first_ms: float | None  # the same
+    speedup: float | None
+    speedup_ci95: tuple[float, float] | None  # exact; from 6 launches up
+    speedup_over: str | None  # the reference, "artifact / runtime"; None: this is it, or there is none
+    speedup_metric: str | None  # "cpu_time" of one thread where it is told, or "wall_time"
+    launches: tuple[LatencyLaunch, ...]
+
+    @property
+    def samples_ms(self) -> tuple[float, ...]:
+        """All samples, in the order of their launches."""
+        return tuple(sample for launch in self.launches for samples in launch.rounds_ms for sample in samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationTime:
+    """One kernel that the runtime executed, as its own profiler tells."""
+
+    operation: str  # the file's name for it, where known
+    kind: str  # "QLinearConv", "Convolution (NHWC, QC8) IGEMM" ...
+    mean_us: float  # per inference
+    share: float  # of the time of all operations together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Where the time of an inference goes. From a run of its own: a profiler makes everything a little slower.
+
+    Both runtimes cut each operation's time off to whole microseconds, so that of a small model most is lost.
+    """
+
+    inferences: int  # that were profiled, after a few that were not
+    inference_us: float  # the mean of them, of the whole inference
+    operations: tuple[OperationTime, ...]  # the longest first
+
+    @property
+    def share_told(self) -> float:
+        """The share of `inference_us` that the operations add up to."""
+        return sum(item.mean_us for item in self.operations) / self.inference_us
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +157,8 @@ class Row:
     parity: Parity | None = None
     coverage: Coverage | None = None
     latency: Latency | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None  # of a process that only loads it and infers a few times
+    profile: Profile | None = None
     instructions: int | None = None  # executed per inference, one thread, on an emulated processor
     error: str | None = None
     refused: bool = False  # the error is the target's (not there, link cut ...), not the artifact's

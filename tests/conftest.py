@@ -1,10 +1,13 @@
-"""One tiny trained pipeline for every test: digits at 16x16, two residual units, width 8."""
+"""One tiny trained pipeline for every test (digits at 16x16, two residual units, width 8), and files of known cost."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeship.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, TrainConfig
 from edgeship.pipeline import Pipeline
@@ -34,3 +37,32 @@ def tiny_pipeline(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_pipeline: Pipeline) -> Path:
     return tiny_pipeline.bundle_folder
+
+
+CHAIN_SIZE = 192
+Chain = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A function: how many products -> an .onnx file with float32 (1, 192) in and out."""
+    folder = tmp_path_factory.mktemp("chains")
+
+    def write(products: int, *, name: str = "", last: str = "Relu") -> Path:
+        path = folder / f"{name or f'chain-{products}'}.onnx"
+        weights = np.eye(CHAIN_SIZE, dtype=np.float32)
+        nodes = [
+            helper.make_node("MatMul", [f"t{index}", f"w{index}"], [f"t{index + 1}"], name=f"product{index}")
+            for index in range(products)
+        ]
+        graph = helper.make_graph(
+            [*nodes, helper.make_node(last, [f"t{products}"], ["y"], name="last")], "chain",
+            [helper.make_tensor_value_info("t0", TensorProto.FLOAT, [1, CHAIN_SIZE])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, CHAIN_SIZE])],
+            initializer=[numpy_helper.from_array(weights + index, f"w{index}") for index in range(products)],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return write

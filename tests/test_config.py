@@ -34,6 +34,7 @@ def test_relative_paths_start_at_the_file(tmp_path):
         ("[train]\nepochs = -1\n", "train.epochs: expected 0 or more, found -1"),
         ("[quantize]\nschemes = ['int9']\n", "quantize.schemes: expected one of float32, .*found 'int9'"),
         ("[data]\nmean = [0.1, 0.2]\n", "data.mean: expected 1 or 1 numbers"),
+        ("[validate]\nlatency_launches = 0\n", "validate.latency_launches: expected 1 or more, found 0"),
         ("[validate]\nmin_coverage = 2\n", "validate.min_coverage: expected 0 to 1, found 2"),
         ("data = 3\n", r"\[data\]: expected a section with keys, found 3"),
         ("[data\n", "not valid TOML"),

@@ -7,7 +7,9 @@ from edgeship.pipeline import Pipeline
 
 
 def test_an_unchanged_run_does_no_work_and_a_changed_gate_validates_alone(tiny_pipeline):
-    gates = ValidateConfig(runtimes=("litert", "onnxruntime"), latency_runs=5, max_accuracy_drop=0.5)
+    gates = ValidateConfig(
+        runtimes=("litert", "onnxruntime"), latency_launches=1, latency_runs=5, max_accuracy_drop=0.5
+    )
     config = replace(tiny_pipeline.config, validate=gates)
 
     def run(config):

@@ -23,7 +23,11 @@ LEGEND = (
     "against the same artifact on this machine",
     "same top-1: share of the test images with the answer of the row that max LSB compares with",
     "integer ops: of the operations the runtime really executed",
-    "ms: one image, without preprocessing; an emulator's time is none, so it is not measured",
+    "ms: one image, without preprocessing; in parentheses the launches (fresh processes) it was measured in; an "
+    "emulator's time is none, so it is not measured",
+    "speed-up: over float Keras on the same target (where there is none, over the float32 file of the same format and "
+    "runtime), from one ratio per launch, with its exact 95 % interval where there are enough launches; of one thread "
+    "by its CPU time, otherwise by wall time",
     "M instructions: millions executed per inference on one thread of an emulated processor; no time, but exact",
 )
 
@@ -96,6 +100,25 @@ def _latency(figure: Callable[[Latency], float | None]) -> Callable[[Row], str]:
     return draw
 
 
+def _median(row: Row) -> str:
+    """With the number of launches: no figure of one process is worth much."""
+    if row.latency is None or row.latency.median_ms is None:
+        return NOT_MEASURED
+    return f"{row.latency.median_ms:.3f} ({len(row.latency.launches)})"
+
+
+def _speedup(row: Row) -> str:
+    latency: Latency | None = row.latency
+    if row.runtime == KERAS and latency is not None:
+        return REFERENCE
+    if latency is None or latency.speedup is None:
+        return NOT_MEASURED
+    if latency.speedup_ci95 is None:
+        return f"{latency.speedup:.2f}"
+    lower, upper = latency.speedup_ci95
+    return f"{latency.speedup:.2f} [{lower:.2f}, {upper:.2f}]"
+
+
 def _same_top1(row: Row) -> str:
     share = None if row.parity is None else row.parity.sibling_agreement
     return NOT_MEASURED if share is None else percent(share)
@@ -124,8 +147,9 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "max LSB": _max_lsb,
     "same top-1": _same_top1,
     "integer ops": _coverage,
-    "median ms": _latency(lambda latency: latency.median_ms),
+    "median ms": _median,
     "p90 ms": _latency(lambda latency: latency.p90_ms),
+    "speed-up [95 %]": _speedup,
     "M instructions": _instructions,
     "error": lambda row: "" if row.error is None else f"{'refused' if row.refused else 'failed'}, see below",
 }

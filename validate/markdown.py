@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from edgeship.measurement import Agreement, Grid, Report, Row, TargetRecord
+from edgeship.measurement import Agreement, Grid, Latency, Report, Row, TargetRecord
 from validate.columns import COLUMNS, LEGEND, NOT_APPLICABLE, NOT_MEASURED, cells, megabytes, percent, points
+from validate.latency import P99_SAMPLES
 from validate.machine import FLAGS_THAT_MATTER
+from validate.rows import row_label
 
 HEADLINES = {
     "pass": "PASS: every gate holds",
@@ -14,6 +16,36 @@ HEADLINES = {
     "inconclusive": "INCONCLUSIVE: no gate fails, but the measurement is too small to say that all hold",
     "refused": "REFUSED: not all that was asked could be measured, so it is not proven",
 }
+
+PROFILE_ROWS = 10
+
+FOR_COMPARISONS = ("identity", "counters")  # of what a target tells: for programs, see validate/compare/environment.py
+
+DETAILS: dict[str, Callable[[Latency], str]] = {
+    "load ms": lambda latency: _figure(latency.load_ms),
+    "first inference ms": lambda latency: _figure(latency.first_ms),
+    "median ms": lambda latency: _figure(latency.median_ms),
+    "CPU ms": lambda latency: _figure(latency.median_cpu_ms),
+    "mean ms": lambda latency: _figure(latency.mean_ms),
+    "min ms": lambda latency: _figure(latency.min_ms),
+    "p99 ms": lambda latency: _figure(latency.p99_ms),
+    "samples": lambda latency: str(len(latency.samples_ms)) if latency.samples_ms else NOT_MEASURED,
+    "launch sd": lambda latency: NOT_MEASURED if latency.launch_sd is None else percent(latency.launch_sd, 1),
+    "wall / CPU": lambda latency: NOT_MEASURED if latency.wall_per_cpu is None else f"{latency.wall_per_cpu:.2f}",
+}
+DETAILS_LEGEND = (
+    "load and first inference: the median over launches",
+    "CPU: the median CPU time of an inference, of all threads; wall / CPU: with one thread above about 1.1 others had "
+    "the processor too, so the times are too long",
+    f"p99: only from {P99_SAMPLES:,} samples up (validate.latency\\_runs)",
+    "launch sd: standard deviation of the launches' medians, relative",
+    "peak memory: of the whole process, Python and the runtime included; of a process of its own, which is not timed",
+)
+PROFILE_LEGEND = (
+    f"the {PROFILE_ROWS} operations that take longest, as the runtime's own profiler tells, in a run of its own; a "
+    "profiler makes an inference slower",
+    "both runtimes cut the time of each operation off to whole microseconds; share: of all operations together",
+)
 
 
 def report_to_markdown(report: Report) -> str:
@@ -26,6 +58,7 @@ def report_to_markdown(report: Report) -> str:
         _table(list(COLUMNS), [cells(row) for row in report.rows]),
         "\n".join(f"- {line}" for line in LEGEND),
         *_starts(report.rows),
+        *_profiles(report.rows),
         *_agreements(report.agreements),
         *_grids(report.grids),
         *_list("Notes", report.notes),
@@ -53,23 +86,45 @@ def machine_lines(report: Report) -> Iterator[str]:
 
 
 def _starts(rows: Sequence[Row]) -> Iterator[str]:
-    """What an app notices besides the inference: starting, the first answer, memory."""
+    """What an app notices besides the usual inference: starting, the first answer, the slow ones, memory."""
     timed = [row for row in rows if row.latency is not None or row.peak_memory_bytes is not None]
     if not timed:
         return
-    yield "## Starting, and memory"
+    yield "## Latency in detail, starting, and memory"
     yield _table(
-        ["artifact", "runtime", "target", "load ms", "first inference ms", "median ms", "peak memory"],
+        ["artifact", "runtime", "target", *DETAILS, "peak memory"],
         [
             [
                 row.artifact, row.runtime, row.target,
-                *(_figure(getattr(row.latency, name, None)) for name in ("load_ms", "first_ms", "median_ms")),
+                *(NOT_MEASURED if row.latency is None else draw(row.latency) for draw in DETAILS.values()),
                 megabytes(row.peak_memory_bytes),
             ]
             for row in timed
         ],
     )
-    yield "- peak memory: of the whole process, Python and the runtime included"
+    yield "\n".join(f"- {line}" for line in DETAILS_LEGEND)
+
+
+def _profiles(rows: Sequence[Row]) -> Iterator[str]:
+    """The operations that take longest; `report.json` has all of them."""
+    profiled = [(row, row.profile) for row in rows if row.profile is not None]
+    if not profiled:
+        return
+    yield "## Where the time goes"
+    yield "\n".join(f"- {line}" for line in PROFILE_LEGEND)
+    for row, profile in profiled:
+        yield (
+            f"{_escape(row_label(row.artifact, row.runtime, row.target))}: {len(profile.operations)} operations, which "
+            f"add up to {percent(profile.share_told, 0)} of the {profile.inference_us:.0f} us of an inference under "
+            f"the profiler (mean of {profile.inferences})"
+        )
+        yield _table(
+            ["operation", "kind", "mean us", "share"],
+            [
+                [item.operation, item.kind, f"{item.mean_us:.1f}", percent(item.share, 1)]
+                for item in profile.operations[:PROFILE_ROWS]
+            ],
+        )
 
 
 def _figure(value: float | None) -> str:
@@ -91,12 +146,16 @@ def target_lines(target: TargetRecord) -> Iterator[str]:
         yield f"{target.name} ({target.kind}): {target.error}"
         return
     machine = target.machine or {}
-    told = [f"{key.replace('_', ' ')} {_short(value)}" for key, value in machine.items() if value not in (None, "", {})]
+    told = [
+        f"{key.replace('_', ' ')} {_short(value)}" for key, value in machine.items()
+        if value not in (None, "", {}) and key not in FOR_COMPARISONS
+    ]
     yield f"{target.name} ({target.kind}): {'; '.join(told) or 'tells nothing of itself'}"
     before, after = target.state_before or {}, target.state_after or {}
     changes = [
         f"{key.replace('_', ' ')} {_short(before.get(key))} before, {_short(after.get(key))} after"
-        for key in before if before.get(key) is not None or after.get(key) is not None
+        for key in before
+        if (before.get(key) is not None or after.get(key) is not None) and key not in FOR_COMPARISONS
     ]
     if changes:
         yield f"{target.name}: {'; '.join(changes)}"

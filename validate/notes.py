@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 
 from edgeship.config import ValidateConfig
 from edgeship.errors import RuntimeFailure
@@ -11,7 +12,10 @@ from validate.bundle import Bundle
 from validate.gate import made_for_other_processors
 from validate.rows import Candidate, row_label
 from validate.runtimes.table import RUNTIMES
+from validate.speedup import FEWEST_LAUNCHES
 from validate.visits import Visit
+
+CROWDED = 1.10  # wall time over CPU time of one thread; alone it is 0.97 to 1.03
 
 
 def limited_images(bundle: Bundle, images: int) -> Iterator[str]:
@@ -53,6 +57,33 @@ def pinning(config: ValidateConfig, rows: Sequence[Row]) -> Iterator[str]:
         yield f"validate.cpus: latency was measured on processors {', '.join(map(str, config.cpus))}"
         for runtime in dict.fromkeys(row.runtime for row in rows if not RUNTIMES[row.runtime].by_runner):
             yield f"validate.cpus: no effect on {runtime}, whose processes are not ours to bind"
+
+
+def few_launches(config: ValidateConfig, rows: Sequence[Row]) -> Iterator[str]:
+    """Speed-ups without an interval."""
+    if config.latency_launches < FEWEST_LAUNCHES and any(
+        row.latency is not None and row.latency.speedup is not None for row in rows
+    ):
+        yield (
+            f"validate.latency_launches: a speed-up's 95 % interval needs {FEWEST_LAUNCHES} launches, found "
+            f"{config.latency_launches}"
+        )
+
+
+def crowded(rows: Sequence[Row]) -> Iterator[str]:
+    """Targets whose wall times are too long."""
+    for target in dict.fromkeys(row.target for row in rows):
+        ratios = [
+            row.latency.wall_per_cpu for row in rows
+            if row.target == target and row.threads == 1 and row.latency is not None
+            and row.latency.wall_per_cpu is not None
+        ]
+        if ratios and median(ratios) > CROWDED:
+            yield (
+                f"{target}: others had the processors too while latency was measured (wall time was "
+                f"{median(ratios):.1f} times CPU time), so the milliseconds are too long; speed-ups compare CPU time; "
+                "measure again when nothing else runs"
+            )
 
 
 def missing_baselines(rows: Sequence[Candidate], errors: Mapping[str, RuntimeFailure]) -> Iterator[str]:

@@ -17,7 +17,10 @@ from edgeship.measurement import (
     Coverage,
     Grid,
     Latency,
+    LatencyLaunch,
+    OperationTime,
     Parity,
+    Profile,
     Report,
     Row,
     TargetRecord,
@@ -27,7 +30,7 @@ from validate.markdown import report_to_markdown
 MARKDOWN_FILE = "report.md"
 
 Record = TypeVar("Record")
-PARTS: dict[str, Any] = {"accuracy": Accuracy, "parity": Parity, "coverage": Coverage, "latency": Latency}
+PARTS: dict[str, Any] = {"accuracy": Accuracy, "parity": Parity, "coverage": Coverage}
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -80,7 +83,26 @@ def _row(item: dict[str, Any]) -> Row:
     parts = {
         key: None if item[key] is None else _record(kind, item[key]) for key, kind in PARTS.items()
     }
-    return _record(Row, {**item, **parts})
+    return _record(Row, {
+        **item, **parts, "latency": _latency(item["latency"]), "profile": _profile(item["profile"]),
+    })
+
+
+def _latency(item: dict[str, Any] | None) -> Latency | None:
+    if item is None:
+        return None
+    launches = (
+        _record(LatencyLaunch, {**launch, "rounds_ms": tuple(map(tuple, launch["rounds_ms"]))})
+        for launch in item["launches"]
+    )
+    return _record(Latency, {**item, "launches": tuple(launches)})
+
+
+def _profile(item: dict[str, Any] | None) -> Profile | None:
+    if item is None:
+        return None
+    operations = tuple(_record(OperationTime, operation) for operation in item["operations"])
+    return _record(Profile, {**item, "operations": operations})
 
 
 def _record(kind: type[Record], values: dict[str, Any]) -> Record:

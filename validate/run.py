@@ -26,7 +26,15 @@ from validate.gate import judge
 from validate.grid import measure_grids
 from validate.latency import Timed
 from validate.machine import describe_machine
-from validate.notes import artifacts_not_run, limited_images, made_for_others, missing_baselines, pinning
+from validate.notes import (
+    artifacts_not_run,
+    crowded,
+    few_launches,
+    limited_images,
+    made_for_others,
+    missing_baselines,
+    pinning,
+)
 from validate.parity import measure_agreement, measure_parity
 from validate.rows import CPU, KERAS, Candidate, Measured, candidates, grid_of
 from validate.times import measure_times
@@ -137,7 +145,8 @@ def _report(
         notes=(
             *notes, *limited_images(bundle, len(test)), *made_for_others(finished, architectures), *answers.notes,
             *artifacts_not_run(bundle, rows, visits), *missing_baselines(rows, errors), *pinning(config, finished),
-            *(time.note for time in timed.values() if time.note is not None),
+            *few_launches(config, finished), *crowded(finished),
+            *dict.fromkeys(time.note for time in timed.values() if time.note is not None),
             *advice(finished),
         ),
         targets=tuple(visit.record() for visit in visits),
@@ -167,6 +176,7 @@ def _row(
         coverage=None if measured is None else measured.coverage,
         latency=timed.latency,
         peak_memory_bytes=timed.peak_memory_bytes,
+        profile=timed.profile,
         instructions=timed.instructions,
         error=None if error is None else str(error),
         refused=isinstance(error, TargetFailure),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from edgeship.measurement import Report
 from validate.columns import COLUMNS, NOT_APPLICABLE, NOT_MEASURED, cells
-from validate.markdown import HEADLINES, grid_sentence
+from validate.markdown import HEADLINES, grid_sentence, machine_lines
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "refused": "bold yellow"}
 TEXT_COLUMNS = ("artifact", "runtime", "target", "error")
 # What a narrow window does without, the first one first; report.md has every column.
-DISPENSABLE = ("p90 ms", "SQNR dB", "size", "agreement", "same top-1", "integer ops")
+DISPENSABLE = ("p90 ms", "SQNR dB", "size", "agreement", "same top-1", "speed-up [95 %]", "integer ops")
+MACHINE_LINES = 2  # processor with its flags, memory with the load: what times depend on most
 CELL_MARGIN = 3  # a border and two blanks
 
 
@@ -27,6 +30,7 @@ def report_to_terminal(report: Report, *, width: int) -> RenderableType:
     return Group(
         table,
         Text(f"{NOT_MEASURED}: not measured; {NOT_APPLICABLE}: does not apply{more}", style="dim"),
+        Text("\n".join(islice(machine_lines(report), MACHINE_LINES)), style="dim"),
         *(Text(f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}") for grid in report.grids),
         *(Text(f"- {failure}") for failure in report.failures),
         Text(HEADLINES[report.verdict], style=STYLES[report.verdict]),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgeship.config import ValidateConfig
 from edgeship.errors import RuntimeFailure, TargetFailure
-from edgeship.progress import say
+from edgeship.progress import say, track
 from validate.inputs import write_array
 from validate.latency import Timed, measure_latencies
+from validate.profile import measure_alone
 from validate.rows import Candidate
 from validate.runtimes.client import Worker
+from validate.targets.target import Target
 
 COUNTED_RUNS = 3  # the first one packs weights and allocates; the median of the marks is a steady one
 WARM_UP_RUNS = 1
@@ -27,10 +30,12 @@ def measure_times(
         return {}
     target = candidates[0].target
     if target.measures_time:
-        groups = [candidates] if target.times_together else [[candidate] for candidate in candidates]
-        timed: dict[str, Timed] = {}
-        for group in groups:
-            timed |= measure_latencies(group, image, config, folder=folder)
+        timed = measure_latencies(candidates, image, config, folder=folder)
+        # After the clock has stopped, since it disturbs.
+        for candidate in track(candidates, label="memory and profiles", total=len(candidates)):
+            if timed[candidate.label].error is None:
+                alone = measure_alone(candidate, image, config, folder=folder)
+                timed[candidate.label] = replace(alone, latency=timed[candidate.label].latency)
         return timed
     return {candidate.label: _counted(candidate, image, config, folder) for candidate in candidates}
 
@@ -50,18 +55,26 @@ def count_instructions(
     candidate: Candidate, image: np.ndarray, config: ValidateConfig, *, folder: Path
 ) -> int:
     """Guest instructions of one inference on one thread, the median of a few. Raises RuntimeFailure."""
+    return instructions_of(
+        label=candidate.label, path=candidate.path, runtime=candidate.runtime, target=candidate.target,
+        inputs=write_array(folder / "instructions.npy", image, candidate.input_kind),
+        timeout_seconds=config.timeout_seconds, folder=folder,
+    )
+
+
+def instructions_of(
+    *, label: str, path: Path, runtime: str, target: Target, inputs: Path, timeout_seconds: float, folder: Path
+) -> int:
+    """The same for a file and an .npy file of its input. Raises RuntimeFailure."""
     counts = folder / "instructions.txt"
     counts.unlink(missing_ok=True)
-    inputs = write_array(folder / "instructions.npy", image, candidate.input_kind)
-    command = candidate.target.counting_command(counts)
+    command = target.counting_command(counts)
     if command is None:
-        raise TargetFailure(f"{candidate.target.name}: executed instructions cannot be counted there")
-    with Worker(
-        candidate.label, timeout_seconds=config.timeout_seconds, target=candidate.target, command=command
-    ) as worker:
-        worker.ask("load", runtime=candidate.runtime, path=str(candidate.path), options={"threads": 1})
+        raise TargetFailure(f"{target.name}: executed instructions cannot be counted there")
+    with Worker(label, timeout_seconds=timeout_seconds, target=target, command=command) as worker:
+        worker.ask("load", runtime=runtime, path=str(path), options={"threads": 1})
         worker.ask("mark", inputs=str(inputs), runs=WARM_UP_RUNS + COUNTED_RUNS)
-    return instructions_per_inference(counts, label=candidate.label)
+    return instructions_per_inference(counts, label=label)
 
 
 def instructions_per_inference(counts: Path, *, label: str) -> int:

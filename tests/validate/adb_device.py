@@ -198,7 +198,8 @@ def kill(*words: str, number: int = signal.SIGKILL) -> int:
     """Send a signal to those processes; how many there were."""
     found = processes(*words)
     for process in found:
-        os.kill(process, number)
+        with contextlib.suppress(ProcessLookupError):  # it ended with the one before it
+            os.kill(process, number)
     return len(found)
 
 

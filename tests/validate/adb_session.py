@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from adb_device import OTHER_SERIAL, SERIAL, Device, adb, kill, processes
 
 from edgeship.errors import EdgeshipError
 from edgeship.files import sha256_of_file
+from validate.compare.arms import pair_arms
+from validate.compare.check import run_check
+from validate.compare.place import Place
+from validate.compare.settings import Settings
 from validate.runtimes.client import Worker
 from validate.targets.adb import AdbTarget
 
@@ -113,6 +118,24 @@ class Session:
             "runtimes": target.runtimes, "answer": answer, "refused": refused, "left": self.left(),
             "tool": there.exists(), "about": about, "state": state,
         }
+
+    def compared_by_a_stub_tool(self) -> Any:
+        """Two files of one model: adjacent launches, and then the link is cut in the middle of them."""
+        baseline, candidate = Path(self.plan["tflite"]), self.folder / "candidate.tflite"
+        candidate.write_bytes(baseline.read_bytes() + b"\0" * 16)
+        (pair,) = pair_arms(baseline, candidate).pairs
+        settings = Settings(max_seconds=40, seed=1)
+        with self.target(benchmark_model=self.stub("benchmark_model")) as target:
+            place = Place(target=target, runtime="benchmark-model", cpus=())
+            whole = run_check(pair, place, settings, checks=1, folder=self.folder).check
+            assert whole.timing is not None
+            launch_s = whole.timing.seconds / (whole.timing.launches + 1)  # the pilot is one, too
+            timer = threading.Timer(4 * launch_s, self.device.stop)
+            timer.start()
+            cut = run_check(pair, place, replace(settings, exact=False), checks=1, folder=self.folder).check
+            timer.join()
+        self.device.start()
+        return {"whole": asdict(whole), "cut": asdict(cut), "left": self.left()}
 
     def stub_tool_that_fails(self) -> Any:
         with self.target(benchmark_model=self.stub("benchmark_model", "--stub=broken")) as target:

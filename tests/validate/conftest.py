@@ -35,7 +35,7 @@ PREPROCESSING = Preprocessing(
 )
 FAST = ValidateConfig(
     runtimes=("litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized"),
-    latency_runs=10, latency_seconds=0.5, timeout_seconds=60, max_accuracy_drop=0.2,
+    latency_launches=1, latency_runs=10, latency_seconds=0.5, timeout_seconds=60, max_accuracy_drop=0.2,
 )
 
 

@@ -19,6 +19,7 @@ import pytest
 from edgeship.artifact import GOLDEN_FILE, MANIFEST_FILE, manifest_from_json
 from edgeship.errors import ConfigError, TargetFailure
 from edgeship.quantization import quantize
+from validate.compare.sequential import ADJACENT_LOOKS
 from validate.runtimes.client import Worker
 from validate.targets.adb import AdbTarget, parse_name
 from validate.targets.adb_state import (
@@ -36,6 +37,7 @@ RECORDED = HERE / "recorded"
 SESSION_SECONDS = 600
 SCENARIOS = (
     "python_on_the_device", "nothing_is_left", "stub_tools_beside_python", "stub_tool_without_python",
+    "compared_by_a_stub_tool",
     "stub_tool_that_fails", "tool_that_is_not_there", "neither_python_nor_tools", "python_without_numpy",
     "folder_that_is_not_there", "wrong_serial", "several_devices", "files", "full_storage", "altered_model",
     "crash_of_the_runtime", "devices_that_misbehave", "keeper_ends", "link_is_cut", "link_is_cut_under_a_stub_tool",
@@ -330,6 +332,30 @@ def test_a_killed_bridge_leaves_no_tool_running_on_the_device(session: dict[str,
     assert_error(found["error"], "RuntimeFailure", "crashed (SIGKILL) while timing inferences")
     assert found["running"]
     assert found["tools"] == []
+
+
+def test_a_maker_s_tool_compares_by_adjacent_launches(session: dict[str, Any]) -> None:
+    """The stub prints the recorded formats, so every line is read as a phone's would be; its times mean nothing."""
+    found = session["compared_by_a_stub_tool"]["whole"]
+    timing = found["timing"]
+    assert found["verdict"] in ("pass", "improved", "inconclusive", "regression"), found["reasons"]
+    assert (timing["metric"], timing["rounds"], timing["tolerance"], timing["limit"]) == ("wall_time", 1, 0.03, 0.08)
+    assert tuple(timing["looks"]) == ADJACENT_LOOKS
+    assert timing["launches"] >= 1
+    assert all(len(item["baseline"]["wall_ns"]) == 1 for item in timing["samples"])
+    assert timing["samples"][0]["baseline"]["cpu_ns"] == []  # which the tool does not tell
+    gates = {item["gate"]: item["outcome"] for item in found["exact"]}
+    assert gates["operations"] == "not measured"
+    assert gates["multiply_accumulates"] == "same"
+
+
+def test_a_device_that_disappears_in_the_middle_of_a_comparison(session: dict[str, Any]) -> None:
+    found = session["compared_by_a_stub_tool"]
+    assert found["cut"]["verdict"] == "refused"
+    assert "the link was cut" in found["cut"]["reasons"][0]
+    assert found["cut"]["timing"]["samples"]  # what was measured until then is kept
+    assert "the link was cut" in found["cut"]["timing"]["stopped"]
+    assert found["left"] == []
 
 
 def test_no_device(session: dict[str, Any]) -> None:

@@ -26,8 +26,8 @@ from validate.run import validate_bundle
 PER_FORMAT = 104
 PER_BUNDLE = 26  # rows of one report
 CONFIG = ValidateConfig(
-    runtimes=("litert", "onnxruntime"), images=30, latency_runs=1, latency_seconds=0.1, timeout_seconds=30,
-    max_accuracy_drop=0.5,
+    runtimes=("litert", "onnxruntime"), images=30, latency_launches=1, latency_runs=1, latency_seconds=0.1,
+    timeout_seconds=30, max_accuracy_drop=0.5,
 )
 
 

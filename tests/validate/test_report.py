@@ -8,15 +8,36 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from edgeship.config import ValidateConfig
 from edgeship.errors import InputError
-from edgeship.measurement import Accuracy, Agreement, Coverage, Grid, Latency, Parity, Report, Row, TargetRecord
+from edgeship.measurement import (
+    Accuracy,
+    Agreement,
+    Coverage,
+    Grid,
+    LatencyLaunch,
+    OperationTime,
+    Parity,
+    Profile,
+    Report,
+    Row,
+    TargetRecord,
+)
 from validate.columns import COLUMNS, cells
 from validate.latency import summarize
 from validate.machine import describe_machine
 from validate.markdown import report_to_markdown
+from validate.notes import crowded, few_launches
 from validate.report import load_report, write_report
 from validate.terminal import report_to_terminal
 
+LAUNCHES = [
+    LatencyLaunch(
+        load_ms=load_ms, first_ms=1.0, median_ms=median_ms, mean_ms=median_ms, min_ms=median_ms,
+        rounds_ms=((median_ms,), (median_ms,)), rounds_cpu_ms=(median_ms / 2, median_ms / 2),
+    )
+    for load_ms, median_ms in ((5.0, 0.3), (7.0, 0.1), (6.0, 0.2))
+]
 ROW = Row(
     artifact="int8_qat.tflite", scheme="int8-qat", runtime="litert", target="cpu", threads=1, size_bytes=1_404_928,
     accuracy=Accuracy(
@@ -28,15 +49,22 @@ ROW = Row(
         sibling_agreement=1.0,
     ),
     coverage=Coverage(integer=55, total=56, float_ops=("SOFTMAX y",), per_channel=36, weighted=36),
-    latency=summarize([0.3, 0.1, 0.2], warmup_runs=3, threads=1, load_ms=5.0, first_ms=1.0),
+    latency=dataclasses.replace(
+        summarize(LAUNCHES, threads=1), speedup=19.57, speedup_ci95=(18.94, 20.3), speedup_over="float.keras / keras",
+        speedup_metric="cpu_time",
+    ),
     peak_memory_bytes=45_000_000,
+    profile=Profile(inferences=20, inference_us=100.0, operations=tuple(
+        OperationTime(operation=f"conv_{number}", kind="Convolution", mean_us=9.0 - number / 2, share=0.1)
+        for number in range(12)
+    )),
 )
 BROKEN = Row(
     artifact="int8_qat.onnx", scheme="int8-qat", runtime="onnxruntime", target="cpu", threads=1, size_bytes=None,
     error="int8_qat.onnx / onnxruntime: crashed (SIGSEGV) while loading the file",
 )
 REPORT = Report(
-    schema=2, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
+    schema=3, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
     machine=describe_machine(), rows=(ROW, BROKEN),
     grids=(Grid(
         tflite="int8_qat.tflite", onnx="int8_qat.onnx", tensors_compared=131, mismatches=("a|b: scale",),
@@ -54,7 +82,10 @@ def test_the_report_survives_the_way_to_disk_and_back(tmp_path: Path) -> None:
     write_report(REPORT, tmp_path / "new")
     assert load_report(tmp_path / "new" / "report.json") == REPORT
     document = json.loads((tmp_path / "new" / "report.json").read_text())
-    assert document["rows"][0]["latency"]["samples_ms"] == [0.3, 0.1, 0.2]
+    launches = document["rows"][0]["latency"]["launches"]
+    assert [launch["rounds_ms"] for launch in launches] == [[[0.3], [0.3]], [[0.1], [0.1]], [[0.2], [0.2]]]
+    assert document["rows"][0]["latency"]["speedup_ci95"] == [18.94, 20.3]
+    assert len(document["rows"][0]["profile"]["operations"]) == 12
     assert document["rows"][1]["accuracy"] is None
     assert document["machine"]["cpu_flags"] is None or isinstance(document["machine"]["cpu_flags"], list)
 
@@ -69,9 +100,9 @@ def test_no_figure_may_be_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "message"), [
     (None, "expected a report.json, found none"),
     ("{", "expected a report.json, found none"),
-    ("[]", "expected a report of schema 2, found None"),
-    ('{"schema": 1}', "expected a report of schema 2, found 1"),
-    ('{"schema": 2, "rows": []}', "not a complete report"),
+    ("[]", "expected a report of schema 3, found None"),
+    ('{"schema": 2}', "expected a report of schema 3, found 2"),
+    ('{"schema": 3, "rows": []}', "not a complete report"),
 ])
 def test_files_that_are_no_report(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "report.json"
@@ -86,9 +117,15 @@ def test_markdown_has_every_figure_with_its_unit() -> None:
     assert "**FAIL: at least one gate does not hold**" in text
     assert (
         "| int8\\_qat.tflite | litert | cpu | 1.40 MB | 97.20 % | -0.80 [-1.97, +0.37] | 98.20 % | 21.9 | 2 | 100.00 % "
-        "| 55/56 | 0.200 | 0.280 |  |  |"
+        "| 55/56 | 0.200 (3) | 0.300 | 19.57 [18.94, 20.30] |  |  |"
     ) in text
-    assert f"| int8\\_qat.onnx | onnxruntime | cpu |{' - |' * 10}  | failed, see below |" in text
+    assert f"| int8\\_qat.onnx | onnxruntime | cpu |{' - |' * 11}  | failed, see below |" in text
+    assert (  # load, first, median, CPU, mean, min, p99, samples, launch sd, wall / CPU, memory
+        "| int8\\_qat.tflite | litert | cpu | 6.000 | 1.000 | 0.200 | 0.100 | 0.200 | 0.100 | - | 6 | 55.6 % | 2.00 "
+        "| 45.00 MB |"
+    ) in text
+    assert "12 operations, which add up to 75 % of the 100 us of an inference" in text
+    assert "| conv\\_9 | Convolution | 4.5 | 10.0 % |" in text and "conv\\_10" not in text  # the first ten
     assert "130 of 131 tensors are equal; 56 layers compared, at most 1 LSB apart" in text
     assert "- float Keras did not run here" in text
     assert report_to_markdown(REPORT) == text
@@ -115,7 +152,7 @@ TARGETS = (
 def test_other_targets_are_described_and_an_emulated_one_has_instructions_and_no_time(tmp_path: Path) -> None:
     report = dataclasses.replace(REPORT, rows=(ROW, EMULATED), targets=TARGETS)
     text = report_to_markdown(report)
-    assert "| arm64:cortex-a53 (emulated) |" in text and "| - | - | 1.7 |  |" in text
+    assert "| arm64:cortex-a53 (emulated) |" in text and "| - | - | - | 1.7 |  |" in text
     assert "cpu model cortex-a53; cpu flags asimd" in text
     assert "temperature c 40.0 before, 61.5 after" in text and "throttled" not in text
     assert "adb (device): adb: no device" in text
@@ -131,6 +168,7 @@ def test_the_terminal_shows_the_same_columns() -> None:
     for name in COLUMNS:
         assert name in text
     assert "-0.80 [-1.97, +0.37]" in text and "FAIL: at least one gate" in text
+    assert "CPU: " in text and "of the flags that matter" in text  # what times depend on most
 
 
 def test_a_narrow_window_does_without_columns_and_says_so() -> None:
@@ -158,10 +196,25 @@ def test_what_is_not_a_number_is_never_zero() -> None:
     assert figures["delta, points [95 %]"] == figures["agreement"] == "reference"
 
 
-def test_p99_needs_a_thousand_samples() -> None:
-    def summary(count: int) -> Latency:
-        return summarize([float(n) for n in range(count)], warmup_runs=3, threads=2, load_ms=None, first_ms=None)
+def test_a_speedup_is_a_figure_with_its_interval_or_the_reference_itself() -> None:
+    def speedup(row: Row) -> str:
+        return dict(zip(COLUMNS, cells(row), strict=True))["speed-up [95 %]"]
 
-    assert summary(999).p99_ms is None
-    assert summary(1001).p99_ms == pytest.approx(990.0)
-    assert (summary(101).median_ms, summary(101).p90_ms, summary(101).min_ms) == (50.0, 90.0, 0.0)
+    few = dataclasses.replace(ROW.latency, speedup_ci95=None)
+    none = dataclasses.replace(ROW.latency, speedup=None, speedup_ci95=None)
+    assert speedup(ROW) == "19.57 [18.94, 20.30]"
+    assert speedup(dataclasses.replace(ROW, latency=few)) == "19.57"
+    assert speedup(dataclasses.replace(ROW, latency=none)) == "-"
+    assert speedup(dataclasses.replace(ROW, latency=none, runtime="keras")) == "reference"
+
+
+def test_notes_tell_what_weakens_the_times() -> None:
+    config = ValidateConfig(latency_launches=5)
+    assert list(few_launches(config, [ROW])) == [
+        "validate.latency_launches: a speed-up's 95 % interval needs 6 launches, found 5"
+    ]
+    assert list(few_launches(ValidateConfig(), [ROW])) == list(few_launches(config, [BROKEN])) == []
+    (note,) = crowded([ROW, BROKEN])
+    assert "cpu: others had the processors too" in note and "wall time was 2.0 times CPU time" in note
+    alone = dataclasses.replace(ROW, latency=dataclasses.replace(ROW.latency, wall_per_cpu=1.02))
+    assert list(crowded([alone, dataclasses.replace(ROW, threads=2), BROKEN])) == []

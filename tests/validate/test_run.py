@@ -35,6 +35,11 @@ def test_a_good_bundle_passes_on_every_runtime(
     ]
     assert all(row.error is None and row.latency and row.accuracy and row.parity for row in report.rows)
     assert all(row.peak_memory_bytes > 10_000_000 for row in report.rows)
+    # Only what users run is profiled; the reference of the speed-ups has none itself.
+    assert [row.profile is not None for row in report.rows] == [False, True, False, True, False]
+    assert [row.latency.speedup_over for row in report.rows] == [None, *["float.keras / keras"] * 4]
+    assert all(row.latency.speedup > 0 for row in report.rows[1:])
+    assert "validate.latency_launches: a speed-up's 95 % interval needs 6 launches, found 1" in report.notes
 
     keras = row_of(report, "float.keras", "keras")
     assert keras.accuracy.delta is None

@@ -149,6 +149,9 @@ def test_one_report_for_this_machine_and_the_board(
         assert row.coverage.share == 1.0
         assert len(row.latency.samples_ms) == 10 and row.latency.load_ms > 0
         assert row.peak_memory_bytes > 1_000_000
+    assert rows["int8.onnx", board.url].profile.inferences > 0 and rows["int8.tflite", board.url].profile is None
+    why = f"litert on {board.url}: the time of single operations was not measured"
+    assert any(note.startswith(why) for note in report.notes)
     assert report.targets[1].machine["python"] and report.targets[1].state_after is not None
     assert list(place.iterdir()) == []
 

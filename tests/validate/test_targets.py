@@ -104,8 +104,8 @@ def test_one_report_for_this_machine_and_the_browser(tiny_bundle: Path) -> None:
         bundle.manifest, artifacts=tuple(item for item in bundle.manifest.artifacts if item.name in keep)
     ))
     config = dataclasses.replace(
-        CONFIG, runtimes=("litert", "onnxruntime"), targets=("cpu", "browser"), images=30, latency_runs=20,
-        max_accuracy_drop=1.0, timeout_seconds=120,
+        CONFIG, runtimes=("litert", "onnxruntime"), targets=("cpu", "browser"), images=30,
+        latency_launches=2, latency_runs=20, max_accuracy_drop=1.0, timeout_seconds=120,
     )
     data = config_from_dict({"data": bundle.manifest.data}).data
     report = validate_bundle(bundle, load_test_split(data), config)

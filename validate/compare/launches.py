@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeship.comparison import CPU_TIME, Side
-from edgeship.errors import RuntimeFailure
+from edgeship.errors import RuntimeFailure, TargetFailure
 from validate.runtimes.client import Worker
 from validate.runtimes.table import RUNTIMES
 from validate.targets.target import Target
@@ -118,7 +118,15 @@ def _start(contender: Contender, bench: Bench) -> Worker:
 
 def _load(worker: Worker, contender: Contender, bench: Bench, core: int | None) -> dict[str, Any]:
     if core is not None:
-        worker.ask("pin", cpus=[core])
+        try:
+            worker.ask("pin", cpus=[core])
+        except TargetFailure:
+            raise
+        except RuntimeFailure as error:  # whoever forbids that, it is not the artifact
+            raise TargetFailure(
+                f"{error}; both arms should run on one core: choose among those that may be used with --cpus, or "
+                "accept a noisier comparison with --no-pin"
+            ) from error
     answer = worker.ask(
         "load", runtime=bench.runtime, path=contender.path, options={**contender.options, "threads": bench.threads}
     )
@@ -147,7 +155,9 @@ def _side(loaded: Mapping[str, Any], turns: list[dict[str, Any]]) -> Side:
     switches = [turn["switches"] for turn in turns if turn["switches"] is not None]
     return Side(
         wall_ns=tuple(sum(turn["samples_ns"]) / len(turn["samples_ns"]) for turn in turns),
-        cpu_ns=tuple(turn["cpu_ns"] / len(turn["samples_ns"]) for turn in turns),
+        cpu_ns=tuple(
+            turn["cpu_ns"] / len(turn["samples_ns"]) for turn in turns if turn["cpu_ns"] is not None
+        ),
         load_ms=loaded["load_ms"], first_ms=loaded["first_ms"],
         involuntary_switches=sum(switches) if switches else None,
     )

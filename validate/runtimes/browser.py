@@ -159,6 +159,10 @@ class Session:
             "versions": {**versions, "chromium": answer["chromium"]}, "facts": answer["facts"],
         }
 
+    def do_import(self, *, runtime: str) -> dict[str, Any]:
+        """Nothing: the page imports the library when it loads the file."""
+        return {}
+
     def do_run(self, *, inputs: str, outputs: str, sha256: str | None = None) -> dict[str, Any]:
         """Run all images of an .npy file, write all outputs to another; answer that one's hash."""
         if sha256 is not None:

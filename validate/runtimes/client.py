@@ -26,10 +26,13 @@ PATIENCE_SECONDS = 5.0  # for a process that was asked to end, or whose pipe has
 
 # What `do` means in a sentence: "crashed (SIGSEGV) while ..."
 DOING = {
-    "pin": "binding it to processors", "load": "loading the file", "run": "running inferences",
+    "pin": "binding it to processors", "import": "importing the runtime", "load": "loading the file",
+    "run": "running inferences",
     "time": "timing inferences", "plan": "planning the operations", "mark": "counting instructions",
     "memory": "reading its memory", "tensors": "keeping its tensors",
-    "layers": "running single layers", "state": "reading its state", "canary": "timing a fixed piece of work",
+    "layers": "running single layers", "shapes": "inferring its shapes",
+    "state": "reading its state", "canary": "timing a fixed piece of work",
+    "profile": "timing single operations",
 }
 
 
@@ -105,6 +108,10 @@ class Worker:
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Send a request and wait for its answer."""
         self.send(do, **arguments)
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to what was sent; for a worker with an inbox of its own."""
         return receive(self._inbox, timeout_seconds=self._timeout_seconds, waiting=[self])[1]
 
     def understand(self, line: str | None) -> dict[str, Any] | None:

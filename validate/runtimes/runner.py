@@ -44,9 +44,14 @@ ORT_DTYPES = {
     "tensor(float)": "float32", "tensor(float16)": "float16",
     "tensor(int8)": "int8", "tensor(uint8)": "uint8",
 }
-CANARY_RUNS, CANARY_NUMBERS = 5, 50_000  # half a millisecond each: short beside a launch
+FINE_CPU_CLOCK = time.get_clock_info("process_time").resolution < 1e-5  # not on Windows: 16 ms
+CANARY_RUNS, CANARY_NUMBERS = 20, 50_000  # half a millisecond each; the least of 5 scattered by 3 % between launches
 # Errors only: warnings would fill the lines of standard error that explain a failure.
 ORT_LOG_ERRORS = 3
+ORT_KERNEL = "_kernel_time"  # how the name of a kernel's event in a profile ends; before it is the node's
+POWER_SUPPLIES = Path("/sys/class/power_supply")
+STEAL = 7  # the place of steal in /proc/stat's first line, after "cpu"
+NATIVE_ENDS = (".so,", ".so.", ".pyd,", ".dll,", ".dylib,")  # in a line of RECORD: path,hash,size
 
 
 class LiteRt:
@@ -123,9 +128,38 @@ class OnnxRuntime:
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = self._open(options)
             item = session.get_inputs()[0]
-            session.run(None, {item.name: np.zeros(item.shape, ORT_DTYPES[item.type])})
+            shape = [size if isinstance(size, int) and size > 0 else self.batch for size in item.shape]  # may be open
+            session.run(None, {item.name: np.zeros(shape, ORT_DTYPES[item.type])})
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         return {"onnxruntime": {"events": [event for event in events if event.get("cat") == "Node"]}}
+
+    def profile(self, image: np.ndarray, *, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+        """The mean time of each kernel over up to `runs` inferences of `image`, in a session of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            options = self._options()
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = self._open(options)
+            inferences, end_ns = 0, time.perf_counter_ns() + int(seconds * 1e9)
+            while inferences < discarded + 1 or (
+                inferences < discarded + runs and time.perf_counter_ns() < end_ns
+            ):
+                session.run(None, {self._input: image})
+                inferences += 1
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        counted = sorted(
+            (event for event in events if event["name"] == "model_run"), key=lambda event: int(event["ts"])
+        )[discarded:]
+        kernels: dict[tuple[str, str], int] = {}
+        for event in events:
+            if event["name"].endswith(ORT_KERNEL) and event["ts"] >= counted[0]["ts"]:
+                key = event["name"][: -len(ORT_KERNEL)], event["args"]["op_name"]
+                kernels[key] = kernels.get(key, 0) + event["dur"]
+        return {
+            "operations": [(*key, duration_us / len(counted)) for key, duration_us in kernels.items()],
+            "inferences": len(counted),
+            "inference_us": sum(event["dur"] for event in counted) / len(counted),
+        }
 
     def _options(self) -> Any:
         """The defaults a user has, but for the threads: how many, and that idle ones do not spin."""
@@ -196,6 +230,11 @@ class Session:
         IMPORTS[runtime]()
         return OPENERS[runtime]
 
+    def do_import(self, *, runtime: str) -> dict[str, Any]:
+        """Import the runtime's package, which `load` would do otherwise."""
+        self.find_opener(runtime)
+        return {}
+
     def do_load(
         self, *, runtime: str, path: str, options: dict[str, Any], sha256: str | None = None
     ) -> dict[str, Any]:
@@ -243,11 +282,24 @@ class Session:
             samples_ns.append(stop_ns - start_ns)
             if stop_ns >= end_ns:
                 break
-        cpu_ns = time.process_time_ns() - cpu_ns  # of all threads of this process
+        used_ns = time.process_time_ns() - cpu_ns  # of all threads of this process
         if switches is not None:
             switches = (involuntary_switches() or 0) - switches
         gc.enable()
-        return {"samples_ns": samples_ns, "first_ms": self._first_ms, "cpu_ns": cpu_ns, "switches": switches}
+        return {"samples_ns": samples_ns, "first_ms": self._first_ms, "switches": switches,
+                "cpu_ns": used_ns if FINE_CPU_CLOCK else None}
+
+    def do_profile(self, *, inputs: str, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+        """The mean time of each operation over up to `runs` inferences, after `discarded` ones that do not count.
+
+        {"operations": [(name, kind, microseconds per inference), ...], "inferences", "inference_us"}, or
+        {"not_measured": why}. It slows everything down, so the process is of no use for times afterwards.
+        """
+        if not hasattr(self._runtime, "profile"):
+            return {"not_measured": "the runtime's Python interface has no profiler"}
+        image = np.load(inputs, allow_pickle=False)[:1]
+        answer: dict[str, Any] = self._runtime.profile(image, runs=runs, seconds=seconds, discarded=discarded)
+        return answer
 
     def do_canary(self) -> dict[str, Any]:
         """The CPU time of a fixed piece of work: it grows where the clock falls. The least of a few is told."""
@@ -322,6 +374,9 @@ def device_state() -> dict[str, Any]:
     """What may have slowed this machine down at this moment; None for what it does not tell.
 
     `throttled` is the Raspberry Pi's own word (vcgencmd get_throttled: bits 0-3 now, 16-19 since the start).
+    `cpu_pressure_percent` is the share of the last 10 s in which some process waited for a processor. `counters` only
+    count up (`steal_ticks` were taken by the hypervisor, in `throttled_periods` a control group had used up its
+    quota): two looks tell what happened between them.
     """
     temperatures = [
         int(text) / 1000 for text in _texts("/sys/class/thermal", "thermal_zone*/temp") if text.lstrip("-").isdigit()
@@ -329,20 +384,32 @@ def device_state() -> dict[str, Any]:
     clocks = [int(text) / 1000 for text in _texts("/sys/devices/system/cpu", "cpu*/cpufreq/scaling_cur_freq")]
     limits = [int(text) / 1000 for text in _texts("/sys/devices/system/cpu", "cpu*/cpufreq/cpuinfo_max_freq")]
     governors = _texts("/sys/devices/system/cpu", "cpu*/cpufreq/scaling_governor")
-    batteries = _texts("/sys/class/power_supply", "*/capacity")
+    ticks = _cpu_ticks()
     return {
         "temperature_c": max(temperatures, default=None),
         "clock_mhz": max(clocks, default=None),
         "max_clock_mhz": max(limits, default=None),
         "governor": governors[0] if governors else None,
+        "turbo": _turbo(),
         "throttled": _raspberry_throttled(),
-        "battery_percent": int(batteries[0]) if batteries and batteries[0].isdigit() else None,
+        "battery_percent": _battery_percent(),
+        "plugged": _plugged(),
         "load_average_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "cpu_pressure_percent": _pressure_percent(),
+        "counters": {
+            "cpu_ticks": None if ticks is None else sum(ticks),
+            "steal_ticks": None if ticks is None else ticks[STEAL],
+            "throttled_periods": _throttled_periods(),
+        },
     }
 
 
 def describe() -> dict[str, Any]:
-    """What this machine is: processor, memory, system, and the packages that are installed."""
+    """What this machine is: processor, memory, system, and the packages that are installed.
+
+    `identity` is what must be equal, besides, for times of another day to be comparable; reports for people leave it
+    out.
+    """
     pairs = [line.split(":", 1) for line in _text("/proc/cpuinfo").split("\n\n")[0].splitlines() if ":" in line]
     known = {key.strip(): value.strip() for key, value in pairs}
     flags = known.get("flags") or known.get("Features")
@@ -353,11 +420,24 @@ def describe() -> dict[str, Any]:
         "cpu_flags": None if flags is None else flags.split(),
         "architecture": platform.machine(),
         "logical_cores": os.cpu_count(),
+        "usable_cpus": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": int(memory[0][1]) * 1024 if memory else None,
         "os": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
+        "identity": {
+            "cpu_stepping": known.get("stepping") or known.get("CPU revision"),
+            "microcode": known.get("microcode"),
+            "hypervisor": _hypervisor(known.get("flags")),
+            "physical_cores": len(set(_texts("/sys/devices/system/cpu", "cpu*/topology/thread_siblings_list"))) or None,
+            "cgroup_cpu_max": _cgroup_cpu_max(),
+            "kernel": platform.release(),
+            "board_serial": _text("/proc/device-tree/serial-number").strip("\0\n ") or None,
+            "firmware": _vcgencmd("version"),
+            "hostname": platform.node() or None,
+            "libraries_sha256": {name: _libraries_sha256(name) for name in PACKAGES},
+        },
     }
 
 
@@ -515,15 +595,113 @@ def _arm_part(known: dict[str, str]) -> str | None:
     return None if part is None else f"CPU implementer {known.get('CPU implementer')} part {part}"
 
 
+def _hypervisor(x86_flags: str | None) -> bool | None:
+    """Whether this is a virtual machine; None where the system does not tell, as most Arm ones."""
+    if x86_flags is not None:
+        return "hypervisor" in x86_flags.split()
+    signs = ("/sys/hypervisor/type", "/proc/device-tree/hypervisor/compatible")
+    return True if any(map(_text, signs)) else None
+
+
+def _turbo() -> bool | None:
+    """Whether the clock may rise above the nominal one; of Intel's driver, or of the others."""
+    off, on = _text("/sys/devices/system/cpu/intel_pstate/no_turbo"), _text("/sys/devices/system/cpu/cpufreq/boost")
+    if off:
+        return off.strip() == "0"
+    return on.strip() == "1" if on else None
+
+
+def _battery_percent() -> int | None:
+    """The charge of the machine's own battery: mice and pens have some of the scope "Device"."""
+    own = [path for path in sorted(POWER_SUPPLIES.glob("*/capacity"))
+           if _text(str(path.parent / "scope")).strip() != "Device"]
+    percent = _text(str(own[0])).strip() if own else ""
+    return int(percent) if percent.isdigit() else None
+
+
+def _plugged() -> list[str] | None:
+    """The supplies that give power, by name; empty: it runs on the battery. None: it has no supply that tells."""
+    online = {path.parent.name: _text(str(path)).strip() for path in POWER_SUPPLIES.glob("*/online")}
+    return [name for name, word in sorted(online.items()) if word != "0"] if online else None
+
+
+def _pressure_percent() -> float | None:
+    """The first average of a line like `some avg10=0.72 avg60=3.14 avg300=5.55 total=1664433953`."""
+    words = _text("/proc/pressure/cpu").split()
+    return float(words[1].partition("=")[2]) if words[:1] == ["some"] else None
+
+
+def _cpu_ticks() -> list[int] | None:
+    """What all processors did so far: user, nice, system, idle, iowait, irq, softirq, steal (proc(5), /proc/stat)."""
+    words = _text("/proc/stat").split("\n", 1)[0].split()
+    return [int(word) for word in words[1 : STEAL + 2]] if len(words) > STEAL + 1 else None
+
+
+def _cgroups() -> list[str]:
+    """Where the control groups that limit this process's processor time may lie: its own first, then the parents.
+
+    A container that shows its own group as the root has only the last of them.
+    """
+    folders: list[str] = []
+    for line in _text("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        else:
+            roots = ["/sys/fs/cgroup/cpu"] if "cpu" in controllers.split(",") else []
+        parts = [part for part in path.split("/") if part]
+        folders += ["/".join([root, *parts[:length]]) for root in roots for length in range(len(parts), -1, -1)]
+    return folders
+
+
+def _cgroup_cpu_max() -> str | None:
+    """The tightest limit as "quota period" in microseconds, "max" where there is none; None: no control groups."""
+    folders = _cgroups()
+    pairs = [_text(f"{folder}/cpu.max").split() for folder in folders]
+    pairs += [_text(f"{folder}/cpu.cfs_quota_us").split() + _text(f"{folder}/cpu.cfs_period_us").split()
+              for folder in folders]
+    limits = [(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and pair[0].isdigit()]  # not "max", "-1"
+    if not limits:
+        return "max" if folders else None
+    quota, period = min(limits, key=lambda limit: limit[0] / limit[1])
+    return f"{quota} {period}"
+
+
+def _throttled_periods() -> int | None:
+    """How often the control groups of this process were stopped for having used up their quota, in all."""
+    lines = [line.split() for folder in _cgroups() for line in _text(f"{folder}/cpu.stat").splitlines()]
+    counts = [int(words[1]) for words in lines if words[0] == "nr_throttled"]
+    return sum(counts) if counts else None
+
+
 def _raspberry_throttled() -> str | None:
+    said = _vcgencmd("get_throttled")
+    return None if said is None else said.partition("=")[2] or None
+
+
+def _vcgencmd(word: str) -> str | None:
+    """What a Raspberry Pi's firmware answers; None on everything else."""
     tool = shutil.which("vcgencmd")
     if tool is None:
         return None
     try:
-        done = subprocess.run([tool, "get_throttled"], capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run([tool, word], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip().partition("=")[2] or None
+    return done.stdout.strip() or None
+
+
+def _libraries_sha256(distribution: str) -> str | None:
+    """One hash over the native libraries' lines of the package's RECORD, which has a hash of each file.
+
+    Not over all lines: those of Python files that the installer compiled or wrote itself differ between installers.
+    """
+    try:
+        record = importlib.metadata.distribution(distribution).read_text("RECORD") or ""
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    lines = sorted(line for line in record.splitlines() if any(end in line for end in NATIVE_ENDS))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else None
 
 
 def _version(distribution: str) -> str | None:

@@ -49,11 +49,12 @@ RUNTIMES: dict[str, RuntimeKind] = {
 }
 
 # Those that only a development machine has, and the probes, opened like runtimes but only to look inside (see
-# grid.py): "package.module:function", called in a child process with (path, threads=...). The others are opened
-# by runner.py.
+# grid.py and profile.py): "package.module:function", called in a child process with (path, threads=...). The others
+# are opened by runner.py.
 LOCAL_OPENERS: dict[str, str] = {
     "keras": "validate.runtimes.reference:open_keras",
     "litert-tensors": "validate.runtimes.litert:open_keeping_tensors",
+    "litert-profile": "validate.runtimes.litert_profile:open_profile",
     "onnx-layers": "validate.runtimes.layers:open_layers",
 }
 

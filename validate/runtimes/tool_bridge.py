@@ -90,6 +90,10 @@ class ToolBridge(runner.Session):
             array: np.ndarray = np.load(local, allow_pickle=False)
         return array
 
+    def do_import(self, *, runtime: str) -> dict[str, Any]:
+        """Nothing: the tool has everything in it."""
+        return {}
+
     def do_memory(self) -> dict[str, Any]:
         """Not told, unless a bridge knows better."""
         return {"peak_memory_bytes": None}

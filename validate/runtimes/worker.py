@@ -35,6 +35,20 @@ class LocalSession(runner.Session):
         np.savez(outputs, **arrays)  # type: ignore[arg-type]
         return {"names": names}
 
+    def do_shapes(self, *, path: str) -> dict[str, Any]:
+        """The shapes of an .onnx file's tensors, as far as they can be inferred; None for a size that is not fixed."""
+        import onnx
+
+        graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+        types = {
+            value.name: value.type.tensor_type for value in (*graph.input, *graph.value_info, *graph.output)
+            if value.type.tensor_type.HasField("shape")
+        }
+        return {"shapes": {
+            name: [size.dim_value if size.HasField("dim_value") else None for size in kind.shape.dim]
+            for name, kind in types.items()
+        }}
+
     def do_layers(self, *, tensors: str, names: list[str]) -> dict[str, Any]:
         """Run each layer of an .onnx file on the integers that another runtime gave it."""
         with np.load(tensors, allow_pickle=False) as arrays:

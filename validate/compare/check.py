@@ -1,0 +1,209 @@
+"""One check: two artifacts of one name, on one runtime of one target. Exact gates first, then time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeship.artifact import TensorSpec
+from edgeship.comparison import CHANGED, INCONCLUSIVE, NOT_MEASURED, PASS, REFUSED, REGRESSION, WORSE, Check, Exact
+from edgeship.errors import RefusedError, RuntimeFailure, TargetFailure
+from edgeship.progress import say
+from validate.compare.arms import Pair, shifted
+from validate.compare.exact import judge_facts
+from validate.compare.facts import Facts, measure_facts
+from validate.compare.launches import Contender
+from validate.compare.place import Place
+from validate.compare.sequential import ADJACENT_LOOKS, ALPHA, BETA, LOOKS, Design
+from validate.compare.settings import Settings
+from validate.compare.summary import BASELINE, CANDIDATE
+from validate.compare.timing import Timed, measure
+from validate.runtimes.client import Worker
+from validate.runtimes.table import RUNTIMES
+
+# (pair, place, file with the input) -> what is known before both arms are timed: "pass" ends the check, anything else
+# becomes a reason why they are.
+First = Callable[[Pair, Place, Path], Timed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A check, and whether Ctrl-C ended it."""
+
+    check: Check
+    interrupted: bool = False
+
+
+def run_check(
+    pair: Pair, place: Place, settings: Settings, *, checks: int, folder: Path, first: First | None = None
+) -> Outcome:
+    """Compare one pair.
+
+    Args:
+        checks: how many are made in all; each spends its part of the level, so that one false alarm among all of
+            them stays as rare as asked.
+        folder: for files on the way.
+        first: asked after the exact gates and before both arms are timed.
+    """
+    blank = _blank(pair, place, settings)
+    if blank.baseline.sha256 == blank.candidate.sha256 and not settings.self_test:
+        return Outcome(check=replace(blank, verdict=PASS, reasons=("identical artifact: the same bytes",)))
+    say(f"{blank.label}: {pair.baseline} against {pair.candidate}")
+    try:
+        spec = pair.input or _probe(pair, place, settings)
+    except RuntimeFailure as error:
+        return Outcome(check=replace(blank, verdict=REFUSED, reasons=(str(error),)))
+    inputs = _write_inputs(pair, spec, folder)
+    exact: tuple[Exact, ...] = ()
+    facts: dict[str, Facts] = {}
+    if settings.exact and not settings.self_test:
+        failed, facts = _facts(blank, pair, place, settings, inputs, folder)
+        if failed is not None:
+            return Outcome(check=failed)
+        tolerance, limit = settings.thresholds(tool=RUNTIMES[place.runtime].tool)
+        exact = (
+            *_interface(pair), *judge_facts(facts[BASELINE], facts[CANDIDATE], tolerance=tolerance, limit=limit)
+        )
+        blank = replace(blank, exact=exact)
+        worse = tuple(item.sentence for item in exact if item.outcome == WORSE)
+        if worse:
+            return Outcome(check=replace(blank, verdict=REGRESSION, reasons=worse))
+    if not place.target.measures_time or not settings.timing:
+        return Outcome(check=_by_exact_gates_alone(blank, place))
+    known = None if first is None else first(pair, place, inputs[CANDIDATE])
+    if known is not None and known.verdict == PASS:
+        return Outcome(check=replace(blank, verdict=PASS, reasons=known.reasons))
+    timed = _time(pair, place, settings, inputs, checks=checks)
+    reasons = (*(() if known is None else known.reasons), *timed.reasons)
+    timing = timed.timing
+    if timing is not None and facts:
+        timing = replace(timing, **{
+            arm: replace(found, peak_memory_bytes=facts[arm].peak_memory_bytes)
+            for arm in (BASELINE, CANDIDATE) if (found := getattr(timing, arm)) is not None
+        })
+    return Outcome(
+        check=replace(blank, verdict=timed.verdict, reasons=reasons, advice=timed.advice, timing=timing),
+        interrupted=timed.interrupted,
+    )
+
+
+def _write_inputs(pair: Pair, spec: TensorSpec, folder: Path) -> dict[str, Path]:
+    """One input for both arms; where one takes int8 and the other uint8, the same points of the grid."""
+    image = pair.inputs_like(spec)
+    files = {arm: folder / f"compare-{arm}.npy" for arm in (BASELINE, CANDIDATE)}
+    for arm, file in files.items():
+        np.save(file, shifted(image, pair.shift if arm == CANDIDATE else 0), allow_pickle=False)
+    return files
+
+
+def _interface(pair: Pair) -> tuple[Exact, ...]:
+    if pair.interface is None:
+        return ()
+    return (Exact(
+        gate="interface", outcome=CHANGED, baseline=None, candidate=None,
+        sentence=f"{pair.interface}; an application that exchanges the files must follow",
+    ),)
+
+
+def _blank(pair: Pair, place: Place, settings: Settings) -> Check:
+    return Check(
+        name=pair.name, runtime=place.runtime, target=place.target.name, kind=place.target.kind,
+        threads=settings.threads, baseline=pair.arm(pair.baseline), candidate=pair.arm(pair.candidate),
+        verdict=INCONCLUSIVE, reasons=(), advice=(), exact=(), timing=None,
+    )
+
+
+def _facts(
+    blank: Check, pair: Pair, place: Place, settings: Settings, inputs: Mapping[str, Path], folder: Path
+) -> tuple[Check | None, dict[str, Facts]]:
+    """Both arms' facts, or the check as it ends because one arm does not run."""
+    facts: dict[str, Facts] = {}
+    for arm, path in ((BASELINE, pair.baseline), (CANDIDATE, pair.candidate)):
+        try:
+            facts[arm] = measure_facts(
+                label=f"{arm} {path.name} / {place.runtime}", path=path, format=pair.format, runtime=place.runtime,
+                target=place.target, threads=settings.threads, timeout_seconds=settings.timeout_seconds,
+                inputs=inputs[arm], options=tool_options(pair, place), folder=folder,
+            )
+        except RuntimeFailure as error:
+            alone = arm == CANDIDATE and not isinstance(error, TargetFailure)
+            verdict, prefix = (REGRESSION, "only the candidate fails: ") if alone else (REFUSED, "")
+            return replace(blank, verdict=verdict, reasons=(f"{prefix}{error}",)), facts
+    return None, facts
+
+
+def _by_exact_gates_alone(blank: Check, place: Place) -> Check:
+    """Where time is not measured, the counted instructions are the figure."""
+    missing = [item.sentence for item in blank.exact if item.gate == "instructions" and item.outcome == NOT_MEASURED]
+    if not place.target.measures_time and missing:
+        return replace(blank, verdict=REFUSED, reasons=tuple(missing))
+    why = "its time is not measured" if place.target.measures_time else "an emulator's time is no device's"
+    return replace(blank, verdict=PASS, reasons=(f"all exact gates passed; {why}",))
+
+
+def _time(pair: Pair, place: Place, settings: Settings, inputs: Mapping[str, Path], *, checks: int) -> Timed:
+    tool = RUNTIMES[place.runtime].tool
+    tolerance, limit = settings.thresholds(tool=tool)
+    design = Design(
+        tolerance=tolerance, limit=limit, looks=ADJACENT_LOOKS if tool else LOOKS, alpha=ALPHA / checks,
+        beta=BETA / checks,
+    )
+    try:
+        contenders = {
+            arm: contender(pair, place, path, arm=arm, inputs=place.target.put(inputs[arm]))
+            for arm, path in ((BASELINE, pair.baseline), (CANDIDATE, pair.candidate))
+        }
+    except TargetFailure as error:
+        return Timed(verdict=REFUSED, reasons=(str(error),))
+    return measure(
+        contenders, place.bench(settings), design, max_seconds=settings.max_seconds, seed=settings.seed,
+        full=settings.self_test,
+    )
+
+
+def contender(pair: Pair, place: Place, path: Path, *, arm: str, inputs: str) -> Contender:
+    """An arm, its file brought to the target; `inputs` is a path there. Raises TargetFailure."""
+    return Contender(
+        label=f"{arm} {path.name} / {place.runtime}", path=place.target.put(path), inputs=inputs,
+        options=tool_options(pair, place),
+    )
+
+
+def tool_options(pair: Pair, place: Place) -> dict[str, Any]:
+    """A maker's tool is told what the input and the output are."""
+    if not RUNTIMES[place.runtime].tool or pair.input is None or pair.output is None:
+        return {}
+    return {
+        key: {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
+        for key, spec in (("input", pair.input), ("output", pair.output))
+    }
+
+
+def _probe(pair: Pair, place: Place, settings: Settings) -> TensorSpec:
+    """The input of files that only their runtime can read (.ort), which must be the same in both."""
+    ends: dict[str, Mapping[str, Any]] = {}
+    for arm, path in ((BASELINE, pair.baseline), (CANDIDATE, pair.candidate)):
+        with Worker(
+            f"{arm} {path.name} / {place.runtime}", timeout_seconds=settings.timeout_seconds, target=place.target,
+            runtime=place.runtime,
+        ) as worker:
+            ends[arm] = worker.ask(
+                "load", runtime=place.runtime, path=place.target.put(path), options={"threads": settings.threads}
+            )
+    kinds = [
+        [[(tensor["dtype"], tensor["shape"]) for tensor in ends[arm][key]] for key in ("inputs", "outputs")]
+        for arm in (BASELINE, CANDIDATE)
+    ]
+    if kinds[0] != kinds[1] or len(kinds[0][0]) != 1:
+        raise RefusedError(
+            f"{pair.baseline} and {pair.candidate}: expected one input and the same inputs and outputs, found "
+            f"{kinds[0]} and {kinds[1]}; only artifacts that an application can exchange are compared"
+        )
+    dtype, shape = kinds[0][0][0]
+    return TensorSpec(
+        name="input", dtype=dtype, shape=tuple(size if isinstance(size, int) and size > 0 else 1 for size in shape)
+    )
