@@ -58,20 +58,11 @@ def run_check(
     except RuntimeFailure as error:
         return Outcome(check=replace(blank, verdict=REFUSED, reasons=(str(error),)))
     inputs = _write_inputs(pair, spec, folder)
-    exact: tuple[Exact, ...] = ()
     facts: dict[str, Facts] = {}
     if settings.exact and not settings.self_test:
-        failed, facts = _facts(blank, pair, place, settings, inputs, folder)
-        if failed is not None:
-            return Outcome(check=failed)
-        tolerance, limit = settings.thresholds(tool=RUNTIMES[place.runtime].tool)
-        exact = (
-            *_interface(pair), *judge_facts(facts[BASELINE], facts[CANDIDATE], tolerance=tolerance, limit=limit)
-        )
-        blank = replace(blank, exact=exact)
-        worse = tuple(item.sentence for item in exact if item.outcome == WORSE)
-        if worse:
-            return Outcome(check=replace(blank, verdict=REGRESSION, reasons=worse))
+        blank, facts = _through_exact_gates(blank, pair, place, settings, inputs, folder)
+        if blank.reasons:  # it ends here
+            return Outcome(check=blank)
     if not place.target.measures_time or not settings.timing:
         return Outcome(check=_by_exact_gates_alone(blank, place))
     known = None if first is None else first(pair, place, inputs[CANDIDATE])
@@ -117,10 +108,10 @@ def _blank(pair: Pair, place: Place, settings: Settings) -> Check:
     )
 
 
-def _facts(
+def _through_exact_gates(
     blank: Check, pair: Pair, place: Place, settings: Settings, inputs: Mapping[str, Path], folder: Path
-) -> tuple[Check | None, dict[str, Facts]]:
-    """Both arms' facts, or the check as it ends because one arm does not run."""
+) -> tuple[Check, dict[str, Facts]]:
+    """The check with its exact gates, and both arms' facts. Where an arm or a gate fails it has its verdict already."""
     facts: dict[str, Facts] = {}
     for arm, path in ((BASELINE, pair.baseline), (CANDIDATE, pair.candidate)):
         try:
@@ -133,7 +124,10 @@ def _facts(
             alone = arm == CANDIDATE and not isinstance(error, TargetFailure)
             verdict, prefix = (REGRESSION, "only the candidate fails: ") if alone else (REFUSED, "")
             return replace(blank, verdict=verdict, reasons=(f"{prefix}{error}",)), facts
-    return None, facts
+    tolerance, limit = settings.thresholds(tool=RUNTIMES[place.runtime].tool)
+    exact = (*_interface(pair), *judge_facts(facts[BASELINE], facts[CANDIDATE], tolerance=tolerance, limit=limit))
+    worse = tuple(item.sentence for item in exact if item.outcome == WORSE)
+    return replace(blank, exact=exact, verdict=REGRESSION if worse else blank.verdict, reasons=worse), facts
 
 
 def _by_exact_gates_alone(blank: Check, place: Place) -> Check:

@@ -9,6 +9,8 @@ from edgeship.graph.records import WEIGHTED_KINDS
 from validate.compare.facts import ARITHMETIC, OF_A_CONSTANT, Delegation, Facts
 
 NAMED_KINDS, NAMED_OPERATIONS = 3, 3  # in a sentence; of what is beyond them, only the numbers
+# Letters of a name in a sentence. TensorFlow's converter calls what it fused by all the names of its parts.
+LONGEST_NAME = 60
 
 # They move, convert or guard numbers: none of a model's own work, so more of them is a conversion that went wrong.
 # Reshapes and their like are not among them, since they cost nothing that grows with the model.
@@ -172,7 +174,16 @@ def _new(
 
 def _named(names: Sequence[str]) -> str:
     rest = len(names) - NAMED_OPERATIONS
-    return ", ".join(names[:NAMED_OPERATIONS]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(_short, names[:NAMED_OPERATIONS])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _short(name: str) -> str:
+    """A long name by its two ends, without control characters: names in a file are not ours to trust."""
+    plain = name
+    if len(name) > LONGEST_NAME:
+        end = (LONGEST_NAME - 3) // 2
+        plain = f"{name[:LONGEST_NAME - 3 - end]}...{name[-end:]}"
+    return "".join(letter if letter.isprintable() else "�" for letter in plain)
 
 
 def _coverage(baseline: Facts, candidate: Facts) -> Iterator[Exact]:
@@ -220,9 +231,9 @@ def _delegate(first: Delegation | None, second: Delegation | None) -> Iterator[E
         outcome=WORSE if torn or left else SAME if first.partitions == second.partitions and (
             taken[0], first.operations) == (taken[1], second.operations) else CHANGED,
         baseline=first.partitions, candidate=second.partitions,
-        sentence=f"the delegate takes {taken[0]} of {first.operations} operations in {first.partitions} partitions "
-        f"before, {taken[1]} of {second.operations} in {second.partitions} now" + (
-            f"; it leaves {_named(new)}" if left else ""
+        sentence=f"delegate partitions: {first.partitions} before, {second.partitions} now; operations in them: "
+        f"{taken[0]} of {first.operations} before, {taken[1]} of {second.operations} now" + (
+            f"; left out: {_named(new)}" if left else ""
         ),
     )
 

@@ -7,8 +7,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import edgeship
 from edgeship.comparison import (
@@ -63,75 +65,86 @@ def compare(
         for target in targets for pair in found.pairs for runtime in runtimes_for(target, pair, runtimes)
     ]
     _require_work(work, runtimes)
-    checks: list[Check] = []
-    environments: list[Environment] = []
-    notes, interrupted = list(found.notes), False
+    made = _Made(notes=list(found.notes))
     with tempfile.TemporaryDirectory(prefix="edgeship-compare-") as folder:
         for target in targets:
             own = [(pair, runtime) for where, pair, runtime in work if where is target]
-            if interrupted or not own:
-                continue
-            interrupted = _on_target(
-                target, own, settings, checks=checks, environments=environments, notes=notes, total=len(work),
-                folder=Path(folder), first=first,
-            )
-    verdicts = {check.verdict for check in checks}
+            if own and not made.interrupted:
+                _compare_on(target, own, settings, made, total=len(work), folder=Path(folder), first=first)
+    verdicts = {check.verdict for check in made.checks}
     return Comparison(
         schema=COMPARISON_SCHEMA, created_by=f"edgeship {edgeship.__version__}", created_at=created_at,
         commit=checked_out_commit(), baseline=baseline, candidate=candidate, self_test=settings.self_test,
         verdict=next((verdict for verdict in VERDICTS if verdict in verdicts), INCONCLUSIVE),
         reasons=tuple(
-            f"{check.label}: {check.verdict}: {reason}" for check in checks for reason in check.reasons
+            f"{check.label}: {check.verdict}: {reason}" for check in made.checks for reason in check.reasons
         ),
-        notes=tuple(notes), interrupted=interrupted, seconds=time.monotonic() - started_s,
-        environments=tuple(environments), checks=tuple(checks),
+        notes=tuple(made.notes), interrupted=made.interrupted, seconds=time.monotonic() - started_s,
+        environments=tuple(made.environments), checks=tuple(made.checks),
     )
 
 
-def _on_target(
+@dataclass(eq=False, kw_only=True)
+class _Made:
+    """What is there so far, also when it ends early."""
+
+    notes: list[str]
+    checks: list[Check] = field(default_factory=list)
+    environments: list[Environment] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def _compare_on(
     target: Target,
     work: Sequence[tuple[Pair, str]],
     settings: Settings,
+    made: _Made,
     *,
-    checks: list[Check],
-    environments: list[Environment],
-    notes: list[str],
     total: int,
     folder: Path,
     first: First | None,
-) -> bool:
-    """Add the target's checks and environment; whether Ctrl-C ended it."""
-    interrupted = False
+) -> None:
+    """Add one target's checks, and what it is."""
     with ExitStack() as stack:
         try:
             stack.enter_context(target)
             before = state(target)
         except TargetFailure as error:
             say(str(error))
-            checks += [refused(pair, target, runtime, settings, (str(error),)) for pair, runtime in work]
-            return False
+            made.checks += [refused(pair, target, runtime, settings, (str(error),)) for pair, runtime in work]
+            return
         reasons = refusals(before)
-        notes += [f"{target.name}: {warning}" for warning in warnings(before)]
+        made.notes += [f"{target.name}: {warning}" for warning in warnings(before)]
         for pair, runtime in work:
             if reasons and target.measures_time and settings.timing:
-                checks.append(refused(pair, target, runtime, settings, reasons))
+                made.checks.append(refused(pair, target, runtime, settings, reasons))
                 continue
             place = place_of(target, runtime, settings)
-            outcome = run_check(pair, place, settings, checks=total, folder=folder, first=first)
-            checks.append(outcome.check)
+            try:
+                outcome = run_check(pair, place, settings, checks=total, folder=folder, first=first)
+            except KeyboardInterrupt:  # not while timing; what other checks measured is kept
+                made.interrupted = True
+                break
+            made.checks.append(outcome.check)
             if outcome.interrupted:
-                interrupted = True
+                made.interrupted = True
                 break
         with suppress(TargetFailure):  # a target that is gone by now has no environment; its checks say so
-            after = state(target, since=before)
-            environments += [
-                Environment(
-                    target=target.name, state_before=before, state_after=after,
-                    fingerprint=place_of(target, runtime, settings).fingerprint(threads=settings.threads),
-                )
-                for runtime in dict.fromkeys(runtime for _, runtime in work)
-            ]
-    return interrupted
+            made.environments += _environments(target, work, settings, before)
+
+
+def _environments(
+    target: Target, work: Sequence[tuple[Pair, str]], settings: Settings, before: dict[str, Any]
+) -> list[Environment]:
+    """One for each runtime. Raises TargetFailure."""
+    after = state(target, since=before)
+    return [
+        Environment(
+            target=target.name, state_before=before, state_after=after,
+            fingerprint=place_of(target, runtime, settings).fingerprint(threads=settings.threads),
+        )
+        for runtime in dict.fromkeys(runtime for _, runtime in work)
+    ]
 
 
 def refused(pair: Pair, target: Target, runtime: str, settings: Settings, reasons: tuple[str, ...]) -> Check:

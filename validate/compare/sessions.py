@@ -13,7 +13,7 @@ import edgeship
 from edgeship.artifact import TensorSpec
 from edgeship.comparison import REFUSED
 from edgeship.config import ValidateConfig
-from edgeship.errors import InputError, RefusedError
+from edgeship.errors import InputError, RefusedError, RuntimeFailure
 from validate.compare.arms import Pair, Pairs
 from validate.compare.baseline import (
     BASELINE_SCHEMA,
@@ -27,7 +27,6 @@ from validate.compare.baseline import (
 )
 from validate.compare.check import First, contender
 from validate.compare.environment import differences, refusals, state
-from validate.compare.launches import ArmFailed
 from validate.compare.place import Place, place_of
 from validate.compare.recording import choose_protocol, record
 from validate.compare.run import checked_out_commit, runtimes_for
@@ -122,7 +121,7 @@ def stored_first(baseline: Baseline, settings: Settings, *, dedicated: bool) -> 
             own = record_session(
                 pair, pair.candidate, place, settings, inputs, arm=CANDIDATE, protocol=recording.protocol
             )
-        except ArmFailed as error:  # the paired run will say whether the baseline fails as well
+        except RuntimeFailure as error:  # the paired run will say whether the baseline fails as well
             return Timed(verdict=SUSPECT, reasons=(f"alone it failed: {error}",))
         limit = settings.thresholds(tool=RUNTIMES[place.runtime].tool)[1]
         found = compare_stored(recording, own, limit=limit, dedicated=dedicated)

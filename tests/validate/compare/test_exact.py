@@ -8,7 +8,7 @@ import pytest
 
 from edgeship.comparison import CHANGED, NOT_MEASURED, SAME, WORSE, Exact
 from edgeship.measurement import Coverage
-from validate.compare.exact import judge_facts
+from validate.compare.exact import LONGEST_NAME, judge_facts
 from validate.compare.facts import Delegation, Facts
 
 ONNX = {
@@ -82,6 +82,32 @@ def test_long_findings_are_cut() -> None:
         "operations: expected 0 Transpose, found 8 (a, b, c and 5 more); expected 0 Cast, found 2 (c, d); expected 0 "
         "Pad, found 2 (p, q); more Identity (0 before, 1 now)"
     )
+
+
+def test_long_names_keep_their_ends() -> None:
+    """TensorFlow's converter joins the names of all that it fused."""
+    joined = ";".join(f"model/stage1_unit1_{part}" for part in ("relu/Relu", "bn/FusedBatchNormV3", "conv/BiasAdd"))
+    sentence = operations({**ONNX, "Relu": (joined,)}).sentence
+    assert sentence == (
+        "operations: expected 0 Relu, found 1 (model/stage1_unit1_relu/Relu;...el/stage1_unit1_conv/BiasAdd)"
+    )
+    kept = "k" * LONGEST_NAME
+    assert kept in operations({**ONNX, "Relu": (kept,)}).sentence
+    cut = operations({**ONNX, "Relu": (kept + "k",)}).sentence
+    assert len(cut) == len(operations({**ONNX, "Relu": (kept,)}).sentence) and "kk...kk" in cut
+
+
+@pytest.mark.parametrize("gate", ["operations", "coverage", "delegate"])
+def test_names_of_files_command_no_terminal(gate: str) -> None:
+    """A hostile file's operation moves the cursor, starts a line of its own, and turns the text around."""
+    name = "a\x1b[2Kb\nc\u202ed"
+    candidate = facts(
+        operations={**ONNX, "Relu": (name,)}, coverage=coverage(6, 7, f"Relu {name}"),
+        delegation=Delegation(partitions=1, operations=7, left=(f"RELU {name}",)),
+    )
+    found = judged(facts(delegation=Delegation(partitions=1, operations=6, left=())), candidate)[gate]
+    assert found.outcome == WORSE
+    assert "a�[2Kb�c�d" in found.sentence and found.sentence.isprintable()
 
 
 def test_an_integer_kernel_that_became_float_is_worse() -> None:
@@ -166,7 +192,7 @@ def test_what_the_delegate_leaves_is_named() -> None:
         for partitions, left in ((1, ("SOFTMAX p",)), (2, ("SOFTMAX p", "CUSTOM c")))
     )
     assert judged(first, second)["delegate"].sentence == (
-        "the delegate takes 5 of 6 operations in 1 partitions before, 4 of 6 in 2 now; it leaves CUSTOM c"
+        "delegate partitions: 1 before, 2 now; operations in them: 5 of 6 before, 4 of 6 now; left out: CUSTOM c"
     )
 
 
