@@ -88,16 +88,18 @@ def coverage_of_plan(
     graph's inputs and outputs.
     """
     listed = [operation for operation in operations if operation.kind != DELEGATE]
-    conversions = [
+    # Sets, here and below: an untrusted plan may have tens of thousands of operations.
+    conversions = {
         operation for operation in listed
         if (operation.kind == "QUANTIZE" and operation.inputs[0] in ends)
         or (operation.kind == "DEQUANTIZE" and operation.outputs[0] in ends)
-    ]
+    }
     executed = [operation for operation in listed if operation not in conversions]
     float_ops = [operation for operation in executed if not _all_integer(operation, tensors)]
+    in_float = set(float_ops)
     weighted = [
         tensors[operation.inputs[WEIGHTS_INPUT]] for operation in executed
-        if operation.kind in LITERT_CONVOLUTIONS and operation not in float_ops
+        if operation.kind in LITERT_CONVOLUTIONS and operation not in in_float
     ]
     coverage = Coverage(
         integer=len(executed) - len(float_ops),
@@ -116,16 +118,16 @@ def delegated(operations: Sequence[PlannedOperation]) -> list[PlannedOperation]:
         index: operation for operation in operations if operation.kind != DELEGATE
         for index in operation.outputs
     }
-    taken: list[PlannedOperation] = []
+    taken: dict[PlannedOperation, None] = {}  # a set that keeps its order
     for delegate in (operation for operation in operations if operation.kind == DELEGATE):
-        waiting = list(delegate.outputs)
+        waiting, inputs = list(delegate.outputs), set(delegate.inputs)
         while waiting:
             operation = producers.get(waiting.pop())
             if operation is None or operation in taken:
                 continue
-            taken.append(operation)
-            waiting += [index for index in operation.inputs if index not in delegate.inputs]
-    return taken
+            taken[operation] = None
+            waiting += [index for index in operation.inputs if index not in inputs]
+    return list(taken)
 
 
 def coverage_of_profile(events: Sequence[Mapping[str, Any]]) -> tuple[Coverage, tuple[str, ...]]:
@@ -167,7 +169,7 @@ def _delegate_notes(
 ) -> tuple[str, ...]:
     if len(listed) == len(operations):
         return ()
-    taken = delegated(operations)
+    taken = set(delegated(operations))
     left = [operation.kind for operation in executed if operation not in taken]
     rest = f"; built-in kernels execute {', '.join(left)}" if left else ""
     inside = [operation for operation in executed if operation in taken]
