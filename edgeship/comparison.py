@@ -18,6 +18,7 @@ IMPROVED, PASS, REGRESSION, INCONCLUSIVE, REFUSED = "improved", "pass", "regress
 VERDICTS = (REGRESSION, REFUSED, INCONCLUSIVE, PASS, IMPROVED)  # the first that any check has is the whole verdict
 
 CPU_TIME, WALL_TIME = "cpu_time", "wall_time"
+METRIC_NAMES = {CPU_TIME: "CPU time", WALL_TIME: "wall time"}
 
 # Of an exact gate.
 SAME, CHANGED, WORSE, NOT_MEASURED = "same", "changed", "worse", "not measured"

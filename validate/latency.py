@@ -21,15 +21,15 @@ from edgeship.config import ValidateConfig
 from edgeship.errors import RuntimeFailure
 from edgeship.measurement import Latency, LatencyLaunch, Profile
 from edgeship.progress import say, track
+from validate.compare.launches import WARMUP_RUNS
+from validate.compare.summary import P99_SAMPLES, median_known
 from validate.inputs import write_array
 from validate.rows import Candidate
 from validate.runtimes.client import Worker
 from validate.speedup import choose_metric, reference_of, speedup, wall_per_cpu
 
-WARMUP_RUNS = 3
 REWARM_RUNS = 1  # after a pause the caches hold another row's weights
 ROUNDS = 5  # per launch: more of them say less than another launch does
-P99_SAMPLES = 1000  # below this the 99th percentile rests on fewer than ten samples
 ORDER_SEED = 0
 
 
@@ -166,8 +166,8 @@ def summarize(launches: Sequence[LatencyLaunch], *, threads: int) -> Latency:
         wall_per_cpu=wall_per_cpu(launches),
         warmup_runs=len(launches) * WARMUP_RUNS + max(rounds - len(launches), 0) * REWARM_RUNS,
         threads=threads,
-        load_ms=_median([launch.load_ms for launch in launches]),
-        first_ms=_median([launch.first_ms for launch in launches]),
+        load_ms=median_known([launch.load_ms for launch in launches]),
+        first_ms=median_known([launch.first_ms for launch in launches]),
         speedup=None,
         speedup_ci95=None,
         speedup_over=None,
@@ -263,8 +263,3 @@ def _load(row: Candidate, worker: Worker, image: Path, config: ValidateConfig) -
     return _Clock(
         worker=worker, input=row.target.put(image), load_ms=loaded["load_ms"], one_launch=row.kind.tool
     )
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from edgeship.measurement import Agreement, Grid, Latency, Report, Row, TargetRecord
 from validate.columns import COLUMNS, LEGEND, NOT_APPLICABLE, NOT_MEASURED, cells, megabytes, percent, points
-from validate.latency import P99_SAMPLES
+from validate.compare.summary import P99_SAMPLES
 from validate.machine import FLAGS_THAT_MATTER
 from validate.rows import row_label
 

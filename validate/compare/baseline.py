@@ -24,7 +24,7 @@ from edgeship.artifact import ARTIFACT_FORMATS, TensorSpec
 from edgeship.comparison import CPU_TIME, WALL_TIME, Side
 from edgeship.errors import InputError
 from edgeship.files import sha256_of_file
-from validate.compare.decode import decode, parse
+from validate.compare.decode import read_record
 from validate.compare.encode import encode
 
 BASELINE_SCHEMA = 1
@@ -179,22 +179,10 @@ def baseline_from_json(text: str, *, where: Path) -> Baseline:
     Raises:
         InputError: not JSON, another schema version, a value of the wrong form, a file name that is none.
     """
-    try:
-        document = parse(text)
-    except ValueError as error:
-        raise InputError(f"{where}: not valid JSON ({error}); save the baseline again") from error
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != BASELINE_SCHEMA:
-        raise InputError(
-            f"{where}: expected a baseline of schema {BASELINE_SCHEMA}, found {json.dumps(schema)[:40]}; "
-            "use the edgeship version that wrote it, or save the baseline again"
-        )
-    try:
-        baseline = decode(Baseline, document)
-        check(baseline)
-    except ValueError as error:
-        raise InputError(f"{where}: not a complete baseline ({error}); save it again") from error
-    return baseline
+    return read_record(
+        Baseline, text, where=where, schema=BASELINE_SCHEMA, what="baseline", again="save the baseline again",
+        check=check,
+    )
 
 
 def check(baseline: Baseline) -> None:

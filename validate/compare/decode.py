@@ -11,7 +11,11 @@ import json
 import math
 import types
 import typing
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
+
+from edgeship.errors import InputError
 
 Record = TypeVar("Record")
 SHOWN_CHARACTERS = 60  # of a value in a message
@@ -25,6 +29,43 @@ def decode(kind: type[Record], value: Any) -> Record:
         ValueError: a key that is missing or unknown, or a value of another type; the message names its place.
     """
     record: Record = _decode(kind, value, "")
+    return record
+
+
+def read_record(
+    kind: type[Record],
+    text: str,
+    *,
+    where: Path,
+    schema: int,
+    what: str,
+    again: str,
+    check: Callable[[Record], None],
+) -> Record:
+    """A file of ours read back: JSON of the schema version that is known, complete, and consistent by `check`.
+
+    Args:
+        where, what, again: the file, what it is ("baseline"), and how to get a new one ("save the baseline again").
+        check: raises ValueError for what types do not say.
+
+    Raises:
+        InputError: whatever else it is.
+    """
+    try:
+        document = parse(text)
+    except ValueError as error:
+        raise InputError(f"{where}: expected JSON, found none ({error}); {again}") from error
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != schema:
+        raise InputError(
+            f"{where}: expected a {what} of schema {schema}, found {json.dumps(found)[:40]}; "
+            f"use the edgeship version that wrote it, or {again}"
+        )
+    try:
+        record = decode(kind, document)
+        check(record)
+    except ValueError as error:
+        raise InputError(f"{where}: not a complete {what} ({error}); {again}") from error
     return record
 
 

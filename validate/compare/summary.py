@@ -13,7 +13,7 @@ from validate.compare.sequential import Design
 from validate.compare.signed_rank import student_t_quantile
 
 BASELINE, CANDIDATE = "baseline", "candidate"
-P99_SAMPLES = 1000
+P99_SAMPLES = 1000  # below this the 99th percentile rests on fewer than ten samples
 CONFIDENT = 0.90  # of the smallest detectable slowdown
 SD_PER_MAD = 1.4826  # of normal values; rounds that others disturbed are far out and move neither median
 MEDIAN_SE = math.sqrt(math.pi / 2)  # of a median, in standard errors of the mean, for near-normal values

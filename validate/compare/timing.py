@@ -13,6 +13,7 @@ import numpy as np
 from edgeship.comparison import (
     CPU_TIME,
     INCONCLUSIVE,
+    METRIC_NAMES,
     REFUSED,
     REGRESSION,
     WALL_TIME,
@@ -45,7 +46,6 @@ CROWDED_SWITCHES_PER_SECOND = 20.0
 CANARY_SLOWER = 1.10
 MOST_DISCARDED = 0.2  # of the planned launches
 COOLING_SECONDS = 10.0
-METRIC_NAMES = {CPU_TIME: "CPU time", WALL_TIME: "wall time"}
 
 
 @dataclass(frozen=True, kw_only=True)

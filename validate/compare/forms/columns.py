@@ -8,11 +8,11 @@ from edgeship.comparison import (
     CPU_TIME,
     IMPROVED,
     INCONCLUSIVE,
+    METRIC_NAMES,
     PASS,
     REFUSED,
     REGRESSION,
     SAME,
-    WALL_TIME,
     ArmTiming,
     Check,
     Comparison,
@@ -31,7 +31,6 @@ HEADLINES = {
     REFUSED: "REFUSED: not all that was asked could be compared, so there is no verdict",
 }
 INTERRUPTED = "INTERRUPTED: only what was measured before Ctrl-C is here"
-METRIC_NAMES = {CPU_TIME: "CPU time", WALL_TIME: "wall time"}
 NO_BOUND = "no bound"
 
 LEGEND = (

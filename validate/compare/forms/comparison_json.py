@@ -6,27 +6,24 @@ It is described by `comparison.schema.json` beside this file. Plain text, not co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgeship.comparison import (
     CHANGED,
     COMPARISON_SCHEMA,
-    CPU_TIME,
+    METRIC_NAMES,
     NOT_MEASURED,
     SAME,
     VERDICTS,
-    WALL_TIME,
     WORSE,
     Comparison,
 )
-from edgeship.errors import InputError
-from validate.compare.decode import decode, parse
+from validate.compare.decode import read_record
 from validate.compare.encode import encode
 
 OUTCOMES = (SAME, CHANGED, WORSE, NOT_MEASURED)
-METRICS = (CPU_TIME, WALL_TIME)
+METRICS = tuple(METRIC_NAMES)
 
 
 def comparison_to_json(comparison: Comparison) -> str:
@@ -40,24 +37,16 @@ def comparison_from_json(text: str, *, where: Path) -> Comparison:
     Raises:
         InputError: not JSON, another schema version, a field missing, unknown or of the wrong form.
     """
-    try:
-        document = parse(text)
-    except ValueError as error:
-        raise InputError(f"{where}: expected JSON, found none ({error}); compare again") from error
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != COMPARISON_SCHEMA:
-        raise InputError(
-            f"{where}: expected a comparison of schema {COMPARISON_SCHEMA}, found {json.dumps(schema)[:40]}; "
-            "use the edgeship version that wrote it, or compare again"
-        )
-    try:
-        comparison = decode(Comparison, document)
-        for place, word, expected in _words(comparison):
-            if word not in expected:
-                raise ValueError(f"{place}: expected one of {', '.join(expected)}, found {word!r}")
-    except ValueError as error:
-        raise InputError(f"{where}: not a complete comparison ({error}); compare again") from error
-    return comparison
+    return read_record(
+        Comparison, text, where=where, schema=COMPARISON_SCHEMA, what="comparison", again="compare again",
+        check=_check_words,
+    )
+
+
+def _check_words(comparison: Comparison) -> None:
+    for place, word, expected in _words(comparison):
+        if word not in expected:
+            raise ValueError(f"{place}: expected one of {', '.join(expected)}, found {word!r}")
 
 
 def _words(comparison: Comparison) -> Iterator[tuple[str, str, tuple[str, ...]]]:
