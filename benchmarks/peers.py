@@ -7,7 +7,8 @@
 float model. Both print a Markdown table and leave report.json with the raw samples. The rows:
 
     edgeship        int8 TFLite and int8 ONNX (U8U8) of edgeship's quantization-aware training
-    tflite ptq      TFLiteConverter's own post-training quantization of the same network
+    int8-ptq        edgeship's own calibration, without training
+    converter-ptq   TFLiteConverter's own post-training quantization of the same network
     stock tfmot     tfmot.quantize_model on the flattened model, same steps, then TFLiteConverter
     from_keras      tf2onnx.convert.from_keras of that stock model
     plain tf2onnx   tf2onnx --tflite of the stock TFLite file, nothing else
@@ -31,7 +32,8 @@ from edgeship.measurement import Report, Row
 from edgeship.native_output import quiet_native_output
 from edgeship.pipeline import Pipeline
 from edgeship.progress import say
-from export.bundle import ExportedFile, export_files, write_bundle
+from export.bundle import write_bundle
+from export.files import Exported, ExportedFile, export_files
 
 OPSET = 17
 
@@ -91,21 +93,24 @@ def random_weights(options: argparse.Namespace) -> tuple:
             calibration_images=20, test_images=10,
         ),
         model=ModelConfig(width=options.width),
-        quantize=QuantizeConfig(),
+        quantize=QuantizeConfig(schemes=("float32", "int8-ptq")),
         export=ExportConfig(golden_images=4),
     )
     splits, spec = load_splits(config.data), preprocessing_of(config.data)
     model = build_resnet(input_shape=(options.size, options.size, 3), classes=10, width=options.width)
     flat = lower(model)
-    quantized = qat.prepare(flat, spec=spec, ema_decay=0.99)
-    qat.seed_ranges(quantized, splits.calibration, spec=spec)
+    quantized = qat.prepare(flat, spec=spec, config=config.quantize)
+    qat.seed_ranges(quantized, splits.calibration, spec=spec, method=config.quantize.calibration)
     qat.finish(quantized)
-    files = export_files(flat=flat, quantized=quantized.model, splits=splits, spec=spec, config=config)
+    exported = export_files(
+        models={"float32": flat, "int8-ptq": quantized.model}, kept_float={},
+        expected_weights={"int8-ptq": quantized.account.expected}, splits=splits, spec=spec, config=config,
+    )
     ours = [
-        replace(file, name=file.name.replace("int8-qat", "edgeship"), same_grid_as=(
-            "edgeship.tflite" if file.name == "int8-qat.onnx" else None
+        replace(file, name=file.name.replace("int8-ptq", "edgeship"), same_grid_as=(
+            "edgeship.tflite" if file.name == "int8-ptq.onnx" else None
         ))
-        for file in files
+        for file in exported.files
     ]
     return model, ours, splits, config, False
 
@@ -123,8 +128,8 @@ def measure(
     float_onnx = next(file.content for file in ours if file.name == "float32.onnx")
     files = [*ours, *stock_files(model, splits, config, train=train), *ort_files(float_onnx, splits, config)]
     write_bundle(
-        out / "peers", files, model=model, weights_sha256=build.weights_sha256(model), splits=splits, spec=spec,
-        config=config,
+        out / "peers", Exported(files=tuple(files), quantization={}), model=model,
+        weights_sha256=build.weights_sha256(model), splits=splits, spec=spec, config=config,
     )
     chosen = replace(
         config.validate, runtimes=("litert", "onnxruntime", "onnxruntime-unoptimized"), latency_runs=runs,
@@ -144,6 +149,10 @@ def stock_files(model: object, splits: Splits, config: Config, *, train: bool) -
     from export.tflite import convert_tflite
     from quantize.lower import lower
 
+    yield ExportedFile(
+        name="converter-ptq.tflite", format="tflite", scheme="int8-ptq",
+        content=converter_ptq(lower(model), splits, config),
+    )
     say("peer: stock tfmot")
     spec, settings = preprocessing_of(config.data), config.quantize
     stock = tfmot.quantization.keras.quantize_model(lower(model))
@@ -170,6 +179,25 @@ def stock_files(model: object, splits: Splits, config: Config, *, train: bool) -
         plain, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
     yield ExportedFile(name="from-keras.onnx", format="onnx", scheme="int8-qat", content=direct.SerializeToString())
     yield ExportedFile(name="plain-tf2onnx.onnx", format="onnx", scheme="int8-qat", content=plain.SerializeToString())
+
+
+def converter_ptq(flat: object, splits: Splits, config: Config) -> bytes:
+    """The converter's own post-training quantization, ranges by its own calibration."""
+    import tensorflow as tf
+
+    say("peer: the TFLite converter's own post-training quantization")
+    spec = preprocessing_of(config.data)
+    signature = tf.TensorSpec((1, *flat.input_shape[1:]), tf.float32, name="image")
+    serve = tf.function(lambda image: flat(image, training=False), input_signature=[signature], autograph=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], flat)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: (
+        [preprocess(image[None], spec)] for image in splits.calibration.images[:]
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    with quiet_native_output():
+        return converter.convert()
 
 
 def ort_files(float_onnx: bytes, splits: Splits, config: Config) -> Iterator[ExportedFile]:

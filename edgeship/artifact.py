@@ -3,6 +3,7 @@
 Schema history of `manifest.json`:
     1   first version
     2   artifacts of format "ort", with `operators_config`; `exported_on`
+    3   `quantization`, the account of each scheme's kernels
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.errors import BundleError
+from edgeship.schemes import SCHEMES
 
-MANIFEST_SCHEMA = 2
+MANIFEST_SCHEMA = 3
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.npz"
 ARTIFACT_FORMATS = ("tflite", "onnx", "ort")
@@ -39,7 +41,7 @@ class Artifact:
     name: str  # unique in the bundle, for example "int8-qat.tflite"
     file: str  # relative to the bundle folder
     format: str  # "tflite", "onnx" or "ort"
-    scheme: str  # "float32", "int8-ptq" or "int8-qat"
+    scheme: str  # a name of `edgeship.schemes`
     sha256: str
     size_bytes: int
     inputs: tuple[TensorSpec, ...]
@@ -79,6 +81,16 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """What became of the kernels of one scheme that stores them as int8, counted in the exported TFLite file."""
+
+    kept_float: tuple[str, ...]  # layers that were left in float on purpose
+    weights_expected: int  # layers whose kernels were to be int8
+    weights_quantized: int  # layers whose kernels are
+    weight_bits: int  # 8: codes of +-127; 7: of +-63
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """`manifest.json`: everything `validate` needs to know about a bundle."""
 
@@ -92,6 +104,7 @@ class Manifest:
     reference: Reference
     golden_sha256: str
     artifacts: tuple[Artifact, ...]
+    quantization: dict[str, Quantization]  # by scheme
     tools: dict[str, str]  # {"tensorflow": "2.21.0", ...}
     # {"cpu_model", "cpu_flags_sha256"}: on this processor, with these tools, the golden outputs must come out again
     exported_on: dict[str, str | None]
@@ -136,12 +149,18 @@ def _manifest(document: dict[str, Any]) -> Manifest:
         "labels": tuple(document["labels"]),
         "reference": Reference(**reference),
         "artifacts": tuple(_artifact(item) for item in document["artifacts"]),
+        "quantization": {
+            scheme: Quantization(**{**item, "kept_float": tuple(item["kept_float"])})
+            for scheme, item in document["quantization"].items()
+        },
     })
 
 
 def _artifact(item: dict[str, Any]) -> Artifact:
     if item["format"] not in ARTIFACT_FORMATS:
         raise ValueError(f"artifact {item['name']}: unknown format {item['format']!r}")
+    if item["scheme"] not in SCHEMES:
+        raise ValueError(f"artifact {item['name']}: unknown scheme {item['scheme']!r}")
     for key in ("file", "operators_config"):
         if item[key] is not None and (Path(item[key]).name != item[key] or item[key] in ("", "..")):
             raise ValueError(f"artifact {item['name']}: its {key} {item[key]!r} is not inside the bundle")

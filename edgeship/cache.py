@@ -32,25 +32,31 @@ class StageCache:
             work: called with a folder for checkpoints that belongs to exactly this `read`; it is removed when
                 the work is done.
         """
-        key = sha256_of_json(read)
-        record = self.folder / FOLDER / f"{stage}.json"
-        if self._is_done(record, key, writes):
+        if self.is_done(stage, read=read, writes=writes):
             say(f"{stage}: unchanged, not run again")
             return
-        scratch = self.folder / FOLDER / f"{stage}-{key[:16]}"
+        scratch = self.scratch(stage, read=read)
         work(scratch)
-        write_json(record, {"key": key, "files": {str(p.name): sha256_of_file(p) for p in writes}})
+        files = {str(path.name): sha256_of_file(path) for path in writes}
+        write_json(self._record(stage), {"key": sha256_of_json(read), "files": files})
         if scratch.is_dir():
             shutil.rmtree(scratch)
         self.ran.append(stage)
 
-    @staticmethod
-    def _is_done(record: Path, key: str, writes: Sequence[Path]) -> bool:
+    def scratch(self, stage: str, *, read: Any) -> Path:
+        """The folder for the checkpoints of a stage that has read this."""
+        return self.folder / FOLDER / f"{stage}-{sha256_of_json(read)[:16]}"
+
+    def is_done(self, stage: str, *, read: Any, writes: Sequence[Path]) -> bool:
+        """Has the stage read the same, and are its files still what it wrote?"""
         try:
-            known = json.loads(record.read_text())
+            known = json.loads(self._record(stage).read_text())
         except (OSError, json.JSONDecodeError):
             return False
-        if not isinstance(known, dict) or known.get("key") != key:
+        if not isinstance(known, dict) or known.get("key") != sha256_of_json(read):
             return False
         files = known.get("files", {})
         return all(path.is_file() and files.get(path.name) == sha256_of_file(path) for path in writes)
+
+    def _record(self, stage: str) -> Path:
+        return self.folder / FOLDER / f"{stage}.json"

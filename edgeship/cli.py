@@ -90,7 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, summary in stages.items():
         stage = add(name, _stage, summary)
         stage.add_argument("config", type=Path, metavar="CONFIG")
-    for name in ("run", *stages):
+    sensitivity = add(
+        "sensitivity", _sensitivity,
+        "what quantizing each layer alone costs, most expensive first (trains first if need be)",
+    )
+    sensitivity.add_argument("config", type=Path, metavar="CONFIG")
+    sensitivity.add_argument("--json", action="store_true", help="as JSON")
+    for name in ("run", *stages, "sensitivity"):
         commands.choices[name].add_argument(
             "--out", type=Path, metavar="DIR", help="where results go (default: runs/NAME-OF-THE-CONFIG)"
         )
@@ -123,13 +129,32 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     pipeline = _pipeline(options)
-    return _show(pipeline.run(), pipeline.out)
+    report = pipeline.run()
+    if report is None:
+        _print(f"run: this worker's part is done; the chief leaves the results in {pipeline.out}")
+        return PASS
+    return _show(report, pipeline.out)
 
 
 def _stage(options: argparse.Namespace) -> int:
     pipeline = _pipeline(options)
     getattr(pipeline, options.command)()
     _print(f"{options.command}: done, results are in {pipeline.out}")
+    return PASS
+
+
+def _sensitivity(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from edgeship.sensitivity_table import render
+
+    pipeline = _pipeline(options)
+    document = pipeline.sensitivity()
+    if options.json:
+        _print_json(document)
+        return PASS
+    Console(width=None if sys.stdout.isatty() else LOG_COLUMNS).print(render(document))
+    _print(f"sensitivity: done, results are in {pipeline.sensitivity_file}")
     return PASS
 
 

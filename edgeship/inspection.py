@@ -17,6 +17,7 @@ from rich.text import Text
 
 from edgeship.files import sha256_of_bytes
 from edgeship.graph import Graph, Tensor, graph_from_bytes, read_content
+from edgeship.graph.form import form_of
 from edgeship.graph.tflite_metadata import STANDARD_ENTRY, TfliteMetadata, read_tflite_metadata
 from edgeship.graph.traps import Trap, classify, find_traps
 
@@ -61,6 +62,7 @@ class Inspection:
     conversion_operations: int  # QUANTIZE, DequantizeLinear ...
     weighted_operations: int  # convolutions and matrix products
     per_channel_operations: int  # those with one weight scale per channel
+    form: str  # in words, see edgeship/graph/form.py
     parameters: int  # stored values of their weights and biases
     weights_by_dtype: dict[str, int]  # dtype -> stored values, weights only
     preprocessing: dict[str, Any] | None  # docs/metadata.md; None also where it is unreadable
@@ -99,6 +101,7 @@ def inspect_file(path: Path) -> Inspection:
         conversion_operations=len(classes.conversions),
         weighted_operations=len(weighted),
         per_channel_operations=sum(operation.weights.axis is not None for operation in weighted),
+        form=form_of(graph),
         parameters=sum(_values(tensor) for tensor in (weights | biases).values()),
         weights_by_dtype=dict(by_dtype.most_common()),
         preprocessing=_json(graph.metadata, PREPROCESSING_KEY, dict),
@@ -183,6 +186,7 @@ def _summary(inspection: Inspection) -> Table:
         ("format", f"{inspection.format} ({versions})"),
         ("size", f"{inspection.size_bytes:,} bytes"),
         ("sha256", inspection.sha256),
+        ("form", inspection.form),
         ("parameters", f"{inspection.parameters:,}"),
         ("weights", weights or "none"),
         ("per channel", f"{per_channel} of {weighted} convolutions and matrix products"),

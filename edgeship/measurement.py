@@ -9,14 +9,17 @@ Schema history of `report.json`:
     3   launches: `Latency.launches` (with the samples, before in `Latency.samples_ms`), `launch_sd`, `wall_per_cpu`,
         `median_cpu_ms`, `speedup`, `speedup_ci95`, `speedup_over`, `speedup_metric`; `Row.profile`; peak memory is of a
         run of its own
+    4   layers kept in float: `quantization`, `Coverage.kept_float`
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-REPORT_SCHEMA = 3
+from edgeship.artifact import Quantization
+
+REPORT_SCHEMA = 4
 REPORT_FILE = "report.json"
 
 
@@ -56,14 +59,25 @@ class Coverage:
 
     integer: int
     total: int
-    float_ops: tuple[str, ...]  # "Conv conv2_1" ... one entry per float operation
+    float_ops: tuple[str, ...]  # "Conv conv2_1" ... one entry per float operation that should be integer
     per_channel: int | None  # convolutions with a vector of weight scales
     weighted: int | None  # integer convolutions
+    kept_float: tuple[str, ...] = ()  # float operations of layers kept in float, and what converts around them
 
     @property
     def share(self) -> float:
         """Share of executed operations that are integer (1.0 for an empty plan would be a lie: 0.0)."""
         return self.integer / self.total if self.total else 0.0
+
+    @property
+    def promised(self) -> int:
+        """Operations that should be integer: all but those of layers kept in float."""
+        return self.total - len(self.kept_float)
+
+    @property
+    def promised_share(self) -> float:
+        """Share of those that are."""
+        return self.integer / self.promised if self.promised else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,3 +234,4 @@ class Report:
     failures: tuple[str, ...]
     notes: tuple[str, ...]
     targets: tuple[TargetRecord, ...] = ()
+    quantization: dict[str, Quantization] = field(default_factory=dict)  # by scheme, from the manifest

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,126 +26,20 @@ from edgeship.artifact import (
 )
 from edgeship.config import Config, config_to_dict
 from edgeship.cpu import processor_identity
-from edgeship.data import Splits, preprocess, preprocessed_batches, require_calibration, splits_record
+from edgeship.data import Splits, preprocess, splits_record
 from edgeship.errors import StorageError
 from edgeship.files import sha256_of_bytes, sha256_of_file, sha256_of_json, write_atomically
-from edgeship.progress import say
-from export.checks import check_onnx, check_tflite
-from export.golden import Specs, float_probabilities, golden_bytes, specs_and_outputs, specs_of
-from export.metadata import with_metadata
-from export.onnx import convert_onnx
-from export.ort import convert_ort
-from export.tflite import convert_tflite
-from export.tflite_io import SUFFIX as FLOAT_IO
-from export.tflite_io import with_float_io
+from export.files import Exported
+from export.golden import Specs, float_probabilities, golden_bytes, specs_and_outputs
 
 REFERENCE_FILE = "float.keras"
 TOOLS = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "tf2onnx", "onnx", "onnxruntime",
          "ai-edge-litert", "numpy")
-INTEGER_TYPES = {"u": "uint8", "s": "int8"}
-CALIBRATION_BATCH = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportedFile:
-    """One artifact in memory."""
-
-    name: str  # also the file name
-    format: str
-    scheme: str
-    content: bytes
-    same_grid_as: str | None = None
-    operators_config: str | None = None  # the text that belongs to an .ort file
-
-    @property
-    def operators_file(self) -> str | None:
-        """Where that text goes."""
-        return None if self.operators_config is None else f"{self.name}.operators.config"
-
-
-def export_files(
-    *, flat: tf_keras.Model, quantized: tf_keras.Model | None, splits: Splits, spec: Preprocessing, config: Config
-) -> list[ExportedFile]:
-    """Convert to every scheme and format the configuration asks for, and check each file's promises.
-
-    Args:
-        flat: the lowered float model.
-        quantized: the fake-quantized one, needed for "int8-qat".
-
-    Raises:
-        ExportError: a converter refused, or a file breaks a promise.
-    """
-    files: list[ExportedFile] = []
-
-    def calibration() -> Iterator[np.ndarray]:
-        require_calibration(splits)
-        return preprocessed_batches(splits.calibration, spec, size=CALIBRATION_BATCH)
-
-    for scheme in config.quantize.schemes:
-        source = quantized if scheme == "int8-qat" else flat
-        assert source is not None
-        say(f"export: {scheme} to TFLite")
-        tflite = ExportedFile(
-            name=f"{scheme}.tflite", format="tflite", scheme=scheme,
-            content=convert_tflite(source, scheme=scheme, calibration=calibration),
-        )
-        if scheme != "float32":
-            check_tflite(tflite.content, name=tflite.name, relu_starts_at_zero=scheme == "int8-qat")
-        if "tflite" in config.export.formats:
-            files.append(tflite)
-            if scheme != "float32" and "float32" in config.export.tflite_io:
-                files.append(ExportedFile(
-                    name=f"{scheme}{FLOAT_IO}.tflite", format="tflite", scheme=scheme,
-                    content=with_float_io(tflite.content), same_grid_as=tflite.name,
-                ))
-        if "onnx" in config.export.formats and scheme != "int8-ptq":
-            files += _onnx_files(tflite, config)
-    finished = [_with_metadata(file, spec=spec, labels=splits.labels) for file in files]
-    if "ort" in config.export.formats:
-        finished += [_ort_file(file) for file in finished if file.name == f"{file.scheme}.onnx"]
-    return finished
-
-
-def _onnx_files(tflite: ExportedFile, config: Config) -> Iterator[ExportedFile]:
-    say(f"export: {tflite.scheme} to ONNX")
-    if tflite.scheme == "float32":
-        content = convert_onnx(tflite.content, variant=None)
-        yield ExportedFile(name="float32.onnx", format="onnx", scheme="float32", content=content)
-        return
-    sibling = tflite.name if "tflite" in config.export.formats else None
-    for variant in config.export.onnx_variants:
-        name = f"{tflite.scheme}.onnx" if variant == "u8u8" else f"{tflite.scheme}-{variant}.onnx"
-        content = convert_onnx(tflite.content, variant=variant)
-        check_onnx(
-            content, name=name, activations=INTEGER_TYPES[variant[0]], weights=INTEGER_TYPES[variant[2]]
-        )
-        yield ExportedFile(
-            name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling
-        )
-
-
-def _with_metadata(file: ExportedFile, *, spec: Preprocessing, labels: tuple[str, ...]) -> ExportedFile:
-    """What the app needs travels inside the file."""
-    inputs, outputs = specs_of(file.content, format=file.format)
-    content = with_metadata(
-        file.content, format=file.format, preprocessing=spec, labels=labels, inputs=inputs, outputs=outputs
-    )
-    return dataclasses.replace(file, content=content)
-
-
-def _ort_file(onnx: ExportedFile) -> ExportedFile:
-    """The default ONNX file of a scheme in ONNX Runtime's own format; its metadata goes with it."""
-    say(f"export: {onnx.scheme} to ORT format")
-    converted = convert_ort(onnx.content)
-    return dataclasses.replace(
-        onnx, name=onnx.name.removesuffix(".onnx") + ".ort", format="ort", content=converted.content,
-        operators_config=converted.operators_config,
-    )
 
 
 def write_bundle(
     folder: Path,
-    files: list[ExportedFile],
+    exported: Exported,
     *,
     model: tf_keras.Model,
     weights_sha256: str,
@@ -168,7 +60,7 @@ def write_bundle(
     inputs = preprocess(golden.images[:], spec)
     artifacts, expected = [], {}
     specs: dict[str, Specs] = {}
-    for file in files:
+    for file in exported.files:
         # An .ort file tells no scales; it has those of the .onnx file it was made from.
         known = specs.get(file.name.removesuffix(".ort") + ".onnx") if file.format == "ort" else None
         ins, outs, expected[file.name] = specs_and_outputs(
@@ -186,7 +78,7 @@ def write_bundle(
     )
     with _temporary_folder(folder) as temporary:
         model.save(temporary / REFERENCE_FILE)
-        for file in files:
+        for file in exported.files:
             write_atomically(temporary / file.name, file.content)
             if file.operators_config is not None and file.operators_file is not None:
                 write_atomically(temporary / file.operators_file, file.operators_config.encode())
@@ -205,6 +97,7 @@ def write_bundle(
             ),
             golden_sha256=sha256_of_bytes(golden_content),
             artifacts=tuple(artifacts),
+            quantization=exported.quantization,
             exported_on=processor_identity(),
             tools={name: importlib.metadata.version(name) for name in TOOLS},
         )
@@ -217,6 +110,8 @@ def _portable(config: Config) -> dict[str, Any]:
     document = config_to_dict(config)
     del document["validate"]
     document["data"].pop("path")
+    for key in ("path", "weights"):
+        document["model"].pop(key)
     return document
 
 

@@ -1,46 +1,68 @@
-"""The promises about an integer file, checked on the written bytes rather than on what the converter said.
+"""The promises about a quantized file, checked on the written bytes rather than on what the converter said.
 
 Each check answers with sentences, one per broken promise; an empty list means the promise holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from edgeship.errors import ExportError
-from edgeship.graph import Graph, Operation, read_onnx, read_tflite
+from edgeship.graph import Graph, Operation, Tensor, read_onnx, read_tflite
+from edgeship.schemes import FAKE_QUANTIZED, SCHEMES
+from export.tflite_names import layer_of
 
 # The converter multiplies two float32 scales and rounds once: half a unit in the last place, with margin 4.
 SCALE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
-INTEGER_TYPES = ("int8", "uint8", "int32")
-# A bias that reaches 2**31 has wrapped around.
-LARGEST_BIAS = 2**31 - 1
+# Dtype of the activations -> dtypes that an operation may work on; shapes and axes are int32.
+INTEGER_TYPES = {"int8": ("int8", "int32"), "int16": ("int8", "int16", "int32", "int64")}
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+RELUS = ("RELU", "RELU6")
 
 
-def check_tflite(content: bytes, *, name: str, relu_starts_at_zero: bool) -> None:
-    """Hold an int8 TFLite file against every promise.
+def check_tflite(
+    content: bytes, *, name: str, scheme: str, layers: Collection[str] = (), kept_float: Collection[str] = (),
+    weight_bits: int = 8,
+) -> None:
+    """Hold a TFLite file against every promise of its scheme.
 
     Args:
-        relu_starts_at_zero: whether every ReLU's zero point must be -128 (true for our own trained ranges;
-            post-training quantization in the converter decides for itself).
+        layers: the names of the Keras model's layers, after which the file's tensors are named.
+        kept_float: those that stay in float; what converts to and from float around them may too.
+        weight_bits: 8, or 7 for weights of +-63.
 
     Raises:
         ExportError: naming the file and every broken promise.
     """
     graph = read_tflite(content, where=Path(name))
-    checks: list[Callable[[Graph], list[str]]] = [
-        _only_integers, _no_requantization, _per_channel_convolutions, _bias_scales, _sane_scales,
-    ]
-    if relu_starts_at_zero:
-        checks.append(_relu_zero_points)
-    _raise_if_any(name, [sentence for check in checks for sentence in check(graph)])
+    promised = SCHEMES[scheme]
+    broken = _weight_dtypes(graph, promised.weights, layers, kept_float) + _sane_scales(graph)
+    if promised.quantizes_weights:
+        broken += _per_channel_convolutions(graph) + _weight_codes(graph, weight_bits)
+    if promised.integer:
+        floats = frozenset(
+            operation.name for operation in graph.operations
+            if operation.kind not in CONVERSIONS and layer_of(operation.outputs[0], layers) in set(kept_float)
+        )
+        broken += _only_integers(graph, INTEGER_TYPES[promised.activations], floats)
+        broken += _only_floats(graph, floats)
+        broken += _no_requantization(graph, floats) + _bias_scales(graph)
+    if promised.source == FAKE_QUANTIZED:
+        # The converter's own calibration decides for itself.
+        broken += _relu_zero_points(graph)
+    _raise_if_any(name, broken)
 
 
-def check_onnx(content: bytes, *, name: str, activations: str, weights: str) -> None:
+def check_onnx(
+    content: bytes, *, name: str, activations: str, weights: str, weight_bits: int = 8, float_weights: int = 0
+) -> None:
     """Hold an integer ONNX file against every promise: types, per-channel weights, bias scales, no Pad.
+
+    Args:
+        float_weights: how many convolutions and matrix products stay in float: as many as in the TFLite file.
 
     Raises:
         ExportError: naming the file and every broken promise.
@@ -48,47 +70,108 @@ def check_onnx(content: bytes, *, name: str, activations: str, weights: str) -> 
     graph = read_onnx(content, where=Path(name))
     broken = [
         f"{operation.name}: an explicit Pad is left, which stays in float"
-        for operation in graph.operations if operation.kind == "Pad"
+        for operation in graph.operations
+        if operation.kind == "Pad" and graph.tensors[operation.inputs[0]].dtype == "float32"
     ]
+    floats = [item.operation.name for item in graph.weighted_operations() if item.weights.dtype == "float32"]
+    if len(floats) != float_weights:
+        broken.append(
+            f"expected {float_weights} operations of float32 weights, not {weights}; found {len(floats)}: "
+            f"{', '.join(floats[:5])}"
+        )
     for weighted in graph.weighted_operations():
-        if weighted.weights.dtype != weights:
+        if weighted.weights.dtype not in (weights, "float32"):
             broken.append(f"{weighted.operation.name}: weights are {weighted.weights.dtype}, not {weights}")
-        if weighted.bias is not None and weighted.bias.dtype != "int32":
+        if weighted.bias is not None and weighted.bias.dtype != "int32" and weighted.weights.dtype == weights:
             broken.append(f"{weighted.operation.name}: bias is {weighted.bias.dtype}, not int32")
     for tensor in (*graph.inputs, *graph.outputs):
-        if graph.tensors[tensor].dtype != activations:
+        if graph.tensors[tensor].dtype != activations and not float_weights:
             broken.append(f"{tensor}: {graph.tensors[tensor].dtype}, not {activations}")
-    broken += _per_channel_convolutions(graph) + _bias_scales(graph) + _sane_scales(graph)
+    broken += _per_channel_convolutions(graph) + _weight_codes(graph, weight_bits)
+    broken += _bias_scales(graph) + _sane_scales(graph)
     _raise_if_any(name, broken)
+
+
+def quantized_layers(content: bytes, *, name: str, layers: Collection[str]) -> tuple[str, ...]:
+    """The layers whose kernels a TFLite file stores as int8, in the file's order."""
+    graph = read_tflite(content, where=Path(name))
+    owners = (
+        layer_of(item.weights.name, layers) or item.weights.name
+        for item in graph.weighted_operations() if item.weights.dtype == "int8"
+    )
+    return tuple(dict.fromkeys(owners))
+
+
+def float_weighted(content: bytes, *, name: str) -> int:
+    """How many convolutions and matrix products of a TFLite file have float32 weights."""
+    graph = read_tflite(content, where=Path(name))
+    return sum(item.weights.dtype == "float32" for item in graph.weighted_operations())
 
 
 def _raise_if_any(name: str, broken: list[str]) -> None:
     if broken:
         more = f" (and {len(broken) - 5} more)" if len(broken) > 5 else ""
-        raise ExportError(f"{name}: not the integer file it must be: {'; '.join(broken[:5])}{more}")
+        raise ExportError(f"{name}: not the file it must be: {'; '.join(broken[:5])}{more}")
 
 
-def _only_integers(graph: Graph) -> list[str]:
+def _weight_dtypes(graph: Graph, dtype: str, layers: Collection[str], kept_float: Collection[str]) -> list[str]:
+    return [
+        f"{item.operation.name}: weights are {item.weights.dtype}, not {dtype}"
+        for item in graph.weighted_operations()
+        if item.weights.dtype != dtype and layer_of(item.weights.name, layers) not in set(kept_float)
+    ]
+
+
+def _weight_codes(graph: Graph, bits: int) -> list[str]:
+    """The narrow range: 8 bits are +-127, 7 bits +-63. A bias has other limits."""
+    broken, limit = [], 2 ** (bits - 1) - 1
+    for item in graph.weighted_operations():
+        if item.weights.data is None or item.weights.dtype not in ("int8", "uint8"):
+            continue
+        codes = item.weights.data.astype(np.int16) - (128 if item.weights.dtype == "uint8" else 0)
+        if (largest := int(np.abs(codes).max())) > limit:
+            broken.append(f"{item.operation.name}: a weight is {largest}, beyond the +-{limit} of {bits} bits")
+    return broken
+
+
+def _only_integers(graph: Graph, types: Collection[str], floats: Collection[str]) -> list[str]:
     return [
         f"{operation.kind} {operation.name} has the {graph.tensors[name].dtype} tensor {name}"
         for operation in graph.operations
+        if operation.name not in floats and operation.kind not in CONVERSIONS
         for name in (*operation.inputs, *operation.outputs)
-        if name and graph.tensors[name].dtype not in INTEGER_TYPES
+        if name and graph.tensors[name].dtype not in types
     ]
 
 
-def _no_requantization(graph: Graph) -> list[str]:
+def _only_floats(graph: Graph, floats: Collection[str]) -> list[str]:
+    """What is kept in float works on no quantized tensor; shapes and axes are integers without a grid."""
     return [
-        f"a stray {operation.kind} at {operation.outputs[0]}"
-        for operation in graph.operations if operation.kind in ("QUANTIZE", "DEQUANTIZE")
+        f"{operation.kind} {operation.name} is kept in float, but has the {graph.tensors[name].dtype} tensor {name}"
+        for operation in graph.operations if operation.name in floats
+        for name in (*operation.inputs, *operation.outputs)
+        if name and graph.tensors[name].scales is not None
     ]
+
+
+def _no_requantization(graph: Graph, floats: Collection[str]) -> list[str]:
+    """A conversion belongs behind or in front of an operation that is kept in float, and nowhere else."""
+    broken = []
+    for operation in graph.operations:
+        producer = graph.producers.get(operation.inputs[0]) if operation.inputs else None
+        readers = graph.consumers.get(operation.outputs[0], ())
+        if operation.kind == "QUANTIZE" and (producer is None or producer.name not in floats):
+            broken.append(f"a stray QUANTIZE at {operation.outputs[0]}")
+        if operation.kind == "DEQUANTIZE" and not (readers and all(reader.name in floats for reader in readers)):
+            broken.append(f"a stray DEQUANTIZE at {operation.outputs[0]}")
+    return broken
 
 
 def _per_channel_convolutions(graph: Graph) -> list[str]:
     """One scale per output channel, symmetric: every zero point 0, or 128 where weights are uint8."""
     broken = []
     for weighted in graph.weighted_operations():
-        if not _is_convolution(weighted.operation):
+        if not _is_convolution(weighted.operation) or not weighted.weights.is_integer:
             continue
         weights, name = weighted.weights, weighted.operation.name
         assert weights.shape is not None  # constants have a shape
@@ -102,10 +185,10 @@ def _per_channel_convolutions(graph: Graph) -> list[str]:
 
 
 def _bias_scales(graph: Graph) -> list[str]:
-    """Bias scale = input scale x weight scale, and no bias near the end of int32."""
+    """Bias scale = input scale x weight scale, and no bias near the end of its integers."""
     broken = []
     for weighted in graph.weighted_operations():
-        if weighted.bias is None:
+        if weighted.bias is None or not weighted.weights.is_integer:
             continue
         data, weights, bias = weighted.input, weighted.weights, weighted.bias
         name = weighted.operation.name
@@ -113,9 +196,17 @@ def _bias_scales(graph: Graph) -> list[str]:
             broken.append(f"{name}: its input, weights or bias has no scale")
         elif not np.allclose(bias.scales, data.scales * weights.scales, rtol=SCALE_TOLERANCE, atol=0):
             broken.append(f"{name}: its bias scale is not input scale x weight scale")
-        if bias.data is not None and np.any(np.abs(bias.data.astype(np.int64)) >= LARGEST_BIAS):
-            broken.append(f"{name}: a bias does not fit int32 (is an output channel dead?)")
+        if _wraps_around(bias):
+            broken.append(f"{name}: a bias does not fit {bias.dtype} (is an output channel dead?)")
     return broken
+
+
+def _wraps_around(bias: Tensor) -> bool:
+    """Whether a value is at an end of its integers: it came from beyond."""
+    if bias.data is None or bias.data.dtype.kind != "i":
+        return False
+    limits = np.iinfo(bias.data.dtype)
+    return bool(np.any((bias.data <= limits.min + 1) | (bias.data >= limits.max)))
 
 
 def _sane_scales(graph: Graph) -> list[str]:
@@ -128,13 +219,22 @@ def _sane_scales(graph: Graph) -> list[str]:
 
 
 def _relu_zero_points(graph: Graph) -> list[str]:
-    """After a ReLU half of the codes would be wasted below zero, and ONNX Runtime could not drop the Relu."""
+    """After a ReLU half of the codes would be wasted below zero, unless it shares its grid in a concatenation."""
     broken = []
+    shared = {
+        (float(output.scales[0]), int(output.zero_points[0]))
+        for output in (graph.tensors[item.outputs[0]] for item in graph.operations if item.kind == "CONCATENATION")
+        if output.scales is not None and output.zero_points is not None
+    }
     for operation in graph.operations:
-        if operation.kind == "RELU" or operation.attributes.get("fused_activation_function") == "RELU":
-            zero_points = graph.tensors[operation.outputs[0]].zero_points
-            if zero_points is None or np.any(zero_points != -128):
-                broken.append(f"{operation.outputs[0]}: a ReLU with zero point {zero_points}, not -128")
+        if operation.kind in RELUS or operation.attributes.get("fused_activation_function") in RELUS:
+            output = graph.tensors[operation.outputs[0]]
+            if output.scales is not None and output.zero_points is not None and (
+                float(output.scales[0]), int(output.zero_points[0])
+            ) in shared:
+                continue
+            if output.is_integer and (output.zero_points is None or np.any(output.zero_points != -128)):
+                broken.append(f"{output.name}: a ReLU with zero point {output.zero_points}, not -128")
     return broken
 
 

@@ -8,26 +8,37 @@ TFLite file, whose integers it takes over.
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
 
 from edgeship.errors import ExportError
 from edgeship.native_output import quiet_native_output
+from export.onnx_float import with_float_layers
 from export.onnx_passes import run_passes
+from export.onnx_passes.editing import rename_tensor
+from export.tflite_names import DEQUANTIZED
 
 # 18 and later turn MEAN into Transpose + ReduceMean, for which ONNX Runtime has no integer kernel.
 OPSET = 17
+# tf2onnx's name of what becomes the TFLite tensor in the first group.
+RESULT = re.compile(r"(.+)_prequant(?:_Gemm__\d+:0)?")
 
 
-def convert_onnx(tflite: bytes, *, variant: str | None) -> bytes:
+def convert_onnx(
+    tflite: bytes, *, variant: str | None, layers: Collection[str] = (), keep_float: Collection[str] = ()
+) -> bytes:
     """Convert a TFLite file made by `convert_tflite` to ONNX.
 
     Args:
         tflite: the file's bytes, float32 or int8.
         variant: None for a float file; "u8u8", "u8s8" or "s8s8" (activations, weights) for an integer file.
+        layers: the names of the Keras model's layers, after which the file's tensors are named.
+        keep_float: those whose operations are float in the TFLite file, and must be here.
 
     Returns:
         The file's bytes; the same TFLite bytes give the same ONNX bytes, in any process.
@@ -36,12 +47,33 @@ def convert_onnx(tflite: bytes, *, variant: str | None) -> bytes:
         ExportError: tf2onnx refused the file, or a pass found its promise broken.
     """
     model = _from_tflite(tflite)
+    _name_results(model)
     model = run_passes(model, variant=variant)
+    if keep_float:
+        with_float_layers(model, layers=layers, keep_float=keep_float)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the ONNX checker refused the exported model: {error}") from error
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _name_results(model: onnx.ModelProto) -> None:
+    """Name what an operation computes after the TFLite tensor it becomes, or the layer whose bias it adds.
+
+    tf2onnx calls the first "x_prequant", and a Gemm, which it merges from two nodes, by a counter.
+    """
+    for node in model.graph.node:
+        named = RESULT.fullmatch(node.output[0])
+        if named is not None:
+            rename_tensor(model, node.output[0], f"{named[1]}/{node.op_type}")
+        elif node.op_type == "Gemm" and len(node.input) > 2 and "/bias" in node.input[2]:
+            layer = node.input[2].rsplit("/bias", 1)[0]
+            rename_tensor(model, node.output[0], f"{layer}/{node.op_type}")
+        elif node.op_type == "DequantizeLinear" and node.output[0].endswith(DEQUANTIZED):
+            integer = node.output[0].removesuffix(DEQUANTIZED)
+            if node.input[0] != integer:
+                rename_tensor(model, node.input[0], integer)
 
 
 def _from_tflite(content: bytes) -> onnx.ModelProto:

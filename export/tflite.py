@@ -1,4 +1,4 @@
-"""Keras -> TFLite bytes: float32, int8 by post-training quantization, int8 from quantization-aware training."""
+"""Keras -> TFLite bytes by the converter: float32, int8 from fake quantization, int16 activations by calibration."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ import tf_keras
 
 from edgeship.errors import ExportError
 from edgeship.native_output import quiet_native_output
+from edgeship.schemes import CALIBRATION, FAKE_QUANTIZED, SCHEMES
 from export.tflite_names import with_stable_names
 
 Batches = Callable[[], Iterator[np.ndarray]]
+WRAPPED = "quant_"  # tfmot's prefix of a wrapped layer's name
 
 
 def convert_tflite(
-    model: tf_keras.Model, *, scheme: str, calibration: Batches | None = None
+    model: tf_keras.Model, *, scheme: str = "float32", calibration: Batches | None = None
 ) -> bytes:
     """Convert a flat Keras model of one input to TFLite with a fixed batch of 1 and stable tensor names.
 
     Args:
-        model: a lowered float model ("float32", "int8-ptq"), or a fake-quantized one ("int8-qat").
-        scheme: "float32", "int8-ptq" or "int8-qat". Integer files have int8 inputs and outputs.
-        calibration: for "int8-ptq", a function that yields preprocessed float32 batches `(n, h, w, c)`.
+        model: a lowered float model, or a fake-quantized one, whichever the scheme starts from.
+        scheme: one that the converter itself makes: "float32", "int16x8-ptq" (whose inputs and outputs are int16), or
+            any from fake quantization (int8 inputs and outputs).
+        calibration: for "int16x8-ptq", a function that yields preprocessed float32 batches `(n, h, w, c)`.
 
     Returns:
         The file's bytes; the same weights give the same bytes, in any process.
@@ -34,21 +37,17 @@ def convert_tflite(
     Raises:
         ExportError: the converter refused the model.
     """
+    made = SCHEMES[scheme]
     with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
         _save_for_serving(model, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         # The metadata would put TensorFlow's version and a hash of the graph into the file.
         converter.exclude_conversion_metadata = True
-        if scheme != "float32":
+        if made.source == FAKE_QUANTIZED:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.inference_input_type = converter.inference_output_type = tf.int8
-        if scheme == "int8-ptq":
-            if calibration is None:
-                raise ExportError("int8-ptq: calibration batches are needed, found none")
-            converter.representative_dataset = lambda: (
-                [image[None]] for batch in calibration() for image in batch
-            )
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        elif made.activations == "int16":
+            _calibrate_int16(converter, calibration, scheme=scheme)
         try:
             with quiet_native_output():
                 content: bytes = converter.convert()
@@ -57,13 +56,30 @@ def convert_tflite(
                 f"{scheme}: the TFLite converter refused the model: {str(error).splitlines()[0]}"
             ) from error
     return with_stable_names(
-        content, model=model.name, inputs=model.input_names, outputs=_output_names(model)
+        content, model=model.name, layers=layer_names(model), inputs=model.input_names, outputs=_output_names(model)
     )
+
+
+def layer_names(model: tf_keras.Model) -> frozenset[str]:
+    """The layers of a flat model as its files call them: without the prefix of wrapped ones."""
+    return frozenset(layer.name.removeprefix(WRAPPED) for layer in model.layers)
+
+
+def _calibrate_int16(converter: Any, calibration: Batches | None, *, scheme: str) -> None:
+    """Post-training ranges by the converter itself, which has this scheme only so."""
+    if calibration is None:
+        raise ExportError(f"{scheme}: {CALIBRATION} are needed, found none")
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int16
+    converter.representative_dataset = lambda: ([image[None]] for batch in calibration() for image in batch)
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    ]
 
 
 def _output_names(model: tf_keras.Model) -> list[str]:
     """The outputs' names without tfmot's prefix, so that every scheme's file has the same interface."""
-    return [name.removeprefix("quant_") for name in model.output_names]
+    return [name.removeprefix(WRAPPED) for name in model.output_names]
 
 
 def _save_for_serving(model: tf_keras.Model, folder: Path) -> None:

@@ -3,53 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import tensorflow_model_optimization as tfmot
+import tensorflow as tf
 import tf_keras
-from tf_keras import layers
 
 from edgeship.artifact import Preprocessing
 from edgeship.config import QuantizeConfig
 from edgeship.data import Images, preprocessed_batches
-from edgeship.errors import LoweringError, ModelError
-from edgeship.model.train import Phase, Schedule, everything, fit
-from quantize.ranges import FROZEN, Observer, attach_observers, calibrate, refresh_weight_ranges
-from quantize.schemes import EdgeshipScheme, quantize_scope
+from edgeship.errors import ModelError
+from edgeship.model.train import Phase, Schedule, fit
+from quantize.insert import QuantizedModel, insert_fake_quantization
+from quantize.ranges import Mode
 
-WEIGHTED_LAYERS = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 CALIBRATION_BATCH = 32
+# The largest bias integer that a scale may lead to: the accumulator (int32) needs room for the products too.
+LARGEST_BIAS_CODE = 2**30
 
 
-@dataclass(frozen=True, kw_only=True)
-class QuantizedModel:
-    """A Keras model that computes on fake-quantized integers, and the ranges it does so on."""
-
-    model: tf_keras.Model
-    observers: list[Observer]
-
-
-def prepare(flat: tf_keras.Model, *, spec: Preprocessing, ema_decay: float) -> QuantizedModel:
-    """Insert fake quantization into a lowered float model; ranges are not seeded yet.
+def prepare(
+    flat: tf_keras.Model, *, spec: Preprocessing, config: QuantizeConfig, keep_float: Sequence[str] = ()
+) -> QuantizedModel:
+    """Insert fake quantization into a lowered float model of images; ranges are not seeded yet.
 
     Raises:
-        LoweringError: a layer tfmot cannot quantize, or a weight that came out without a quantizer.
+        LoweringError: a layer that integers cannot compute, or a name in `keep_float` that no layer has.
     """
-    expected = {layer.name for layer in flat.layers if isinstance(layer, WEIGHTED_LAYERS)}
-    try:
-        with quantize_scope():
-            annotated = tfmot.quantization.keras.quantize_annotate_model(flat)
-            model = tfmot.quantization.keras.quantize_apply(annotated, scheme=EdgeshipScheme())
-    except (ValueError, RuntimeError, AttributeError) as error:
-        raise LoweringError(f"{flat.name}: tfmot refused the lowered model: {error}") from error
-    quantized = {layer.layer.name for layer in model.layers if getattr(layer, "_weight_vars", [])}
-    if missing := sorted(expected - quantized):
-        raise LoweringError(f"{', '.join(missing)}: weights expected to be quantized were left in float")
-    _check_weights_survived(flat, model)
-    observers = attach_observers(model, ema_decay=ema_decay, input_range=spec.input_range)
-    return QuantizedModel(model=model, observers=observers)
+    return insert_fake_quantization(
+        flat, input_ranges=[spec.input_range] * len(flat.inputs), ema_decay=config.ema_decay,
+        weight_bits=config.weight_bits, keep_float=keep_float,
+    )
 
 
 def train(
@@ -62,77 +47,67 @@ def train(
     augmentation: str,
     teacher: tf_keras.Model,
     checkpoints: Path | None = None,
+    validation: Images | None = None,
 ) -> None:
     """Seed the ranges on `calibration`, then train in place on `images`, towards `teacher`, the float model.
 
-    By default batch norm, its gamma and beta included, is frozen from the start: the network that trains is then the
-    one that ships (measured on digits: agreement with float 99.8 % frozen, 99.6 % with batch statistics for half of
-    the steps). In the last quarter the ranges freeze too and only kernels and biases move. (Schedule after
-    torchvision's references/classification/train_quantization.py, which freezes observers and statistics late.)
+    Batch norm is folded before (`simplify`), its statistics, gamma and beta with it: the network that trains is the
+    one that ships. The ranges follow until `config.freeze_ranges_at` of the steps, then only kernels and biases move.
+    (Schedule after torchvision's references/classification/train_quantization.py, which freezes observers late.)
     """
-    seed_ranges(quantized, calibration, spec=spec)
+    seed_ranges(quantized, calibration, spec=spec, method=config.calibration)
     schedule = Schedule(
         epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate,
         augmentation=augmentation, seed=config.seed,
     )
     total = config.epochs * schedule.steps_per_epoch(len(images))
-    batch_norms = [
-        wrapper for wrapper in quantized.model.layers
-        if isinstance(getattr(wrapper, "layer", None), layers.BatchNormalization)
-    ]
-    affine = {id(weight) for wrapper in batch_norms for weight in wrapper.layer.trainable_weights}
-
-    def freeze_batch_norm() -> None:
-        for wrapper in batch_norms:
-            wrapper.layer.trainable = False
 
     def freeze_ranges() -> None:
-        for observer in quantized.observers:
-            observer.mode = FROZEN
+        for item in quantized.ranges:
+            item.freeze()
 
-    def without_affine(variable: object) -> bool:
-        return id(variable) not in affine
-
-    norm_step, range_step = (int(share * total) for share in (config.freeze_batch_norm_at, config.freeze_ranges_at))
-    phases = (
-        Phase(first_step=0),
-        Phase(first_step=norm_step, begin=freeze_batch_norm, trains=without_affine),
-        Phase(
-            first_step=range_step, begin=freeze_ranges,
-            trains=without_affine if norm_step <= range_step else everything,
-        ),
-    )
+    phases = (Phase(first_step=0), Phase(first_step=int(config.freeze_ranges_at * total), begin=freeze_ranges))
     fit(
         quantized.model, images, spec=spec, schedule=dataclasses.replace(schedule, phases=phases),
         label="quantization-aware training", teacher=teacher, teacher_weight=config.distillation,
-        checkpoints=checkpoints,
+        checkpoints=checkpoints, validation=validation,
     )
     finish(quantized)
 
 
-def seed_ranges(quantized: QuantizedModel, calibration: Images, *, spec: Preprocessing) -> None:
-    """Seed every range from the calibration images."""
+def seed_ranges(quantized: QuantizedModel, calibration: Images, *, spec: Preprocessing, method: str) -> None:
+    """Seed every range from the calibration images, by one of `calibration.CALIBRATIONS`.
+
+    Raises:
+        ModelError: no images, or a tensor that is NaN or always zero on them.
+    """
     if not len(calibration.labels):
         raise ModelError(
             "data.calibration_images: the calibration split is empty; the integer ranges need some images"
         )
-    batches = preprocessed_batches(calibration, spec, size=CALIBRATION_BATCH)
-    calibrate(quantized.model, quantized.observers, batches)
+    calibrate(quantized, preprocessed_batches(calibration, spec, size=CALIBRATION_BATCH), method=method)
+
+
+def calibrate(quantized: QuantizedModel, batches: Iterable[Any], *, method: str) -> None:
+    """Run float32 batches (an array, or a list of them for several inputs) through the model and seed every range."""
+    for batch in batches:
+        quantized.model(tf.nest.map_structure(tf.constant, batch), training=False)
+    for item in quantized.ranges:
+        item.seed(method)
 
 
 def finish(quantized: QuantizedModel) -> None:
-    """After training or loading: freeze the ranges, and let the weight ranges be those of the final weights."""
-    for observer in quantized.observers:
-        observer.mode = FROZEN
-    refresh_weight_ranges(quantized.model)
+    """After calibration, training or loading: freeze the ranges, and give every bias an integer that fits.
 
-
-def _check_weights_survived(flat: tf_keras.Model, model: tf_keras.Model) -> None:
-    """quantize_apply clones and copies; hold every copied array against its original, by name."""
-    copied = {weight.name: weight.numpy() for weight in model.weights}
-    for weight in flat.weights:
-        layer, _, variable = weight.name.partition("/")
-        candidates = (weight.name, f"quant_{layer}/{variable}")
-        found = next((copied[name] for name in candidates if name in copied), None)
-        if found is None or not np.array_equal(found, weight.numpy()):
-            raise LoweringError(f"{weight.name}: its value was lost when fake quantization was inserted")
+    A channel whose weights are (nearly) zero would get a scale so small that its bias, in units of input scale times
+    weight scale, does not fit int32.
+    """
+    for item in quantized.ranges:
+        if item.mode is not Mode.FROZEN:
+            item.freeze()
+    for name, quantizer in quantized.weights.items():
+        layer = quantized.model.get_layer(f"quant_{name}").layer
+        if not layer.use_bias:
+            continue
+        scale = min(item.scale for item in quantized.inputs[name])
+        quantizer.keep_biases_below(LARGEST_BIAS_CODE, biases=layer.bias.numpy(), input_scale=scale)

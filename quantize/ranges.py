@@ -1,141 +1,144 @@
-"""The integer ranges: observers that are seeded from calibration images, trained, and frozen.
+"""The integer range of one activation: observed on calibration images, then followed, or frozen.
 
-tfmot's own activation observers start at +-6 and forget that with a decay of 0.999 per step: a ReLU output needs
-6,000 to 8,000 steps before its zero point is -128. Ours start where the calibration images are, follow with a
-decay that is configured, and stop when told. A tensor that is never negative on the calibration images starts
-with a minimum of exactly 0, and the moving average of zeros keeps it there: zero point -128.
+tfmot's own observers start at +-6 and forget that with a decay of 0.999 per step: a ReLU output needs 6,000 to
+8,000 steps before its zero point is -128. Ours start where the calibration images are. A tensor that is never
+negative on them starts with a minimum of exactly 0, and the moving average of zeros keeps it there: zero point -128.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import enum
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-import tf_keras
-from tensorflow_model_optimization.python.core.quantization.keras import (
-    quantize_layer,
-    quantize_wrapper,
-    quantizers,
-)
+from tf_keras import layers
 
 from edgeship.errors import ModelError
+from quantize.calibration import CALIBRATIONS, Seen
 
-OBSERVE, FOLLOW, FROZEN = "observe", "follow", "frozen"
+# What the TFLite converter widens smaller ranges to (ExpandVerySmallRange in tensorflow/compiler/mlir/quantization/
+# common/quantization_lib/quantization_utils.cc): on its file's grid such a tensor would be a zero.
+LEAST_RANGE = 1e-6
+
+class Mode(enum.Enum):
+    """What a range does when a tensor passes; Python state, read when a graph is traced."""
+
+    OFF = "off"  # the tensor passes as it is
+    OBSERVE = "observe"  # the same, and its values are recorded (eagerly)
+    FOLLOW = "follow"  # rounded to the grid; in training the range follows the tensor by a moving average
+    FROZEN = "frozen"  # rounded to the grid; the range stays
 
 
-class Observer(quantizers.Quantizer):
-    """Fake-quantizes one activation tensor to 8 bits, asymmetric, on a range it observes.
+class Range(layers.Layer):
+    """Rounds a tensor to 8 bits, asymmetric, per tensor: fake quantization (Jacob et al. 2018, section 3).
 
-    `mode` is Python state, read when a graph is traced: "observe" records (eagerly) and passes through; "follow"
-    moves the range by an exponential average in training; "frozen" leaves the range alone.
+    Called for every tensor of one grid: the inputs and the output of a concatenation share one Range. Each of its
+    members has a moving average of its own, and the range holds them all: one average over all would end between
+    them, and clip the largest.
+
+    Args:
+        ema_decay: of the moving average, per training step.
+        members: how many tensors set the range.
+        known: a range that is known beforehand, (low, high): the observed one is widened to it, and both to zero.
+        fixed: the known range is the range, whatever is observed.
+        cap: no value above this one is representable: what lies above is clipped, as ReLU6 does.
     """
 
-    def __init__(self, name: str, variables: dict[str, tf.Variable], *, ema_decay: float) -> None:
-        self.name = name
-        self.minimum, self.maximum = variables["min_var"], variables["max_var"]
-        self.ema_decay = ema_decay
-        self.mode = OBSERVE
-        self.seen: list[tuple[float, float]] = []
+    def __init__(
+        self, *, ema_decay: float, members: int = 1, known: tuple[float, float] | None = None, fixed: bool = False,
+        cap: float | None = None, **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.ema_decay, self.members, self.fixed, self.cap = ema_decay, members, fixed, cap
+        self.known = None if known is None else (min(known[0], 0.0), max(known[1], 0.0))
+        self.mode = Mode.FROZEN if fixed else Mode.OBSERVE
+        self.seen = Seen()
 
-    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, tf.Variable]:
-        """The variables exist already: the observer takes over those of tfmot's quantizer."""
-        return {"min_var": self.minimum, "max_var": self.maximum}
+    def build(self, input_shape: Any) -> None:
+        low, high = self.known or (0.0, 1.0)
+        self.minimum, self.maximum = self._variable("minimum", low), self._variable("maximum", high)
+        members = range(self.members if self.members > 1 else 0)
+        self.minima = [self._variable(f"minimum{member}", low) for member in members]
+        self.maxima = [self._variable(f"maximum{member}", high) for member in members]
+        super().build(input_shape)
 
-    def __call__(self, inputs: tf.Tensor, training: Any, weights: Any, **kwargs: Any) -> tf.Tensor:
-        if self.mode == OBSERVE:
-            if tf.executing_eagerly():
-                self.seen.append((float(tf.reduce_min(inputs)), float(tf.reduce_max(inputs))))
-            return inputs
+    def _variable(self, name: str, value: float) -> tf.Variable:
+        return self.add_weight(
+            name, shape=(), initializer=tf.constant_initializer(value), trainable=False,
+            # Replicas see different images; each step ends with the mean of what they saw.
+            synchronization=tf.VariableSynchronization.ON_READ, aggregation=tf.VariableAggregation.MEAN,
+        )
+
+    def call(self, inputs: tf.Tensor, member: int | None = 0, training: Any = None) -> tf.Tensor:
+        """Round a tensor; `member` tells which one it is, None one that is within the others' range anyway."""
+        if self.mode in (Mode.OFF, Mode.OBSERVE):
+            if self.mode is Mode.OBSERVE and member is not None and tf.executing_eagerly():
+                self.seen.add(self._clipped(inputs).numpy(), member=member)
+            return self._clipped(inputs)
         low, high = self.minimum, self.maximum
-        if training and self.mode == FOLLOW:
-            # TFLite needs 0 inside every range (it is what padding means).
-            low = self._follow(low, tf.minimum(tf.reduce_min(inputs), 0.0))
-            high = self._follow(high, tf.maximum(tf.reduce_max(inputs), 0.0))
+        if training and self.mode is Mode.FOLLOW and member is not None:
+            low, high = self._follow(inputs, member)
         return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=8)
 
-    def seed(self) -> None:
-        """Start the range at the mean of the batch extremes seen, which is what the moving average tends to."""
-        if not self.seen:
+    def seed(self, calibration: str) -> None:
+        """Set the range from what was observed, by one of `CALIBRATIONS`, and start following.
+
+        Raises:
+            ModelError: nothing was seen, or NaN, or only zeros, or almost.
+        """
+        if self.fixed:
+            return
+        if not self.seen.extremes:
             raise ModelError(f"{self.name}: no calibration image reached this tensor")
-        low, high = np.mean(self.seen, axis=0)
-        if not (np.isfinite(low) and np.isfinite(high)):
+        if not self.seen.is_finite:
             raise ModelError(f"{self.name}: NaN or infinite values on the calibration images")
-        if min(low, 0.0) == max(high, 0.0):
+        low, high = CALIBRATIONS[calibration](self.seen)
+        if self.known is not None:
+            low, high = min(low, self.known[0]), max(high, self.known[1])
+        low, high = min(low, 0.0), max(high, 0.0)
+        if low == high:
             raise ModelError(f"{self.name}: only zeros on all calibration images; is the layer dead?")
-        self.assign(min(low, 0.0), max(high, 0.0))
+        if high - low <= LEAST_RANGE:
+            raise ModelError(
+                f"{self.name}: all values on the calibration images are from {low:.3g} to {high:.3g}; expected a range "
+                f"above {LEAST_RANGE}, below which TFLite has no grid; is the layer dead, or its input wrongly scaled?"
+            )
+        self.assign(low, high)
+        self.mode = Mode.FOLLOW
 
     def assign(self, low: float, high: float) -> None:
         """Set the range."""
-        self.minimum.assign(low)
-        self.maximum.assign(high)
+        for variable in (self.minimum, *self.minima):
+            variable.assign(low)
+        for variable in (self.maximum, *self.maxima):
+            variable.assign(high)
+
+    def freeze(self) -> None:
+        """Let the range be what it is from now on."""
+        self.mode = Mode.FROZEN
+
+    @property
+    def scale(self) -> float:
+        """One LSB, in the tensor's own unit."""
+        return float(self.maximum - self.minimum) / 255
 
     def get_config(self) -> dict[str, Any]:
-        return {"name": self.name, "ema_decay": self.ema_decay}
+        own = ("ema_decay", "members", "known", "fixed", "cap")
+        return {**super().get_config(), **{key: getattr(self, key) for key in own}}
 
-    def _follow(self, variable: tf.Variable, value: tf.Tensor) -> tf.Tensor:
+    def _clipped(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs if self.cap is None else tf.minimum(inputs, self.cap)
+
+    def _follow(self, inputs: tf.Tensor, member: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """One step of a member's moving averages; returns the range."""
+        least, most = self.known or (0.0, 0.0)  # TFLite needs 0 inside every range (it is what padding means)
+        low = tf.minimum(tf.reduce_min(inputs), least)
+        high = tf.maximum(tf.reduce_max(self._clipped(inputs)), most)
+        if self.members == 1:
+            return self._step(self.minimum, low), self._step(self.maximum, high)
+        self._step(self.minima[member], low)
+        self._step(self.maxima[member], high)
+        return self.minimum.assign(tf.reduce_min(self.minima)), self.maximum.assign(tf.reduce_max(self.maxima))
+
+    def _step(self, variable: tf.Variable, value: tf.Tensor) -> tf.Tensor:
         return variable.assign_sub((variable - tf.stop_gradient(value)) * (1.0 - self.ema_decay))
-
-
-def attach_observers(
-    model: tf_keras.Model, *, ema_decay: float, input_range: tuple[float, float]
-) -> list[Observer]:
-    """Replace tfmot's activation quantizers in a `quantize_apply`d model by Observers, in place.
-
-    Returns those that follow the data. The input's range is known from the preprocessing, so its observer is frozen
-    on it from the start and not among them.
-    """
-    observers: list[Observer] = []
-
-    def observe(name: str, variables: dict[str, tf.Variable]) -> Observer:
-        observers.append(Observer(name, variables, ema_decay=ema_decay))
-        return observers[-1]
-
-    for layer in model.layers:
-        if isinstance(layer, quantize_layer.QuantizeLayer):
-            layer.quantizer = Observer(layer.name, layer.quantizer_vars, ema_decay=ema_decay)
-            layer.quantizer.assign(*input_range)
-            layer.quantizer.mode = FROZEN
-        elif isinstance(layer, quantize_wrapper.QuantizeWrapper):
-            for activation in layer._quantize_activations:
-                for variables in _variables_of(activation):
-                    activation.quantizer = observe(layer.layer.name, variables)
-            if layer._output_quantizers:
-                layer._output_quantizers = [observe(layer.layer.name, layer._output_quantizer_vars)]
-    return observers
-
-
-def _variables_of(activation: Any) -> list[dict[str, tf.Variable]]:
-    """The ranges of one QuantizeAwareActivation: before or after the function (tfmot has both for gelu only)."""
-    found = [getattr(activation, name, None) for name in ("_pre_activation_vars", "_post_activation_vars")]
-    present = [variables for variables in found if variables is not None]
-    if len(present) > 1:
-        raise ModelError(
-            f"{activation.quantize_wrapper.layer.name}: an activation quantized before and after "
-            "is not supported by the observers"
-        )
-    return present
-
-
-def calibrate(model: tf_keras.Model, observers: list[Observer], batches: Iterable[np.ndarray]) -> None:
-    """Run preprocessed calibration batches through the model and seed every range; the observers then follow."""
-    refresh_weight_ranges(model)
-    for batch in batches:
-        model(tf.constant(batch), training=False)
-    for observer in observers:
-        observer.seed()
-        observer.mode = FOLLOW
-
-
-def refresh_weight_ranges(model: tf_keras.Model) -> None:
-    """Set every weight's range from the weight itself, symmetric.
-
-    tfmot stores the range of the weights before the last optimizer step, so this also belongs after training.
-    """
-    for layer in model.layers:
-        for weight, quantizer, variables in getattr(layer, "_weight_vars", []):
-            axes = tuple(range(len(weight.shape) - 1)) if quantizer.per_axis else None
-            largest = np.maximum(np.abs(weight.numpy()).max(axis=axes), np.finfo(np.float32).tiny)
-            variables["min_var"].assign(-largest)
-            variables["max_var"].assign(largest)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,27 @@ def tiny_pipeline(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_pipeline: Pipeline) -> Path:
     return tiny_pipeline.bundle_folder
+
+
+@pytest.fixture(scope="session")
+def every_scheme(tiny_pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """The same float model in every form that needs no training: one scheme of each kind, one file of each."""
+    tiny, out = tiny_pipeline.config, tmp_path_factory.mktemp("schemes")
+    config = replace(
+        tiny,
+        quantize=replace(tiny.quantize, schemes=(
+            "float32", "float16", "dynamic-int8", "weight-only-int8", "int16x8-ptq", "int8-ptq-mse",
+        )),
+        export=replace(
+            tiny.export, formats=("tflite", "onnx"), skip=("int16x8-ptq:onnx",), onnx_variants=("u8u8",),
+        ),
+    )
+    shutil.copy(tiny_pipeline.float_file, out)
+    shutil.copytree(tiny_pipeline.out / ".stages", out / ".stages")
+    pipeline = Pipeline(config=config, out=out)
+    pipeline.export()
+    assert "train" not in pipeline.cache.ran
+    return pipeline
 
 
 CHAIN_SIZE = 192

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from edgeship.errors import ArtifactError
 from edgeship.graph import Graph, Operation, Tensor, read_onnx
+from edgeship.graph.form import form_of
 from edgeship.graph.traps import TRAPS, classify, find_traps
 from edgeship.inspection import (
     LABELS_KEY,
@@ -26,11 +27,12 @@ from edgeship.inspection import (
     inspection_to_dict,
     render,
 )
+from edgeship.pipeline import Pipeline
 
 X_SCALE, Y_SCALE = np.float32(0.5), np.float32(0.25)
 W_SCALES = np.array([0.1, 0.2, 0.3], np.float32)
 UINT8_WEIGHTS = {"w": np.full((3, 2, 1, 1), 130, np.uint8), "w_zero": np.full(3, 128, np.uint8)}
-INT8_WEIGHTS = {"w": np.full((3, 2, 1, 1), 2, np.int8), "w_zero": np.zeros(3, np.int8)}
+INT8_WEIGHTS = {"w": np.full((3, 2, 1, 1), 100, np.int8), "w_zero": np.zeros(3, np.int8)}
 
 
 def qdq_model(*, float_weights: bool = False, pad: bool = False, **constants: np.ndarray) -> onnx.ModelProto:
@@ -237,6 +239,8 @@ def test_weights_per_tensor() -> None:
 
 def test_u8s8() -> None:
     assert codes(qdq_model(**INT8_WEIGHTS)) == {"u8s8": ("conv",)}
+    # 7 bits: two products of a uint8 with them fit the 16 bits that saturate.
+    assert codes(qdq_model(**INT8_WEIGHTS | {"w": np.full((3, 2, 1, 1), 63, np.int8)})) == {}
 
 
 def test_explicit_pad() -> None:
@@ -335,9 +339,49 @@ def test_float_operations_of_a_tflite_file() -> None:
     assert classify(graph).conversions == ("f",)
 
 
-def test_float_activations_with_int8_weights() -> None:
+def test_activations_quantized_when_they_are_computed_are_no_trap() -> None:
     tensors = tuple(Tensor(name=name, dtype="float32", shape=(1, 4, 4, 3)) for name in "xyb")
-    assert found_in(tflite_graph(tensors=tensors)) == {"float-operations": ("y",)}
+    assert found_in(tflite_graph(tensors=tensors)) == {}
+    assert form_of(tflite_graph(tensors=tensors)) == "int8 weights, activations quantized when they are computed"
+
+
+def test_int16_activations_are_symmetric() -> None:
+    tensors = tuple(grid(name, (1, 4, 4, 3), "int16", zero=0) for name in "xy")
+    assert "relu-zero-point" not in found_in(tflite_graph(tensors=tensors))
+    assert form_of(tflite_graph(tensors=tensors)) == "int8 weights, int16 activations"
+
+
+def test_the_form_counts_products_that_stay_in_float() -> None:
+    weights = np.ones((3, 1, 1, 3), np.float32)
+    tensors = (
+        *(Tensor(name=name, dtype="float32", shape=(1, 4, 4, 3)) for name in "fz"),
+        Tensor(name="v", dtype="float32", shape=weights.shape, data=weights),
+    )
+    graph = tflite_graph(
+        operation("DEQUANTIZE", ("y",), "f"), operation("CONV_2D", ("f", "v"), "z"), tensors=tensors
+    )
+    assert form_of(graph) == "int8, but for 1 of 2 products in float32"
+    assert form_of(tflite_graph()) == "int8"
+
+
+@pytest.mark.parametrize(("name", "form", "dtypes", "per_channel"), [
+    ("float32", "float32", {"float32"}, False),
+    ("float16", "float16 weights, computed in float32", {"float16"}, False),
+    ("weight-only-int8", "int8 weights, computed in float32", {"int8"}, True),
+    ("dynamic-int8", "int8 weights, activations quantized when they are computed", {"int8", "uint8"}, True),
+    ("int16x8-ptq", "int8 weights, int16 activations", {"int8"}, True),
+])
+def test_the_form_of_every_scheme(
+    every_scheme: Pipeline, name: str, form: str, dtypes: set[str], per_channel: bool
+) -> None:
+    formats = ("tflite",) if name == "int16x8-ptq" else ("tflite", "onnx")
+    for suffix in formats:
+        inspection = inspect_file(every_scheme.bundle_folder / f"{name}.{suffix}")
+        assert inspection.form == form
+        assert set(inspection.weights_by_dtype) <= dtypes
+        assert inspection.per_channel_operations == (inspection.weighted_operations if per_channel else 0)
+        assert inspection.warnings == ()
+        assert re.search(rf"^form +{re.escape(form)} *$", shown(inspection), re.MULTILINE)
 
 
 def test_fused_relu_with_another_zero_point() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgeship.measurement import Row
+from edgeship.schemes import SCHEMES
 
 # Below this an order means nothing: ONNX Runtime's counts repeat within 0.6 % (measured).
 WORTH_SAYING = 0.01
@@ -17,7 +18,7 @@ def advice(rows: Sequence[Row]) -> Iterator[str]:
         if row.instructions is not None and row.error is None:
             groups.setdefault((row.target, row.runtime), []).append(row)
     for (target, runtime), members in groups.items():
-        integer = sorted((row for row in members if row.scheme != "float32"), key=_instructions)
+        integer = sorted((row for row in members if SCHEMES[row.scheme].integer), key=_instructions)
         floats = sorted((row for row in members if row.scheme == "float32"), key=_instructions)
         if not integer:
             continue

@@ -17,7 +17,7 @@ from edgeship.measurement import Coverage
 from edgeship.progress import say, track
 from validate.accuracy import top1_of
 from validate.bundle import Bundle
-from validate.coverage import coverage_of_answer
+from validate.coverage import coverage_of_answer, with_kept_float
 from validate.inputs import InputKind, Portion, portions, write_array
 from validate.machine import usable_cores, version_of
 from validate.parity import golden_lsb, on_grid
@@ -68,7 +68,7 @@ class _Collector:
         else:
             self._check(self.golden_outputs, len(self.bundle.golden.inputs))
             self._compare_with_export(self.golden_outputs)
-        if self.candidate.scheme != "float32":  # also of an integer file with float inputs and outputs
+        if self.candidate.is_integer:  # also of an integer file with float inputs and outputs
             self._read_plan(pool.ask("plan"))
 
     def run(self, pool: Pool, portion: Portion) -> None:
@@ -106,7 +106,8 @@ class _Collector:
 
     def _read_plan(self, answer: dict[str, Any]) -> None:
         try:
-            self.coverage, notes = coverage_of_answer(answer["plan"])
+            coverage, notes = coverage_of_answer(answer["plan"])
+            self.coverage = None if coverage is None else with_kept_float(coverage, self._kept_float())
             notes = (*answer["notes"], *notes)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RuntimeFailure(
@@ -114,6 +115,10 @@ class _Collector:
                 f"({type(error).__name__}: {error})"
             ) from error
         self.notes += [f"{self.candidate.label}: {note}" for note in notes]
+
+    def _kept_float(self) -> tuple[str, ...]:
+        account = self.bundle.manifest.quantization.get(self.candidate.scheme)
+        return () if account is None else account.kept_float
 
     def _check(self, outputs: np.ndarray, images: int) -> None:
         expected = (images, len(self.bundle.manifest.labels)), self.spec.dtype

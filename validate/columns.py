@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgeship.measurement import Accuracy, Coverage, Latency, Parity, Row
+from edgeship.schemes import SCHEMES
 from validate.rows import KERAS
 
 NOT_MEASURED = "-"
@@ -14,7 +15,8 @@ EXACT = "exact"
 
 LEGEND = (
     f"{NOT_MEASURED}: not measured, or the row failed before",
-    f"{NOT_APPLICABLE}: does not apply (a float model has no integer operations and no LSB)",
+    f"{NOT_APPLICABLE}: does not apply (what computes in float, or quantizes when it runs, promises no integer "
+    "operations and has no LSB)",
     f"{REFERENCE}: float Keras, which the others are compared with",
     f"{EXACT}: no difference at all, so the ratio is infinite",
     "delta: paired with float Keras on the same test images, in percentage points, with its 95 % interval",
@@ -22,7 +24,7 @@ LEGEND = (
     "max LSB: test outputs against those of the other format on the same integer grid; on another target than cpu, "
     "against the same artifact on this machine",
     "same top-1: share of the test images with the answer of the row that max LSB compares with",
-    "integer ops: of the operations the runtime really executed",
+    "integer ops: of the operations the runtime really executed; kept: in float on purpose, with their conversions",
     "ms: one image, without preprocessing; in parentheses the launches (fresh processes) it was measured in; an "
     "emulator's time is none, so it is not measured",
     "speed-up: over float Keras on the same target (where there is none, over the float32 file of the same format and "
@@ -80,16 +82,19 @@ def _sqnr(row: Row) -> str:
 
 
 def _max_lsb(row: Row) -> str:
-    if row.scheme == "float32":
+    if not SCHEMES[row.scheme].integer:
         return NOT_APPLICABLE
     return NOT_MEASURED if row.parity is None or row.parity.max_lsb is None else str(row.parity.max_lsb)
 
 
 def _coverage(row: Row) -> str:
     coverage: Coverage | None = row.coverage
-    if row.scheme == "float32":
+    if not SCHEMES[row.scheme].integer:
         return NOT_APPLICABLE
-    return NOT_MEASURED if coverage is None else f"{coverage.integer}/{coverage.total}"
+    if coverage is None:
+        return NOT_MEASURED
+    kept = f" ({len(coverage.kept_float)} kept)" if coverage.kept_float else ""
+    return f"{coverage.integer}/{coverage.total}{kept}"
 
 
 def _latency(figure: Callable[[Latency], float | None]) -> Callable[[Row], str]:

@@ -6,7 +6,9 @@ DequantizeLinear and a QuantizeLinear, whenever its fusion rules do not match, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,11 @@ ORT_CONVOLUTIONS = frozenset({"QLinearConv"})
 # Their float inputs are scales; the second of these belongs to the weights of a convolution.
 ORT_WITH_SCALES = ("QLinear", "QGemm")
 WEIGHT_SCALE = 1
+# Of any runtime: what stands beside a float operation and would not be there without it, which is counted itself.
+FOLLOWING_KINDS = frozenset({
+    "QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Transpose", "ReorderInput", "ReorderOutput",
+})
+RUNTIME_SUFFIX = re.compile(r"(_nchwc|_token_\d+)+$")  # what ONNX Runtime appends to the name of what it rewrites
 # Their further inputs are parameters (regions, factors), whatever type the pixels have.
 ORT_WITH_PARAMETERS = frozenset({"Resize", "Upsample"})
 
@@ -157,6 +164,25 @@ def coverage_of_profile(events: Sequence[Mapping[str, Any]]) -> tuple[Coverage, 
         weighted=len(weighted),
     )
     return coverage, ()
+
+
+def with_kept_float(coverage: Coverage, layers: Collection[str]) -> Coverage:
+    """The same, with the float operations that follow from layers kept in float told apart from the others.
+
+    An operation belongs to a layer when its name is the layer's or begins with that and a "/": export names tensors
+    and nodes so.
+    """
+    if not layers:
+        return coverage
+    kept = tuple(operation for operation in coverage.float_ops if _is_kept(operation, layers))
+    others = tuple(operation for operation in coverage.float_ops if operation not in kept)
+    return dataclasses.replace(coverage, float_ops=others, kept_float=kept)
+
+
+def _is_kept(operation: str, layers: Collection[str]) -> bool:
+    kind, _, name = operation.partition(" ")
+    name = RUNTIME_SUFFIX.sub("", name)
+    return kind in FOLLOWING_KINDS or any(name == layer or name.startswith(f"{layer}/") for layer in layers)
 
 
 def _all_integer(operation: PlannedOperation, tensors: Mapping[int, PlannedTensor]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgeship.config import ValidateConfig
 from edgeship.measurement import Agreement, Grid, Row
+from edgeship.schemes import SCHEMES
 from validate.grid import NOT_MEASURED
 from validate.proportions import images_needed, wilson_interval
 from validate.rows import row_label
@@ -72,14 +73,14 @@ def _rows(
         yield Finding(verdict=verdict, sentence=sentence)
     for row in gated:
         yield from _accuracy(row, config)
-        if row.scheme != "float32" and RUNTIMES[row.runtime].by_runner:
+        if SCHEMES[row.scheme].integer and RUNTIMES[row.runtime].by_runner:
             yield from _coverage(row, config, architectures.get(row.target))
 
 
 def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
     """Non-inferiority: is the whole interval of the paired difference above -max_accuracy_drop?"""
     label, limit = row_label(row.artifact, row.runtime, row.target), -config.max_accuracy_drop
-    not_expected = RUNTIMES[row.runtime].tool or (row.kind == EMULATED and row.scheme == "float32")
+    not_expected = RUNTIMES[row.runtime].tool or (row.kind == EMULATED and not SCHEMES[row.scheme].integer)
     if row.accuracy is None and not_expected:
         return  # a note says so; the same artifact is gated where it can be run
     if row.accuracy is None or row.accuracy.delta is None or row.accuracy.delta_ci95 is None:
@@ -123,10 +124,11 @@ def _coverage(row: Row, config: ValidateConfig, architecture: str | None) -> Ite
         if row.error is None:
             yield Finding(verdict=FAIL, sentence=f"{label}: which operations ran as integers is not known")
         return
-    if coverage.share < config.min_coverage and not made_for_other_processors(row, architecture):
+    if coverage.promised_share < config.min_coverage and not made_for_other_processors(row, architecture):
+        outside = " outside the layers kept in float" if coverage.kept_float else ""
         yield Finding(verdict=FAIL, sentence=(
-            f"{label}: {coverage.integer} of {coverage.total} executed operations are integer "
-            f"({coverage.share:.1%}), validate.min_coverage is {config.min_coverage:.1%}; "
+            f"{label}: {coverage.integer} of {coverage.promised} executed operations{outside} are integer "
+            f"({coverage.promised_share:.1%}), validate.min_coverage is {config.min_coverage:.1%}; "
             f"in float: {_some(coverage.float_ops)}"
         ))
     if coverage.per_channel is not None and coverage.weighted and coverage.per_channel < coverage.weighted:

@@ -59,6 +59,7 @@ def report_to_markdown(report: Report) -> str:
         "\n".join(f"- {line}" for line in LEGEND),
         *_starts(report.rows),
         *_profiles(report.rows),
+        *_weights(report),
         *_agreements(report.agreements),
         *_grids(report.grids),
         *_list("Notes", report.notes),
@@ -172,6 +173,36 @@ def _short(value: object) -> str:
     return str(value)
 
 
+def _weights(report: Report) -> Iterator[str]:
+    """The account of kernels by scheme, and what is computed in float on purpose."""
+    if not report.quantization:
+        return
+    yield "## Quantized kernels, and layers kept in float"
+    yield _table(
+        ["scheme", "layers with int8 kernels, found of expected", "bits", "layers kept in float"],
+        [
+            [
+                scheme, f"{account.weights_quantized} of {account.weights_expected}", str(account.weight_bits),
+                ", ".join(account.kept_float) or "none",
+            ]
+            for scheme, account in report.quantization.items()
+        ],
+    )
+    kept = [row for row in report.rows if row.coverage is not None and row.coverage.kept_float]
+    yield from _list_lines(
+        f"{row_label(row.artifact, row.runtime, row.target)}: executed in float on purpose: "
+        + ", ".join(row.coverage.kept_float if row.coverage is not None else ())
+        for row in kept
+    )
+
+
+def kept_lines(report: Report) -> Iterator[str]:
+    """Which schemes leave layers in float."""
+    for scheme, account in report.quantization.items():
+        if account.kept_float:
+            yield f"{scheme}: kept in float: {', '.join(account.kept_float)}"
+
+
 def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
     if not agreements:
         return
@@ -216,7 +247,12 @@ def grid_sentence(grid: Grid) -> str:
 
 
 def _list(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"## {title}", "\n".join(f"- {_escape(line)}" for line in lines)] if lines else []
+    return [f"## {title}", *_list_lines(lines)] if lines else []
+
+
+def _list_lines(lines: Iterable[str]) -> list[str]:
+    text = "\n".join(f"- {_escape(line)}" for line in lines)
+    return [text] if text else []
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -34,7 +34,8 @@ def artifacts_not_run(bundle: Bundle, rows: Sequence[Candidate], visits: Sequenc
                 continue
             floats = [name for name in visit.target.runtimes if RUNTIMES[name].float_tensors_only]
             if floats and artifact.format in RUNTIMES[floats[0]].takes:
-                why = f"{floats[0]} takes no int8 inputs; export.tflite_io makes a file with float32 ones"
+                dtype = artifact.inputs[0].dtype
+                why = f"{floats[0]} takes no {dtype} inputs; export.tflite_io makes a file with float32 ones"
             else:
                 why = f"validate.runtimes has none there for {artifact.format} files"
             yield f"{artifact.name}: not run on {visit.target.name}, since {why}"

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgeship.artifact import Quantization
 from edgeship.errors import InputError
 from edgeship.files import write_atomically, write_json
 from edgeship.measurement import (
@@ -76,6 +77,7 @@ def report_from_json(document: dict[str, Any]) -> Report:
         "grids": tuple(_record(Grid, item) for item in document["grids"]),
         "targets": tuple(_record(TargetRecord, item) for item in document["targets"]),
         "agreements": tuple(_record(Agreement, item) for item in document["agreements"]),
+        "quantization": {scheme: _record(Quantization, item) for scheme, item in document["quantization"].items()},
     })
 
 

@@ -14,6 +14,7 @@ from edgeship.config import RUNTIMES as ALL_RUNTIMES
 from edgeship.config import ValidateConfig
 from edgeship.measurement import Coverage
 from edgeship.quantization import is_integer
+from edgeship.schemes import SCHEMES
 from validate.bundle import Bundle
 from validate.inputs import InputKind
 from validate.runtimes.table import RUNTIMES, RuntimeKind, takes
@@ -53,7 +54,12 @@ class Candidate:
     @property
     def golden_only(self) -> bool:
         """Whether its inferences take too long for the test images."""
-        return self.target.float_on_golden_only and self.scheme == "float32"
+        return self.target.float_on_golden_only and not self.is_integer
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it is to compute on nothing but integers, layers kept in float aside."""
+        return SCHEMES[self.scheme].integer
 
     @property
     def kind(self) -> RuntimeKind:

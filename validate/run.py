@@ -150,6 +150,7 @@ def _report(
             *advice(finished),
         ),
         targets=tuple(visit.record() for visit in visits),
+        quantization=bundle.manifest.quantization,
     )
 
 

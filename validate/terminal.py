@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgeship.measurement import Report
 from validate.columns import COLUMNS, NOT_APPLICABLE, NOT_MEASURED, cells
-from validate.markdown import HEADLINES, grid_sentence, machine_lines
+from validate.markdown import HEADLINES, grid_sentence, kept_lines, machine_lines
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "refused": "bold yellow"}
 TEXT_COLUMNS = ("artifact", "runtime", "target", "error")
@@ -31,6 +31,7 @@ def report_to_terminal(report: Report, *, width: int) -> RenderableType:
         table,
         Text(f"{NOT_MEASURED}: not measured; {NOT_APPLICABLE}: does not apply{more}", style="dim"),
         Text("\n".join(islice(machine_lines(report), MACHINE_LINES)), style="dim"),
+        *(Text(line) for line in kept_lines(report)),
         *(Text(f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}") for grid in report.grids),
         *(Text(f"- {failure}") for failure in report.failures),
         Text(HEADLINES[report.verdict], style=STYLES[report.verdict]),

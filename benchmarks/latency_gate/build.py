@@ -53,7 +53,7 @@ def build(size: str, extra: dict[str, int], *, folder: Path) -> dict[str, bytes]
     """The int8 files of one arm: {"tflite": ..., "onnx": ...}."""
     import tf_keras
 
-    from export.bundle import export_files
+    from export.files import export_files
     from quantize import qat
     from quantize.lower import lower
 
@@ -61,12 +61,15 @@ def build(size: str, extra: dict[str, int], *, folder: Path) -> dict[str, bytes]
     config = _config(size, folder)
     splits, spec = load_splits(config.data), preprocessing_of(config.data)
     flat = lower(build_wider(**SIZES[size], classes=10, extra=extra))
-    quantized = qat.prepare(flat, spec=spec, ema_decay=0.99)
-    qat.seed_ranges(quantized, splits.calibration, spec=spec)
+    quantized = qat.prepare(flat, spec=spec, config=config.quantize)
+    qat.seed_ranges(quantized, splits.calibration, spec=spec, method=config.quantize.calibration)
     qat.finish(quantized)
     chosen = replace(config, quantize=replace(config.quantize, schemes=("int8-qat",)))
-    files = export_files(flat=flat, quantized=quantized.model, splits=splits, spec=spec, config=chosen)
-    return {file.format: file.content for file in files}
+    exported = export_files(
+        models={"int8-qat": quantized.model}, kept_float={}, expected_weights={"int8-qat": quantized.account.expected},
+        splits=splits, spec=spec, config=chosen,
+    )
+    return {file.format: file.content for file in exported.files}
 
 
 def build_wider(*, input_shape: tuple[int, int, int], width: int, classes: int, extra: dict[str, int]) -> Any:

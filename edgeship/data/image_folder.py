@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeship.config import DataConfig
-from edgeship.data.images import Images, LazyImages
+from edgeship.data.images import ImageFiles, Images
 from edgeship.data.source import Source, path_of
 from edgeship.errors import DataError
 
@@ -76,7 +76,7 @@ def _images(folder: Path, classes: tuple[str, ...], channels: int) -> Images:
         files = _image_files(folder / name)
         paths += files
         labels += [label] * len(files)
-    return Images(LazyImages(paths, channels=channels), np.array(labels, np.int64))
+    return Images(ImageFiles(paths, channels=channels), np.array(labels, np.int64))
 
 
 def _image_files(folder: Path) -> list[Path]:

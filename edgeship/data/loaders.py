@@ -11,6 +11,7 @@ from edgeship.data.fashion_mnist import load_fashion_mnist
 from edgeship.data.image_folder import load_image_folder
 from edgeship.data.npz import load_npz
 from edgeship.data.source import Source
+from edgeship.data.tfrecord import load_tfrecord
 
 LOADERS: dict[str, Callable[[DataConfig], Source]] = {
     "digits": load_digits,
@@ -18,6 +19,7 @@ LOADERS: dict[str, Callable[[DataConfig], Source]] = {
     "cifar10": load_cifar10,
     "image_folder": load_image_folder,
     "npz": load_npz,
+    "tfrecord": load_tfrecord,
 }
 
 

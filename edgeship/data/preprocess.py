@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
 from edgeship.artifact import Preprocessing
 from edgeship.config import DataConfig
-from edgeship.data.images import Images
+from edgeship.data.images import Images, LazyImages
 from edgeship.errors import DataError
 
 CHANNEL_ORDERS = {1: "gray", 3: "RGB"}
@@ -47,13 +49,26 @@ def preprocess(images: Sequence[np.ndarray] | np.ndarray, spec: Preprocessing) -
         DataError: images that are not uint8, have another rank, channel count or no pixels; a single image
             instead of a sequence; a specification that this function cannot follow.
     """
+    return normalized(squares(images, spec), spec)
+
+
+def squares(images: Sequence[np.ndarray] | np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """The first half of `preprocess`: everything but the scaling; uint8 (n, S, S, C). Raises DataError."""
     _check_spec(spec)
-    scaled = _squares(images, spec).astype(np.float32)
+    return _squares(images, spec)
+
+
+def normalized(pixels: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """The second half of `preprocess`: uint8 (n, S, S, C) -> float32 `(pixel / 255 - mean) / std`."""
+    count, size, _, channels = pixels.shape
+    # Whole rows at a time: NumPy would take the channels one by one (0.52 instead of 0.12 ms for 224x224x3).
+    mean, std = (np.tile(np.asarray(numbers, np.float32), size) for numbers in (spec.mean, spec.std))
+    scaled = pixels.astype(np.float32).reshape(count * size, size * channels)
     # In place: a training set is the largest array edgeship holds.
     scaled /= np.float32(255)
-    scaled -= np.asarray(spec.mean, np.float32)
-    scaled /= np.asarray(spec.std, np.float32)
-    return scaled
+    scaled -= mean
+    scaled /= std
+    return scaled.reshape(pixels.shape)
 
 
 def preprocessed_batches(images: Images, spec: Preprocessing, *, size: int) -> Iterator[np.ndarray]:
@@ -67,8 +82,17 @@ def _squares(images: Sequence[np.ndarray] | np.ndarray, spec: Preprocessing) -> 
     if isinstance(images, np.ndarray):
         return _fit(_checked_stack(images), spec)
     squares = np.empty((len(images), spec.image_size, spec.image_size, spec.channels), np.uint8)
-    for position, image in enumerate(images):
-        squares[position] = _fit(_checked_image(image, position), spec)[0]
+
+    def place(position: int) -> None:
+        squares[position] = _fit(_checked_image(images[position], position), spec)[0]
+
+    if isinstance(images, LazyImages):
+        # Pillow decodes and resizes outside of Python's lock, so threads share the work.
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            list(threads.map(place, range(len(images))))
+    else:
+        for position in range(len(images)):
+            place(position)
     return squares
 
 

@@ -21,7 +21,7 @@ from edgeship.data.source import Source
 from edgeship.errors import DataError
 
 # One stream of random numbers per draw: asking for more calibration images must not change the test split.
-TEST_STREAM, CALIBRATION_STREAM, TRAIN_STREAM = range(3)
+TEST_STREAM, CALIBRATION_STREAM, TRAIN_STREAM, VALIDATION_STREAM = range(4)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,7 +58,7 @@ def load_splits(config: DataConfig) -> Splits:
     )
     if config.train_images is not None:
         _require_enough("train_images", config.train_images, len(train))
-        train = train.select(_draw(train.labels, config.train_images, _proportional, config, TRAIN_STREAM))
+        train = train.select(_draw(train.labels, config.train_images, _proportional, config.seed, TRAIN_STREAM))
     splits = Splits(
         train=train,
         calibration=calibration,
@@ -97,7 +97,7 @@ def require_calibration(splits: Splits) -> None:
     if len(splits.calibration) == 0:
         raise DataError(
             "data.calibration_images: quantization needs calibration images, found none; set it to 1 or more "
-            "(200 is the default) and leave enough training images to draw them from"
+            "(512 is the default) and leave enough training images to draw them from"
         )
 
 
@@ -119,10 +119,34 @@ def splits_record(splits: Splits) -> dict[str, dict[str, Any]]:
         name: {
             "images": len(images),
             "sha256": split_sha256(images),
-            "class_counts": np.bincount(images.labels, minlength=len(splits.labels)).tolist(),
+            "class_counts": class_counts(images, len(splits.labels)),
         }
         for name, images in _parts(splits).items()
     }
+
+
+def class_counts(images: Images, classes: int) -> list[int]:
+    """How many images there are of each class."""
+    counts: list[int] = np.bincount(images.labels, minlength=classes).tolist()
+    return counts
+
+
+def hold_out(images: Images, count: int, *, seed: int) -> tuple[Images, Images]:
+    """(the rest, `count` of `images` with every class's share kept); copies of held-out images leave the rest too.
+
+    For choosing among epochs: a slice of the training split, since the test split must not choose anything.
+
+    Raises:
+        DataError: fewer images than that would be left to train on.
+    """
+    if count >= len(images):
+        raise DataError(
+            f"validation_images: expected fewer than the {len(images):,} training images, found {count:,}; lower it"
+        )
+    chosen = _draw(images.labels, count, _proportional, seed, VALIDATION_STREAM)
+    held_out = images.select(chosen)
+    rest, _ = _without(images.select(np.setdiff1d(np.arange(len(images)), chosen)), held_out)
+    return rest, held_out
 
 
 def _parts(splits: Splits) -> dict[str, Images]:
@@ -136,7 +160,7 @@ def _draw_test(source: Source, config: DataConfig) -> tuple[Images, Images]:
         if count is None:
             return source.test, source.train
         _require_enough("test_images", count, len(source.test))
-        order = _random(config, TEST_STREAM).permutation(len(source.test))
+        order = _random(config.seed, TEST_STREAM).permutation(len(source.test))
         return source.test.select(np.sort(order[:count])), source.train
     count = source.default_test_images if count is None else count
     if count is None:
@@ -145,7 +169,7 @@ def _draw_test(source: Source, config: DataConfig) -> tuple[Images, Images]:
             f"say how many of its {len(source.train)} images to hold out"
         )
     _require_enough("test_images", count, len(source.train))
-    chosen = _draw(source.train.labels, count, _proportional, config, TEST_STREAM)
+    chosen = _draw(source.train.labels, count, _proportional, config.seed, TEST_STREAM)
     rest = np.setdiff1d(np.arange(len(source.train)), chosen)
     return source.train.select(chosen), source.train.select(rest)
 
@@ -153,8 +177,12 @@ def _draw_test(source: Source, config: DataConfig) -> tuple[Images, Images]:
 def _draw_calibration(rest: Images, config: DataConfig) -> np.ndarray:
     # Nothing left is no error here: `validate` needs the test split only, and `quantize` says what it misses.
     count = config.calibration_images if len(rest) else 0
-    _require_enough("calibration_images", count, len(rest))
-    return _draw(rest.labels, count, _even, config, CALIBRATION_STREAM)
+    if count > len(rest):
+        raise DataError(
+            f"data.calibration_images: expected at least {count:,} images to draw from (512 is the default), found "
+            f"{len(rest):,} beside the test split; set it to fewer, so that images are left for training, or bring more"
+        )
+    return _draw(rest.labels, count, _even, config.seed, CALIBRATION_STREAM)
 
 
 def _without(images: Images, others: Images) -> tuple[Images, int]:
@@ -168,11 +196,11 @@ def _draw(
     labels: np.ndarray,
     count: int,
     quotas: Callable[[np.ndarray, int], np.ndarray],
-    config: DataConfig,
+    seed: int,
     stream: int,
 ) -> np.ndarray:
     """Sorted indices of `count` images; `quotas` says how many of each class."""
-    random = _random(config, stream)
+    random = _random(seed, stream)
     classes, sizes = np.unique(labels, return_counts=True)
     chosen = [
         random.permutation(np.flatnonzero(labels == label))[:quota]
@@ -199,11 +227,11 @@ def _even(sizes: np.ndarray, count: int) -> np.ndarray:
     return quotas
 
 
-def _random(config: DataConfig, stream: int) -> np.random.RandomState:
-    if not 0 <= config.seed < 2**32:
-        raise DataError(f"data.seed: expected 0 to {2**32 - 1}, found {config.seed}; change it")
+def _random(seed: int, stream: int) -> np.random.RandomState:
+    if not 0 <= seed < 2**32:
+        raise DataError(f"data.seed: expected 0 to {2**32 - 1}, found {seed}; change it")
     # The legacy generator, since NumPy promises that its numbers never change; splits must outlive upgrades.
-    return np.random.RandomState([config.seed, stream])
+    return np.random.RandomState([seed, stream])
 
 
 def _require_enough(key: str, asked: int, left: int) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeship.graph.stored import DYNAMIC_KINDS, stored_constant, with_dynamic_scales
+
 # Kind -> positions of (data, weights, bias) among the inputs; None where the kind has no bias input.
 WEIGHTED_KINDS: dict[str, tuple[int, int, int | None]] = {
     "CONV_2D": (0, 1, 2), "CONV_3D": (0, 1, 2), "DEPTHWISE_CONV_2D": (0, 1, 2), "FULLY_CONNECTED": (0, 1, 2),
@@ -28,6 +30,8 @@ PRODUCT_KINDS = frozenset(
 # What may stand between an operation of a QDQ file and the QuantizeLinear that gives its output a grid.
 ACTIVATION_KINDS = frozenset({"Relu", "Clip"})
 QDQ_KINDS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+# What may stand between a constant and the matrix product that reads it, when it is stored in fewer bytes.
+STORING_KINDS = frozenset({"DEQUANTIZE", "Cast", "Mul"})
 # Operations that pick or move values and so keep a tensor's grid.
 MOVING_KINDS = frozenset({
     "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "MaxPool", "NhwcMaxPool",
@@ -92,7 +96,8 @@ class WeightedOperation:
     """A convolution or matrix product with the tensors it really works on.
 
     In a QDQ file these are the integer tensors behind the DequantizeLinear and after the QuantizeLinear, with
-    the scales of exactly that use. A MatMul's bias is a separate Add and is not given here.
+    the scales of exactly that use; weights that are stored smaller than they are computed with are the stored ones. A
+    MatMul's bias is a separate Add and is not given here.
     """
 
     operation: Operation
@@ -169,10 +174,14 @@ class Graph:
             if operation.kind in PRODUCT_KINDS and not self._comes_from_constant(operation.inputs[weights]):
                 continue  # a product of two activations
             bias_name = operation.inputs[bias] if bias is not None and bias < len(operation.inputs) else ""
+            kernel = self._before(MOVING_KINDS, operation.inputs[weights])
+            stored = stored_constant(self, kernel) or self.before_dequantize(kernel)
+            if operation.kind in DYNAMIC_KINDS:
+                stored = with_dynamic_scales(self, operation, stored)
             found.append(WeightedOperation(
                 operation=operation,
                 input=self.before_dequantize(operation.inputs[data]),
-                weights=self.before_dequantize(self._before(MOVING_KINDS, operation.inputs[weights])),
+                weights=stored,
                 bias=self.before_dequantize(bias_name) if bias_name else None,
                 output=self.after_quantize(operation.outputs[0]),
             ))
@@ -188,7 +197,7 @@ class Graph:
         return name
 
     def _comes_from_constant(self, name: str) -> bool:
-        return self.is_constant(self._before(MOVING_KINDS | QDQ_KINDS, name))
+        return self.is_constant(self._before(MOVING_KINDS | QDQ_KINDS | STORING_KINDS, name))
 
 
 def require_operands(operation: Operation) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
 import edgeship.model.layers  # noqa: F401 - registers our layers for loading
@@ -16,17 +19,21 @@ from edgeship.config import ModelConfig
 from edgeship.data import Images, preprocess
 from edgeship.errors import ModelError
 from edgeship.model.resnet import build_resnet
+from edgeship.model.weights import load_weights
 
 # float32 softmax over up to a few thousand classes sums to 1 within a few units in the last place per class.
 PROBABILITY_TOLERANCE = 1e-3
 PROBE_IMAGES = 8
+# "keras_version" and a date; of a file that claims more only this much is read.
+LARGEST_METADATA_BYTES = 65_536
 
 
 def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], classes: int) -> tf_keras.Model:
-    """The untrained (or, with `model.path`, trained) float model.
+    """The untrained (or, with `model.path` or `model.weights`, trained) float model.
 
     Raises:
-        ModelError: no such factory or file, not a Keras-2 model, or not the input and output it must have.
+        ModelError: no such factory or file, not a Keras-2 model, not built, not the input and output it must have,
+            or weights that do not fit.
     """
     import_custom_objects(config.custom_objects)
     if config.path:
@@ -36,10 +43,13 @@ def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], class
     else:
         model = build_resnet(
             input_shape=input_shape, classes=classes, stage_sizes=config.stage_sizes, width=config.width,
-            se_ratio=config.se_ratio, batch_norm_momentum=config.batch_norm_momentum,
-            batch_norm_epsilon=config.batch_norm_epsilon,
+            se_ratio=config.se_ratio, se_divisor=config.se_divisor, padding=config.padding,
+            batch_norm_momentum=config.batch_norm_momentum, batch_norm_epsilon=config.batch_norm_epsilon,
         )
+    model = _functional(model)
     _check_shapes(model, input_shape=input_shape, classes=classes)
+    if config.weights:
+        load_weights(model, Path(config.weights), new_head=config.new_head)
     return model
 
 
@@ -53,6 +63,12 @@ def load_model(path: Path) -> tf_keras.Model:
     """Load a .keras file of Keras 2; code inside it (Lambda layers) is not run. Raises ModelError."""
     if not path.is_file():
         raise ModelError(f"model.path: {path}: there is no such file")
+    version = _keras_version(path)
+    if version is not None and not version.startswith("2."):
+        raise ModelError(
+            f"{path}: saved by Keras {version}, expected Keras 2; build the network with tf_keras, "
+            "set its weights there (model.set_weights takes the arrays in the same order) and save it again"
+        )
     try:
         return tf_keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
@@ -108,11 +124,40 @@ def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
     except TypeError as error:
         raise ModelError(f"model.factory: {name}(input_shape=..., classes=...) failed: {error}") from error
     if not isinstance(model, tf_keras.Model):
+        kind = type(model)
+        third = " (Keras 3): import tf_keras in its place" if kind.__module__.split(".")[0] == "keras" else ""
         raise ModelError(
-            f"model.factory: {name} returned {type(model).__module__}.{type(model).__name__}, expected a "
+            f"model.factory: {name} returned {kind.__module__}.{kind.__name__}{third}, expected a "
             "tf_keras.Model (Keras 2)"
         )
     return model
+
+
+def _keras_version(path: Path) -> str | None:
+    """The Keras version a .keras file says it was saved by; None where it says nothing (an .h5 file, no zip)."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("metadata.json") as stream:
+            metadata = json.loads(stream.read(LARGEST_METADATA_BYTES))
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, RuntimeError, NotImplementedError):
+        return None
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    return version if isinstance(version, str) else None
+
+
+def _functional(model: tf_keras.Model) -> tf_keras.Model:
+    """A Sequential or Functional model as it is; a subclassed one as the single layer of a functional model."""
+    if getattr(model, "_is_graph_network", False):
+        return model
+    specs = model.save_spec() if model.built else None
+    if specs is None:
+        raise ModelError(
+            f"{model.name}: the model is not built, so its input shape is not known; start a Sequential with "
+            "layers.Input(input_shape), and call any other model once on a batch of zeros"
+        )
+    inputs = tf.nest.map_structure(
+        lambda spec: tf_keras.layers.Input(spec.shape[1:], dtype=spec.dtype), specs[0][0]
+    )
+    return tf_keras.Model(inputs, model(inputs), name=model.name)
 
 
 def _import(module: str, *, key: str) -> Any:

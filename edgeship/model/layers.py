@@ -34,7 +34,8 @@ class SqueezeExcitation(layers.Layer):
     """Recalibrates feature maps by what the whole image says about each channel.
 
     Global average pool -> dense(filters / ratio, relu) -> dense(filters, sigmoid) -> multiply
-    (Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3).
+    (Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3). `filters / ratio` is rounded to a multiple of
+    `divisor`, and is at least that: 1 is the paper, 8 is timm (layers/squeeze_excite.py).
 
     Input shape:
         `(batch, height, width, filters)`, float32.
@@ -42,16 +43,17 @@ class SqueezeExcitation(layers.Layer):
         The same.
     """
 
-    def __init__(self, ratio: int = 16, **kwargs: Any) -> None:
+    def __init__(self, ratio: int = 16, *, divisor: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.ratio = ratio
+        self.divisor = divisor
 
     def build(self, input_shape: Any) -> None:
         filters = input_shape[-1]
+        rounded = (filters // self.ratio + self.divisor // 2) // self.divisor * self.divisor
         self.squeeze = layers.GlobalAveragePooling2D(name=f"{self.name}_squeeze")
         self.reduce = layers.Dense(
-            max(1, filters // self.ratio), activation="relu", kernel_initializer="he_normal",
-            name=f"{self.name}_reduce",
+            max(self.divisor, rounded), activation="relu", kernel_initializer="he_normal", name=f"{self.name}_reduce"
         )
         self.expand = layers.Dense(filters, activation="sigmoid", name=f"{self.name}_expand")
         self.spread = layers.Reshape((1, 1, filters), name=f"{self.name}_spread")
@@ -66,7 +68,7 @@ class SqueezeExcitation(layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "ratio": self.ratio}
+        return {**super().get_config(), "ratio": self.ratio, "divisor": self.divisor}
 
 
 @tf_keras.utils.register_keras_serializable(package=SAVED_AS)
@@ -75,6 +77,9 @@ class ResidualUnit(layers.Layer):
 
     The main path is conv 3x3, BN, activation, conv 3x3, BN, and squeeze-and-excitation where `se_ratio` > 0.
     The skip path is the identity, or conv 1x1 + BN where `strides` > 1.
+
+    `padding` is "same", which pads a convolution of stride 2 over an even size on its far sides alone, or
+    "symmetric", which pads both sides like PyTorch, in a layer of its own. At stride 1 they are the same.
 
     Input shape:
         `(batch, height, width, channels)`, float32; `channels == filters` unless `strides > 1`.
@@ -89,6 +94,8 @@ class ResidualUnit(layers.Layer):
         activation: Any = "relu",
         *,
         se_ratio: int = 0,
+        se_divisor: int = 1,
+        padding: str = "same",
         batch_norm_momentum: float = 0.9,
         batch_norm_epsilon: float = 1e-3,
         **kwargs: Any,
@@ -98,17 +105,21 @@ class ResidualUnit(layers.Layer):
         self.strides = strides
         self.activation = tf_keras.activations.get(activation)
         self.se_ratio = se_ratio
+        self.se_divisor = se_divisor
+        self.padding = padding
         self.batch_norm_momentum = batch_norm_momentum
         self.batch_norm_epsilon = batch_norm_epsilon
+        explicit = padding == "symmetric" and strides > 1
         self.main_layers = [
-            self._conv(3, strides, "conv1"),
+            *([layers.ZeroPadding2D(1, name=f"{self.name}_pad1")] if explicit else []),
+            self._conv(3, strides, "conv1", padding="valid" if explicit else "same"),
             self._batch_norm("bn1"),
             layers.Activation(activation, name=f"{self.name}_act1"),
             self._conv(3, 1, "conv2"),
             self._batch_norm("bn2"),
         ]
         if se_ratio:
-            self.main_layers.append(SqueezeExcitation(se_ratio, name=f"{self.name}_se"))
+            self.main_layers.append(SqueezeExcitation(se_ratio, divisor=se_divisor, name=f"{self.name}_se"))
         self.skip_layers = (
             [self._conv(1, strides, "skip_conv"), self._batch_norm("skip_bn")] if strides > 1 else []
         )
@@ -142,13 +153,15 @@ class ResidualUnit(layers.Layer):
             "strides": self.strides,
             "activation": tf_keras.activations.serialize(self.activation),
             "se_ratio": self.se_ratio,
+            "se_divisor": self.se_divisor,
+            "padding": self.padding,
             "batch_norm_momentum": self.batch_norm_momentum,
             "batch_norm_epsilon": self.batch_norm_epsilon,
         }
 
-    def _conv(self, size: int, strides: int, name: str) -> layers.Layer:
+    def _conv(self, size: int, strides: int, name: str, *, padding: str = "same") -> layers.Layer:
         return layers.Conv2D(
-            self.filters, size, strides=strides, padding="same", use_bias=False,
+            self.filters, size, strides=strides, padding=padding, use_bias=False,
             kernel_initializer="he_normal", name=f"{self.name}_{name}",
         )
 

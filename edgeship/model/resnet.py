@@ -22,6 +22,8 @@ def build_resnet(
     stage_sizes: Sequence[int] = RESNET34_STAGES,
     width: int = 64,
     se_ratio: int = 0,
+    se_divisor: int = 1,
+    padding: str = "same",
     batch_norm_momentum: float = 0.9,
     batch_norm_epsilon: float = 1e-3,
 ) -> tf_keras.Model:
@@ -31,22 +33,32 @@ def build_resnet(
     halves the feature maps. ResNet-34 is `stage_sizes=(3, 4, 6, 3), width=64`: 21,814,696 parameters at
     224x224x3 and 1000 classes (He et al. 2016, table 1). `se_ratio=16` makes it SE-ResNet-34.
 
+    `padding="symmetric"` pads every operation of stride 2 like PyTorch (torchvision/models/resnet.py: 3 for the
+    stem, 1 for the max-pooling and for a stage's first 3x3): five PAD operations that "same" does without. Zeros
+    are right for the pooling too, where PyTorch has minus infinity, since nothing behind a ReLU is below zero.
+
     Every layer has a fixed name, so that two builds give the same weight, TFLite and ONNX names.
     """
     norm = {"momentum": batch_norm_momentum, "epsilon": batch_norm_epsilon}
+    explicit = padding == "symmetric"
+    own = "valid" if explicit else "same"
     image = layers.Input(input_shape, name=INPUT_NAME)
+    x = layers.ZeroPadding2D(3, name="stem_pad")(image) if explicit else image
     x = layers.Conv2D(
-        width, 7, strides=2, padding="same", use_bias=False, kernel_initializer="he_normal", name="stem_conv"
-    )(image)
+        width, 7, strides=2, padding=own, use_bias=False, kernel_initializer="he_normal", name="stem_conv"
+    )(x)
     x = layers.BatchNormalization(**norm, name="stem_bn")(x)
     x = layers.Activation("relu", name="stem_act")(x)
-    x = layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x) if explicit else x
+    x = layers.MaxPooling2D(3, strides=2, padding=own, name="stem_pool")(x)
     for stage, units in enumerate(stage_sizes):
         for unit in range(units):
             x = ResidualUnit(
                 width * 2**stage,
                 strides=2 if unit == 0 and stage > 0 else 1,
                 se_ratio=se_ratio,
+                se_divisor=se_divisor,
+                padding=padding,
                 batch_norm_momentum=batch_norm_momentum,
                 batch_norm_epsilon=batch_norm_epsilon,
                 name=f"stage{stage + 1}_unit{unit + 1}",

@@ -1,4 +1,4 @@
-"""One training loop, used for the float model and for quantization-aware training.
+"""One training loop, used for the float model and for quantization-aware training, on one device or several.
 
 Seeded: the shuffle depends on (seed, epoch) and the augmentation on (seed, step) alone, so a run that was
 interrupted continues at the very step where it stopped.
@@ -6,6 +6,8 @@ interrupted continues at the very step where it stopped.
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +18,15 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.artifact import Preprocessing
-from edgeship.data import Images, preprocess, preprocessed_batches
-from edgeship.errors import ModelError
-from edgeship.model.augment import augment
+from edgeship.data import Images
+from edgeship.errors import DataError, ModelError
+from edgeship.model.batches import TrainingBatches
+from edgeship.model.best_epoch import BestEpoch, EpochScore
+from edgeship.model.distribute import per_replica, share_of, synchronize
+from edgeship.model.score import accuracy, score, scoring_step
 from edgeship.progress import say, track
+
+__all__ = ["Phase", "Schedule", "TrainingRecord", "accuracy", "everything", "fit"]
 
 CHECKPOINT_EVERY_STEPS = 500
 LOSS_WINDOW = 50  # steps whose losses are averaged for display
@@ -44,7 +51,7 @@ class Schedule:
     """How long and how fast: linear warm-up, then cosine to zero (Loshchilov and Hutter 2017)."""
 
     epochs: int
-    batch_size: int
+    batch_size: int  # of all replicas together
     learning_rate: float
     weight_decay: float = 0.0
     warmup_epochs: int = 0
@@ -57,6 +64,16 @@ class Schedule:
         return max(1, images // self.batch_size)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """What a training did."""
+
+    steps: int  # those of the calls before an interruption included
+    best_epoch: int | None  # from 1; None: no validation images, the last epoch was kept
+    scores: tuple[EpochScore, ...]  # on the validation images, after each epoch
+    images_per_second: float | None  # of this call's steps without those that trace a graph; None: there were no others
+
+
 def fit(
     model: tf_keras.Model,
     images: Images,
@@ -67,66 +84,185 @@ def fit(
     teacher: tf_keras.Model | None = None,
     teacher_weight: float = 0.0,
     checkpoints: Path | None = None,
-) -> None:
+    validation: Images | None = None,
+) -> TrainingRecord:
     """Train `model` in place on `images` with cross-entropy and AdamW.
 
     With a `teacher`, the target is `teacher_weight` times its probabilities on the same (augmented) images plus the
     rest of the label (distillation, Hinton et al. 2015, at temperature 1).
 
+    With `validation`, the model is scored on these images after every epoch, and ends with the weights of the epoch
+    of the highest accuracy; of equal ones that of the lower loss, then the later one.
+
     With `checkpoints` a folder, the state is kept there every 500 steps, every epoch and on Ctrl-C, and a call
     with the same folder continues from it.
 
+    Under a `tf.distribute` strategy (in its scope, which the models were made in) a batch is shared by all replicas
+    and the loss is the mean over the whole batch. Every worker calls this; the first one writes the checkpoints.
+
     Raises:
         ModelError: the loss became NaN or infinite.
+        DataError: no training images.
+        ConfigError: the replicas do not divide the batch.
     """
-    steps_per_epoch = schedule.steps_per_epoch(len(images.labels))
-    total = schedule.epochs * steps_per_epoch
-    optimizer = _optimizer(schedule, total, schedule.warmup_epochs * steps_per_epoch)
-    optimizer.build(model.trainable_variables)
-    step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    manager = _restore(checkpoints, model=model, optimizer=optimizer, step=step, label=label)
-    losses: list[float] = []
-
-    def batches() -> Iterator[int]:
-        train_step = None
-        phases = sorted(schedule.phases, key=lambda phase: phase.first_step)
-        while int(step) < total:
-            now = int(step)
-            while phases and phases[0].first_step <= now:
-                phase = phases.pop(0)
-                phase.begin()
-                train_step = _train_step(model, optimizer, phase, teacher, teacher_weight)
-            batch, labels = _batch(images, spec, schedule, now)
-            assert train_step is not None
-            losses.append(float(train_step(batch, labels)))
-            if not np.isfinite(losses[-1]):
-                raise ModelError(
-                    f"{label}: the loss became {losses[-1]} at step {now}; lower the learning rate "
-                    f"({schedule.learning_rate}) or look for extreme images"
-                )
-            step.assign_add(1)
-            if manager and (int(step) % CHECKPOINT_EVERY_STEPS == 0 or int(step) % steps_per_epoch == 0):
-                manager.save()
-            yield now
-
+    training = _Training(
+        model, images, spec=spec, schedule=schedule, label=label, teacher=teacher, teacher_weight=teacher_weight,
+        checkpoints=checkpoints, validation=validation,
+    )
     try:
         for _ in track(
-            batches(), label=label, total=total - int(step),
-            describe=lambda: f"loss {np.mean(losses[-LOSS_WINDOW:]):.4f}",
+            training.steps(), label=label, total=training.total - training.done,
+            describe=lambda: f"loss {np.mean(training.losses[-LOSS_WINDOW:]):.4f}",
         ):
             pass
     except KeyboardInterrupt:
-        if manager:
-            manager.save()
+        training.save_if_alone()
         raise
+    return training.finish()
 
 
-def accuracy(model: tf_keras.Model, images: Images, *, spec: Preprocessing, batch_size: int = 256) -> float:
-    """Top-1 share of `images` the model gets right."""
-    predict = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
-    batches = preprocessed_batches(images, spec, size=batch_size)
-    top1 = np.concatenate([predict(batch).numpy().argmax(-1) for batch in batches])
-    return float(np.mean(top1 == images.labels))
+class _Training:
+    """The state of one call of `fit`."""
+
+    def __init__(
+        self, model: tf_keras.Model, images: Images, *, spec: Preprocessing, schedule: Schedule, label: str,
+        teacher: tf_keras.Model | None, teacher_weight: float, checkpoints: Path | None, validation: Images | None,
+    ) -> None:
+        if not len(images):
+            raise DataError(f"{label}: expected training images, found none; the other splits took them all")
+        self.model, self.schedule, self.label, self.spec = model, schedule, label, spec
+        self.teacher, self.teacher_weight, self.validation = teacher, teacher_weight, validation
+        self.batches = TrainingBatches(
+            images=images, spec=spec, batch_size=schedule.batch_size, augmentation=schedule.augmentation,
+            seed=schedule.seed,
+        )
+        self.strategy = tf.distribute.get_strategy()
+        self.share = share_of(self.strategy)
+        self.share.check_divides(self.batches.size, f"{label}: batch size")
+        per_epoch = self.batches.steps_per_epoch
+        self.total = schedule.epochs * per_epoch
+        self.optimizer = _optimizer(schedule, self.total, schedule.warmup_epochs * per_epoch)
+        self.optimizer.build(model.trainable_variables)
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.manager = self._restored(checkpoints)
+        # A list of its own, since the order of `model.weights` changes when layers freeze.
+        writes = self.share.first == 0
+        self.best = None if validation is None else BestEpoch(model.weights, checkpoints, writes=writes)
+        self.phases = sorted(schedule.phases, key=lambda phase: phase.first_step)
+        self.train_step: Any = None
+        self.score_step: Any = None
+        self.losses: list[float] = []
+        self.seconds: list[float] = []  # of each step that traced no graph
+
+    @property
+    def done(self) -> int:
+        """How many steps have been taken."""
+        return int(self.step.numpy())
+
+    def steps(self) -> Iterator[int]:
+        """Train step by step."""
+        batches = self.batches.from_step(self.done, self.total, share=self.share)
+        for now in range(self.done, self.total):
+            self._score_finished_epoch(now)
+            traces = self._begin_phases(now)
+            start = time.monotonic()
+            loss = float(self.train_step(per_replica(self.strategy, next(batches))))
+            if not traces:
+                self.seconds.append(time.monotonic() - start)
+            if not np.isfinite(loss):
+                raise ModelError(
+                    f"{self.label}: the loss became {loss} at step {now}; lower the learning rate "
+                    f"({self.schedule.learning_rate}) or look for extreme images"
+                )
+            self.losses.append(loss)
+            self.step.assign_add(1)
+            if (now + 1) % CHECKPOINT_EVERY_STEPS == 0 or (now + 1) % self.batches.steps_per_epoch == 0:
+                self._save()
+            yield now
+        self._score_finished_epoch(self.total)
+
+    def finish(self) -> TrainingRecord:
+        """Leave the model with the weights that were asked for."""
+        synchronize(self.model)
+        per_second = self.batches.size / float(np.mean(self.seconds)) if self.seconds else None
+        if per_second is not None:
+            say(f"{self.label}: {per_second:,.0f} images/s")
+        best_epoch = None
+        if self.best is not None and self.best.scores:
+            best_epoch = self.best.epoch
+            self.best.restore()
+            say(
+                f"{self.label}: kept epoch {best_epoch} of {self.schedule.epochs}, "
+                f"top-1 {self.best.scores[best_epoch].accuracy:.2%} on {len(self.validation or ()):,} validation images"
+            )
+        return TrainingRecord(
+            steps=self.done, best_epoch=best_epoch,
+            scores=self.best.epoch_scores if self.best is not None else (),
+            images_per_second=per_second,
+        )
+
+    def save_if_alone(self) -> None:
+        """Save, unless other workers would have to take part: they go on, and find this one gone."""
+        if self.share.local == self.share.replicas:
+            self._save()
+
+    def _begin_phases(self, now: int) -> bool:
+        """Begin the phases that are due; did any begin?"""
+        begun = False
+        while self.phases and self.phases[0].first_step <= now:
+            phase = self.phases.pop(0)
+            phase.begin()
+            self.train_step, self.score_step, begun = self._compiled(phase), None, True
+        return begun
+
+    def _score_finished_epoch(self, now: int) -> None:
+        epoch, rest = divmod(now, self.batches.steps_per_epoch)
+        if self.best is None or self.validation is None or rest or not epoch or epoch in self.best.scores:
+            return
+        self.score_step = self.score_step or scoring_step(self.model)
+        self.best.add(epoch, score(self.score_step, self.model, self.validation, spec=self.spec))
+
+    def _compiled(self, phase: Phase) -> Callable[[Any], tf.Tensor]:
+        """One step of all replicas: their (images, labels) -> the loss of the whole batch."""
+        variables = [variable for variable in self.model.trainable_variables if phase.trains(variable)]
+        model, optimizer, strategy, size = self.model, self.optimizer, self.strategy, self.batches.size
+        teacher, teacher_weight = self.teacher, self.teacher_weight
+
+        def replica_step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            targets = tf.one_hot(labels, model.output_shape[-1])
+            if teacher is not None and teacher_weight:
+                targets = (1 - teacher_weight) * targets + teacher_weight * teacher(images, training=False)
+            with tf.GradientTape() as tape:
+                probabilities = model(images, training=True)
+                losses = tf_keras.losses.categorical_crossentropy(targets, probabilities)
+                loss = tf.reduce_sum(losses) / size  # this replica's part of the mean over the whole batch
+            gradients = tape.gradient(loss, variables)
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))  # sums them over the replicas first
+            return loss
+
+        @tf.function(reduce_retracing=True)
+        def train_step(batch: Any) -> tf.Tensor:
+            return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=batch), axis=None)
+
+        return train_step  # type: ignore[no-any-return]
+
+    def _save(self) -> None:
+        if self.manager is not None:
+            self.manager.save()
+
+    def _restored(self, folder: Path | None) -> Any:
+        """The manager of the checkpoints, and the state of the last one."""
+        if folder is None:
+            return None
+        checkpoint = tf.train.Checkpoint(step=self.step, model=self.model, optimizer=self.optimizer)
+        if latest := tf.train.latest_checkpoint(str(folder)):
+            checkpoint.restore(latest)
+            say(f"{self.label}: continuing at step {self.done}")
+        # Every worker takes part in saving, since what replicas keep for themselves is read from all; one keeps it.
+        if self.share.first:
+            self._thrown_away = tempfile.TemporaryDirectory(prefix="edgeship-worker-")
+            folder = Path(self._thrown_away.name)
+        return tf.train.CheckpointManager(checkpoint, directory=str(folder), max_to_keep=1)
 
 
 def _optimizer(schedule: Schedule, total: int, warmup: int) -> Any:
@@ -140,43 +276,3 @@ def _optimizer(schedule: Schedule, total: int, warmup: int) -> Any:
     # Decay is for kernels; pulling batch norm scales and biases to zero only costs accuracy.
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     return optimizer
-
-
-def _train_step(
-    model: tf_keras.Model, optimizer: Any, phase: Phase, teacher: tf_keras.Model | None, teacher_weight: float
-) -> Callable[[Any, Any], tf.Tensor]:
-    variables = [variable for variable in model.trainable_variables if phase.trains(variable)]
-
-    @tf.function(reduce_retracing=True)
-    def train_step(batch: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        targets = tf.one_hot(labels, model.output_shape[-1])
-        if teacher is not None and teacher_weight:
-            targets = (1 - teacher_weight) * targets + teacher_weight * teacher(batch, training=False)
-        with tf.GradientTape() as tape:
-            probabilities = model(batch, training=True)
-            loss = tf.reduce_mean(tf_keras.losses.categorical_crossentropy(targets, probabilities))
-        gradients = tape.gradient(loss, variables)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss
-
-    return train_step  # type: ignore[no-any-return]
-
-
-def _batch(images: Images, spec: Preprocessing, schedule: Schedule, step: int) -> tuple[np.ndarray, np.ndarray]:
-    epoch, position = divmod(step, schedule.steps_per_epoch(len(images.labels)))
-    order = np.random.default_rng([schedule.seed, epoch]).permutation(len(images.labels))
-    chosen = np.sort(order[position * schedule.batch_size : (position + 1) * schedule.batch_size])
-    batch = preprocess(images.images[chosen], spec)
-    generator = np.random.default_rng([schedule.seed, step, 1])
-    return augment(batch, schedule.augmentation, generator), images.labels[chosen]
-
-
-def _restore(folder: Path | None, *, label: str, step: tf.Variable, **state: Any) -> Any:
-    if folder is None:
-        return None
-    manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(step=step, **state), directory=str(folder), max_to_keep=1
-    )
-    if manager.restore_or_initialize():
-        say(f"{label}: continuing at step {int(step)}")
-    return manager

@@ -10,18 +10,26 @@ from export.onnx_passes.canonical import canonical
 from export.onnx_passes.channels_first_scaling import channels_first_scaling
 from export.onnx_passes.fold_pad import fold_pad
 from export.onnx_passes.integer_bias import integer_bias
+from export.onnx_passes.integer_clip import integer_clip
+from export.onnx_passes.integer_pad import integer_pad
+from export.onnx_passes.mean_as_pool import mean_as_pool
+from export.onnx_passes.requantize import requantize
+from export.onnx_passes.standard_resize import standard_resize
 from export.onnx_passes.unshare import unshare
 from export.onnx_passes.unsigned import unsigned_activations, unsigned_weights
 
 Pass = Callable[[onnx.ModelProto], None]
 
-FLOAT_PASSES: tuple[Pass, ...] = (fold_pad, channels_first_scaling, unshare, canonical)
-INTEGER_PASSES: tuple[Pass, ...] = (fold_pad, channels_first_scaling, unshare, integer_bias)
+BOTH: tuple[Pass, ...] = (fold_pad, channels_first_scaling, standard_resize)
+FLOAT_PASSES: tuple[Pass, ...] = (*BOTH, unshare, canonical)
+INTEGER_PASSES: tuple[Pass, ...] = (*BOTH, mean_as_pool, unshare, integer_bias)
+# They put the zero points as they are into the graph, so they come after those are final.
+ON_INTEGERS: tuple[Pass, ...] = (integer_pad, integer_clip, requantize, canonical)
 VARIANTS: dict[str | None, tuple[Pass, ...]] = {
     None: FLOAT_PASSES,
-    "u8u8": (*INTEGER_PASSES, unsigned_activations, unsigned_weights, canonical),
-    "u8s8": (*INTEGER_PASSES, unsigned_activations, canonical),
-    "s8s8": (*INTEGER_PASSES, canonical),
+    "u8u8": (*INTEGER_PASSES, unsigned_activations, unsigned_weights, *ON_INTEGERS),
+    "u8s8": (*INTEGER_PASSES, unsigned_activations, *ON_INTEGERS),
+    "s8s8": (*INTEGER_PASSES, *ON_INTEGERS),
 }
 
 

@@ -26,6 +26,7 @@ def canonical(model: onnx.ModelProto) -> None:
     """
     _name_after_tflite(model)
     order = _order(model)
+    _drop_constants(model, unread_by=order)
     _rename_counted(model, order)
     constants = initializers(model)
     used = [name for node in order for name in node.input if name in constants]
@@ -73,6 +74,14 @@ def _order(model: onnx.ModelProto) -> list[onnx.NodeProto]:
         pending.append((node, True))
         pending.extend((made_by[name], False) for name in reversed(node.input) if name in made_by)
     return order
+
+
+def _drop_constants(model: onnx.ModelProto, *, unread_by: list[onnx.NodeProto]) -> None:
+    """Constants that a pass left behind would stand in the way of the names that follow from the graph."""
+    read = {name for node in unread_by for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
 
 
 def _rename_counted(model: onnx.ModelProto, order: list[onnx.NodeProto]) -> None:

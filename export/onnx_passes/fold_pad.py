@@ -26,26 +26,31 @@ QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 def fold_pad(model: onnx.ModelProto) -> None:
-    """Fold every Pad of the two spatial axes into its Conv or MaxPool consumers.
+    """Fold every Pad of the two spatial axes into the Conv or MaxPool nodes that read it, if only such nodes do.
 
-    Requires: constant pads; padding by zero. Ensures: no Pad is left.
-    Raises ExportError where a Pad cannot be folded.
+    Requires: constant pads; padding by zero. Ensures: a Pad that is left pads other axes, or values that another
+    operation reads, or that may be negative in front of a MaxPool (which pads with the lowest value).
+    Raises ExportError where the pads are not constant.
     """
-    while pad := next((node for node in model.graph.node if node.op_type == "Pad"), None):
+    for pad in [node for node in model.graph.node if node.op_type == "Pad"]:
+        if pad.input[1] not in initializers(model):
+            raise ExportError(f"{pad.name}: its pads are not constant")
         _fold(model, pad)
 
 
 def _fold(model: onnx.ModelProto, pad: onnx.NodeProto) -> None:
     constants, readers = initializers(model), consumers(model)
-    if pad.input[1] not in constants:
-        raise ExportError(f"{pad.name}: its pads are not constant")
     pads = array(constants[pad.input[1]]).tolist()
-    for end, layout in _ends(pad.output[0], readers, "NCHW"):
-        top, left, bottom, right = _spatial(pads, layout, pad.name)
-        if end.op_type not in ("Conv", "MaxPool"):
-            raise ExportError(f"{pad.name}: padding in front of {end.op_type} {end.name} cannot be folded")
-        if end.op_type == "MaxPool" and not _never_below_zero(model, pad):
-            raise ExportError(f"{pad.name}: max-pooling of padded values that may be negative cannot be folded")
+    ends = [(end, _spatial(pads, layout)) for end, layout in _ends(pad.output[0], readers, "NCHW")]
+    if not ends or any(
+        around is None or end.op_type not in ("Conv", "MaxPool")
+        or (end.op_type == "MaxPool" and not _never_below_zero(model, pad))
+        for end, around in ends
+    ):
+        return
+    for end, around in ends:
+        assert around is not None
+        top, left, bottom, right = around
         before = attribute(end, "pads") or [0, 0, 0, 0]
         set_ints(end, "pads", [int(a + b) for a, b in zip(before, (top, left, bottom, right), strict=True)])
     # Pad and the Q behind it share the grid of the DQ before it: the padded integers are the unpadded ones.
@@ -73,11 +78,12 @@ def _ends(
     return ends
 
 
-def _spatial(pads: list[int], layout: str, name: str) -> tuple[int, int, int, int]:
+def _spatial(pads: list[int], layout: str) -> tuple[int, int, int, int] | None:
+    """(top, left, bottom, right); None where other axes are padded."""
     starts, stops = pads[:4], pads[4:]
     rows, columns, others = (1, 2, (0, 3)) if layout == "NHWC" else (2, 3, (0, 1))
     if len(pads) != 8 or any(starts[axis] or stops[axis] for axis in others):
-        raise ExportError(f"{name}: only the two spatial axes of an image can be padded, found {pads}")
+        return None
     return starts[rows], starts[columns], stops[rows], stops[columns]
 
 

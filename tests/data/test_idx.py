@@ -153,7 +153,7 @@ def test_damaged_gzip(tmp_path):
 
 @pytest.mark.skipif(not DEBIAN_FOLDER.is_dir(), reason=f"dataset-fashion-mnist is not in {DEBIAN_FOLDER}")
 def test_the_real_fashion_mnist():
-    real = DataConfig(name="fashion_mnist", path=str(DEBIAN_FOLDER))
+    real = DataConfig(name="fashion_mnist", path=str(DEBIAN_FOLDER), calibration_images=200)
     splits = load_splits(real)
     record = splits_record(splits)
     assert record["train"]["class_counts"] == [5980] * 10

@@ -17,7 +17,7 @@ from edgeship.data import (
     split_sha256,
     splits_record,
 )
-from edgeship.data.images import LazyImages
+from edgeship.data.images import ImageFiles, LazyImages
 from edgeship.errors import DataError
 
 
@@ -84,7 +84,12 @@ def test_nothing_is_decoded_before_it_is_asked_for(tmp_path, monkeypatch):
     write_part(tmp_path / "test", 3, first_seed=1000)
     decoded = []
     decode = LazyImages._decode
-    monkeypatch.setattr(LazyImages, "_decode", lambda self, path: decoded.append(path) or decode(self, path))
+
+    def recording(images, position):
+        decoded.append(images.paths[position])
+        return decode(images, position)
+
+    monkeypatch.setattr(LazyImages, "_decode", recording)
     splits = load_splits(config(tmp_path))
     splits_record(splits)
     assert decoded == []
@@ -95,7 +100,7 @@ def test_nothing_is_decoded_before_it_is_asked_for(tmp_path, monkeypatch):
 def test_indexing(tmp_path):
     write_part(tmp_path, 6)
     paths = sorted(tmp_path.rglob("*.*"))
-    images = LazyImages(paths, channels=3)
+    images = ImageFiles(paths, channels=3)
     assert images[2:5].paths == tuple(paths[2:5])
     assert images[np.array([7, 0])].paths == (paths[7], paths[0])
     assert images[np.arange(12) > 9].paths == tuple(paths[10:])
@@ -103,6 +108,8 @@ def test_indexing(tmp_path):
     assert len(list(images)) == 12
     with pytest.raises(IndexError):
         images[12]
+    with pytest.raises(IndexError):
+        images[-13]
     assert images[3:4].hashes() == [hashlib.sha256(paths[3].read_bytes()).hexdigest()]
 
 
@@ -111,7 +118,7 @@ def test_channels_and_modes(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "rgba.png")
     Image.fromarray(pixels[..., 0]).save(tmp_path / "gray.png")
     files = [tmp_path / "rgba.png", tmp_path / "gray.png"]
-    color, gray = LazyImages(files, channels=3), LazyImages(files, channels=1)
+    color, gray = ImageFiles(files, channels=3), ImageFiles(files, channels=1)
     np.testing.assert_array_equal(color[0], pixels[..., :3])
     assert color[1].shape == (9, 9, 3)
     assert gray[0].shape == (9, 9)
@@ -126,15 +133,15 @@ def test_an_undecodable_image_is_named(tmp_path):
     (tmp_path / "text.png").write_text("not an image")
     for name in ("truncated.jpg", "text.png", "missing.png"):
         with pytest.raises(DataError, match=f"{name}: expected a readable JPEG or PNG image"):
-            LazyImages([tmp_path / name], channels=3)[0]
+            ImageFiles([tmp_path / name], channels=3)[0]
     with pytest.raises(DataError, match=r"missing\.png"):
-        LazyImages([tmp_path / "missing.png"], channels=3).hashes()
+        ImageFiles([tmp_path / "missing.png"], channels=3).hashes()
 
 
 def test_sixteen_bits_are_refused(tmp_path):
     Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(DataError, match=r"deep\.png: expected 8 bits per channel, found Pillow mode 'I;16'"):
-        LazyImages([tmp_path / "deep.png"], channels=1)[0]
+        ImageFiles([tmp_path / "deep.png"], channels=1)[0]
 
 
 def test_hidden_files_and_notes_are_passed_over(tmp_path):

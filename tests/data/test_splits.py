@@ -14,6 +14,7 @@ from edgeship.config import DataConfig
 from edgeship.data import (
     Images,
     Splits,
+    hold_out,
     load_splits,
     load_test_split,
     require_calibration,
@@ -52,7 +53,7 @@ def class_counts(images: Images) -> list[int]:
 
 
 def test_digits():
-    splits = load_splits(DataConfig(name="digits"))
+    splits = load_splits(DataConfig(name="digits", calibration_images=200))
     assert (len(splits.train), len(splits.calibration), len(splits.test)) == (1097, 200, 500)
     assert splits.labels == tuple("0123456789")
     assert splits.removed_duplicates == 0
@@ -74,7 +75,7 @@ def test_the_same_configuration_gives_the_same_splits(own_test):
 
 def test_these_splits_never_change():
     """An upgrade of NumPy, or of this code, must not move images between the splits of a published result."""
-    record = splits_record(load_splits(DataConfig(name="digits")))
+    record = splits_record(load_splits(DataConfig(name="digits", calibration_images=200)))
     assert {name: part["sha256"][:16] for name, part in record.items()} == {
         "train": "0c95cf7ec75988c5", "calibration": "ae661a93902011ad", "test": "0e79df0502a36d62",
     }
@@ -217,7 +218,11 @@ def test_no_calibration_loads_and_is_refused_on_demand(own_test):
     ("changes", "message"),
     [
         ({"test_images": 41}, r"data\.test_images: expected at least 41 .* found 40"),
-        ({"calibration_images": 81}, r"data\.calibration_images: expected at least 81 .* found 80"),
+        ({"calibration_images": 81}, r"data\.calibration_images: expected at least 81 .* found 80 beside the test"),
+        (
+            {"calibration_images": DataConfig().calibration_images},
+            r"calibration_images: expected at least 512 .* \(512 is the default\), found 80 .*; set it",
+        ),
         ({"train_images": 69}, r"data\.train_images: expected at least 69 .* found 68"),
         ({"seed": -1}, r"data\.seed: expected 0 to .* found -1"),
     ],
@@ -249,3 +254,25 @@ def test_no_tensorflow_is_imported():
 def test_images_need_one_label_each():
     with pytest.raises(DataError, match="expected one label per image, found 3 images"):
         Images(np.zeros((3, 8, 8), np.uint8), np.zeros(2, np.int64))
+
+
+def test_a_slice_is_held_out_with_the_share_of_each_class():
+    images = Images(random_images(100).images, np.array([0] * 60 + [1] * 30 + [2] * 10, np.int64))
+    rest, held_out = hold_out(images, 20, seed=3)
+    assert class_counts(held_out) == [12, 6, 2]
+    assert class_counts(rest) == [48, 24, 8]
+    assert not set(image_hashes(rest)) & set(image_hashes(held_out))
+    assert split_sha256(hold_out(images, 20, seed=3)[1]) == split_sha256(held_out)
+    assert split_sha256(hold_out(images, 20, seed=4)[1]) != split_sha256(held_out)
+
+
+def test_copies_of_held_out_images_are_not_trained_on():
+    pixels = np.repeat(random_images(20).images, 2, axis=0)  # every image twice
+    rest, held_out = hold_out(Images(pixels, np.zeros(40, np.int64)), 10, seed=0)
+    assert len(held_out) == 10
+    assert len(rest) == 40 - 2 * len(set(image_hashes(held_out)))
+
+
+def test_holding_out_everything_is_refused():
+    with pytest.raises(DataError, match="validation_images: expected fewer than the 30 training images, found 30"):
+        hold_out(random_images(30), 30, seed=0)

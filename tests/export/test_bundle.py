@@ -8,6 +8,7 @@ import pytest
 
 from edgeship.errors import StorageError
 from export import bundle
+from export.files import Exported, ExportedFile
 from export.golden import specs_and_outputs
 
 
@@ -28,14 +29,14 @@ def test_a_full_disk_leaves_the_older_bundle_and_nothing_else(tiny_pipeline, tmp
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    file = bundle.ExportedFile(
+    file = ExportedFile(
         name="float32.tflite", format="tflite", scheme="float32",
         content=(tiny_pipeline.bundle_folder / "float32.tflite").read_bytes(),
     )
     with pytest.raises(StorageError, match="No space left on device"):
         bundle.write_bundle(
-            folder, [file], model=tiny_pipeline._float_model(), weights_sha256="0", splits=tiny_pipeline.splits,
-            spec=tiny_pipeline.spec, config=tiny_pipeline.config,
+            folder, Exported(files=(file,), quantization={}), model=tiny_pipeline._float_model(), weights_sha256="0",
+            splits=tiny_pipeline.splits, spec=tiny_pipeline.spec, config=tiny_pipeline.config,
         )
     assert (folder / "manifest.json").read_text() == "the older one"
     assert [item.name for item in tmp_path.iterdir()] == ["bundle"]

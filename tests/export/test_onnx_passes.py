@@ -13,6 +13,11 @@ from export.onnx_passes.canonical import canonical
 from export.onnx_passes.channels_first_scaling import channels_first_scaling
 from export.onnx_passes.fold_pad import fold_pad
 from export.onnx_passes.integer_bias import integer_bias
+from export.onnx_passes.integer_clip import integer_clip
+from export.onnx_passes.integer_pad import integer_pad
+from export.onnx_passes.mean_as_pool import mean_as_pool
+from export.onnx_passes.requantize import requantize
+from export.onnx_passes.standard_resize import standard_resize
 from export.onnx_passes.unshare import unshare
 from export.onnx_passes.unsigned import unsigned_activations, unsigned_weights
 
@@ -88,6 +93,7 @@ def test_padding_moves_into_the_convolution():
 
 
 def test_padding_of_values_that_may_be_negative_is_not_moved_into_a_max_pool():
+    """MaxPool pads with the lowest value, not with zero."""
     model = model_of(
         [
             helper.make_node("Pad", ["image", "pads"], ["padded"], name="pad"),
@@ -96,8 +102,150 @@ def test_padding_of_values_that_may_be_negative_is_not_moved_into_a_max_pool():
         {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)},
         inputs=[("image", TensorProto.FLOAT, [1, 1, 4, 4])], output=("out", TensorProto.FLOAT, [1, 1, 4, 4]),
     )
-    with pytest.raises(ExportError, match="max-pooling of padded values that may be negative"):
+    fold_pad(model)
+    assert kinds(model) == ["Pad", "MaxPool"]
+
+
+def test_padding_that_depends_on_the_input_is_refused():
+    model = model_of(
+        [helper.make_node("Pad", ["image", "pads"], ["out"], name="pad")], {},
+        inputs=[("image", TensorProto.FLOAT, [1, 1, 4, 4]), ("pads", TensorProto.INT64, [8])],
+        output=("out", TensorProto.FLOAT, None),
+    )
+    with pytest.raises(ExportError, match="pad: its pads are not constant"):
         fold_pad(model)
+
+
+def between_grids(node, *, constants=None, zero=3, out_zero=3, output_shape=None, dtype=np.uint8):
+    """uint8 image -> DQ -> the node -> Q; both grids have the scale 0.1."""
+    kind = TensorProto.UINT8 if dtype == np.uint8 else TensorProto.INT8
+    return model_of(
+        [
+            dequantize("image", ["image", "scale", "zero"]), node,
+            helper.make_node("QuantizeLinear", ["y", "scale", "out_zero"], ["out"], name="out_quantize"),
+        ],
+        {"scale": np.float32(0.1), "zero": dtype(zero), "out_zero": dtype(out_zero), **(constants or {})},
+        inputs=[("image", kind, [1, 4, 6, 2])], output=("out", kind, output_shape),
+    )
+
+
+CODES = generator.integers(0, 256, (1, 4, 6, 2), dtype=np.uint8)
+
+
+def test_padding_no_convolution_takes_works_on_integers():
+    pads = {"pads": np.array([0, 1, 0, 0, 0, 0, 2, 5], np.int64)}
+    model = between_grids(helper.make_node("Pad", ["image_dequant", "pads"], ["y"], name="pad"), constants=pads)
+    expected = run(model, image=CODES)
+    fold_pad(model)  # pads channels too, and nothing reads it that could pad
+    unshare(model)
+    integer_pad(model)
+    canonical(model)
+    assert kinds(model) == ["Pad"]
+    assert expected.min() == 0 and (expected == 3).sum() >= 5 * 8 * 5  # the zero point, not 0
+    np.testing.assert_array_equal(run(model, image=CODES), expected)
+
+
+@pytest.mark.parametrize("options", [
+    {"out_zero": 4},  # another grid: the integers change
+    {"constants": {"pads": np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64), "value": np.float32(1)}},
+])
+def test_padding_that_is_not_the_same_on_integers_stays(options):
+    constants = {"pads": np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64), "value": np.float32(0)}
+    options = {"constants": constants, **options}
+    model = between_grids(helper.make_node("Pad", ["image_dequant", "pads", "value"], ["y"], name="pad"), **options)
+    integer_pad(model)
+    assert kinds(model) == ["DequantizeLinear", "Pad", "QuantizeLinear"]
+
+
+@pytest.mark.parametrize(
+    ("node", "constants", "left"),
+    [
+        # On a grid from -10 on: what is below 0 is cut off.
+        (helper.make_node("Relu", ["image_dequant"], ["y"], name="relu"), {}, ["Clip"]),
+        (helper.make_node("Clip", ["image_dequant", "low", "high"], ["y"], name="clip"),
+         {"low": np.float32(-1.23), "high": np.float32(6)}, ["Clip"]),
+        (helper.make_node("Clip", ["image_dequant", "", "high"], ["y"], name="clip"),
+         {"high": np.float32(6)}, ["Clip"]),
+        # The grid ends at -10 and 15.5: such ends cut nothing off.
+        (helper.make_node("Clip", ["image_dequant", "low", "high"], ["y"], name="clip"),
+         {"low": np.float32(-20), "high": np.float32(20)}, []),
+    ],
+)
+def test_a_relu_inside_a_grid_works_on_integers(node, constants, left):
+    model = between_grids(node, constants=constants, zero=100, out_zero=100, output_shape=[1, 4, 6, 2])
+    expected = run(model, image=CODES)
+    unshare(model)
+    integer_clip(model)
+    canonical(model)
+    assert kinds(model) == ["DequantizeLinear", "QuantizeLinear", *left]
+    np.testing.assert_array_equal(run(model, image=CODES), expected)
+
+
+def regridded(*, out_scale, out_zero):
+    """int8 image -> DQ -> Q on another grid -> DQ -> Relu -> Q, as an addition read twice and a ReLU leave it."""
+    return model_of(
+        [
+            dequantize("image", ["image", "scale", "zero"]),
+            helper.make_node("QuantizeLinear", ["image_dequant", "out_scale", "out_zero"], ["middle"], name="q"),
+            dequantize("middle", ["middle", "out_scale", "out_zero"]),
+            helper.make_node("Relu", ["middle_dequant"], ["y"], name="relu"),
+            helper.make_node("QuantizeLinear", ["y", "scale", "lowest"], ["out"], name="out_quantize"),
+        ],
+        {"scale": np.float32(0.1), "zero": np.int8(3), "out_scale": np.float32(out_scale),
+         "out_zero": np.int8(out_zero), "lowest": np.int8(-128)},
+        inputs=[("image", TensorProto.INT8, [1, 1, 8, 8])], output=("out", TensorProto.INT8, [1, 1, 8, 8]),
+    )
+
+
+@pytest.mark.parametrize("grid", [(0.17, -5), (0.1, 3)], ids=["another grid", "the same grid"])
+def test_a_change_of_grids_is_a_lookup(grid):
+    model = regridded(out_scale=grid[0], out_zero=grid[1])
+    codes = np.arange(-128, 128, dtype=np.int8)[:64].reshape(1, 1, 8, 8) + np.int8(50)
+    expected = run(model, image=codes)
+    unshare(model)
+    integer_clip(model)
+    requantize(model)
+    canonical(model)
+    assert kinds(model).count("LeakyRelu") == (2 if grid == (0.17, -5) else 1)
+    np.testing.assert_array_equal(run(model, image=codes), expected)
+    unsigned_activations(model)
+    # All as integers, and by ONNX Runtime's own optimized graph too.
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"image": (codes.astype(int) + 128).astype(np.uint8)})[0]
+    np.testing.assert_array_equal(found.astype(int) - 128, expected)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (7, 15), (3, 5), (4, 6), (17, 2)])
+def test_nearest_neighbours_are_tensorflows_own(size):
+    model = model_of(
+        [helper.make_node(
+            "Resize", ["image", "", "", "size"], ["out"], name="resize", mode="nearest", nearest_mode="floor",
+            coordinate_transformation_mode="tf_half_pixel_for_nn", exclude_outside=0,
+        )],
+        {"size": np.array([1, 2, *size], np.int64)},
+        inputs=[("image", TensorProto.FLOAT, [1, 2, 4, 6])], output=("out", TensorProto.FLOAT, [1, 2, *size]),
+    )
+    image = np.arange(48, dtype=np.float32).reshape(1, 2, 4, 6)
+    expected = run(model, image=image)
+    standard_resize(model)
+    assert {item.name: item.s for item in model.graph.node[0].attribute if item.s}["nearest_mode"] != b"floor"
+    np.testing.assert_array_equal(run(model, image=image), expected)
+
+
+@pytest.mark.parametrize(("axes", "keepdims"), [([1, 2], 1), ([1, 2], 0), ([-1], 0), ([2], 1), ([1, 3], 0)])
+def test_a_mean_is_a_pool(axes, keepdims):
+    node = helper.make_node("ReduceMean", ["image_dequant"], ["y"], name="mean", axes=axes, keepdims=keepdims)
+    model = between_grids(node)
+    expected = run(model, image=CODES)
+    mean_as_pool(model)
+    unshare(model)
+    canonical(model)
+    assert "ReduceMean" not in kinds(model) and kinds(model).count("GlobalAveragePool") == 1
+    found = run(model, image=CODES)
+    assert found.shape == expected.shape
+    # Both add up in float32, in another order: a mean at the middle between two integers may go either way.
+    np.testing.assert_allclose(found.astype(int), expected, rtol=0, atol=1)
+    assert np.mean(found != expected) < 0.1
 
 
 def test_every_use_of_a_constant_gets_its_own():

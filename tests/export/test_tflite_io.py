@@ -49,5 +49,5 @@ def test_names_stay_and_only_two_conversions_are_added(tiny_bundle: Path) -> Non
 
 
 def test_a_float_file_has_no_float_form(tiny_bundle: Path) -> None:
-    with pytest.raises(ExportError, match="image: expected an int8 input or output"):
+    with pytest.raises(ExportError, match="image: expected an integer input or output"):
         with_float_io((tiny_bundle / "float32.tflite").read_bytes())

@@ -46,6 +46,11 @@ def test_a_factory_beside_the_configuration_brings_the_model(tmp_path, monkeypat
         "def wrong(input_shape, classes):\n"
         "    return build(input_shape, classes + 1)\n"
         "nothing = lambda input_shape, classes: None\n"
+        "def unbuilt(input_shape, classes):\n"
+        "    return tf_keras.Sequential([tf_keras.layers.Flatten(), tf_keras.layers.Dense(classes)], name='open')\n"
+        "def third(input_shape, classes):\n"
+        "    import keras\n"
+        "    return keras.Sequential([keras.layers.Input(input_shape), keras.layers.Flatten()])\n"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert build_model(ModelConfig(factory="mine_for_a_test:build"), **SHAPE).output_shape == (None, 10)
@@ -53,6 +58,8 @@ def test_a_factory_beside_the_configuration_brings_the_model(tmp_path, monkeypat
         "mine_for_a_test:missing": "has no function 'missing'",
         "mine_for_a_test:nothing": "expected a tf_keras.Model",
         "mine_for_a_test:wrong": "expected 10 outputs",
+        "mine_for_a_test:unbuilt": "open: the model is not built, so its input shape is not known",
+        "mine_for_a_test:third": r"returned keras\..*\.Sequential \(Keras 3\): import tf_keras in its place",
         "not_there_at_all:build": "'not_there_at_all' could not be imported",
     }.items():
         with pytest.raises(ModelError, match=message):
@@ -65,3 +72,36 @@ def test_a_file_that_is_no_model_is_named(tmp_path):
         build_model(ModelConfig(path=str(tmp_path / "model.keras")), **SHAPE)
     with pytest.raises(ModelError, match="there is no such file"):
         build_model(ModelConfig(path=str(tmp_path / "none.keras")), **SHAPE)
+
+
+def test_a_model_saved_by_keras_3_is_told_from_a_broken_file(tmp_path):
+    import keras  # Keras 3, which TensorFlow brings along
+
+    model = keras.Sequential([keras.layers.Input((16, 16, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    model.save(tmp_path / "third.keras")
+    with pytest.raises(ModelError, match=rf"third\.keras: saved by Keras {keras.__version__}, expected Keras 2"):
+        build_model(ModelConfig(path=str(tmp_path / "third.keras")), **SHAPE)
+    own = dense("softmax")
+    own.save(tmp_path / "second.keras")
+    loaded = build_model(ModelConfig(path=str(tmp_path / "second.keras")), **SHAPE)
+    np.testing.assert_array_equal(loaded.layers[-1].kernel, own.layers[-1].kernel)
+
+
+def test_a_subclassed_model_becomes_the_one_layer_of_a_functional_model(tmp_path, monkeypatch):
+    (tmp_path / "subclassed_for_a_test.py").write_text(
+        "import tensorflow as tf, tf_keras\n"
+        "class Mine(tf_keras.Model):\n"
+        "    def __init__(self, classes):\n"
+        "        super().__init__(name='mine')\n"
+        "        self.flatten, self.head = tf_keras.layers.Flatten(), tf_keras.layers.Dense(classes)\n"
+        "    def call(self, x):\n"
+        "        return self.head(self.flatten(x))\n"
+        "def build(input_shape, classes):\n"
+        "    model = Mine(classes)\n"
+        "    model(tf.zeros((1, *input_shape)))\n"
+        "    return model\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    model = build_model(ModelConfig(factory="subclassed_for_a_test:build"), **SHAPE)
+    assert (model.name, model.input_shape, model.output_shape) == ("mine", (None, 16, 16, 1), (None, 10))
+    assert len(model.weights) == 2

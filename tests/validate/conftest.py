@@ -18,6 +18,7 @@ from edgeship.artifact import (
     Artifact,
     Manifest,
     Preprocessing,
+    Quantization,
     Reference,
     TensorSpec,
     manifest_from_json,
@@ -106,6 +107,9 @@ def write_manifest(folder: Path, test: Images) -> None:
             file="float.keras", sha256=sha256_of_file(folder / "float.keras"), custom_objects=()
         ),
         golden_sha256=sha256_of_file(folder / GOLDEN_FILE), artifacts=tuple(artifacts),
+        quantization={"int8-ptq": Quantization(
+            kept_float=(), weights_expected=3, weights_quantized=3, weight_bits=8
+        )},
         tools={name: metadata.version(name) for name in ("ai-edge-litert", "onnxruntime")},
         exported_on=processor_identity(),
     )))

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgeship.measurement import Coverage
 from validate.coverage import (
     PlannedOperation,
     PlannedTensor,
     coverage_of_plan,
     coverage_of_profile,
     delegated,
+    with_kept_float,
 )
 
 
@@ -106,3 +108,16 @@ def test_what_a_delegate_took_ends_at_its_inputs() -> None:
     second = PlannedOperation(kind="ADD", inputs=(3, 3), outputs=(6,))
     partial = PlannedOperation(kind="DELEGATE", inputs=(3,), outputs=(6,))
     assert delegated([CONV, second, partial]) == [second]
+
+
+def test_float_operations_of_kept_layers_are_told_apart() -> None:
+    floats = (
+        "DequantizeLinear a/DequantizeLinear", "ReorderOutput ReorderOutput", "Conv b/float_nchwc", "Softmax c_token_3",
+        "Gemm b/Gemm", "Conv b_1", "Conv d", "Mul b/float/input0/Mul",
+    )
+    coverage = Coverage(integer=2, total=10, float_ops=floats, per_channel=0, weighted=0)
+    assert with_kept_float(coverage, ()) == coverage
+    told = with_kept_float(coverage, ("b", "c"))
+    assert told.float_ops == ("Conv b_1", "Conv d")
+    assert told.kept_float == tuple(name for name in floats if name not in told.float_ops)
+    assert (told.promised, told.promised_share, told.share) == (4, 0.5, 0.2)

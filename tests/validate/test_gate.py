@@ -7,6 +7,7 @@ import pytest
 
 from edgeship.config import ValidateConfig
 from edgeship.measurement import Accuracy, Agreement, Coverage, Grid, Row
+from edgeship.schemes import SCHEMES
 from validate.gate import judge
 
 CONFIG = ValidateConfig(max_accuracy_drop=0.02, min_coverage=1.0, min_agreement=0.98, max_layer_lsb=1)
@@ -74,9 +75,26 @@ def test_coverage_names_the_float_operations() -> None:
     assert "Conv c0; Conv c1" in sentence and "and 3 more" in sentence
 
 
-def test_coverage_that_is_not_known_fails_and_float_artifacts_have_none() -> None:
-    assert judge([row(coverage=None)], [], [], CONFIG)[0] == "fail"
-    assert judge([row(coverage=None, scheme="float32")], [], [], CONFIG)[0] == "pass"
+def test_layers_kept_in_float_do_not_count_and_others_do() -> None:
+    kept = ("DEQUANTIZE a/dequantized", "CONV_2D b/float", "QUANTIZE b")
+    on_purpose = Coverage(integer=50, total=53, float_ops=(), per_channel=35, weighted=35, kept_float=kept)
+    assert judge([row(coverage=on_purpose)], [], [], CONFIG) == ("pass", ())
+    by_accident = dataclasses.replace(on_purpose, integer=49, float_ops=("ADD c",))
+    verdict, (sentence,) = judge([row(coverage=by_accident)], [], [], CONFIG)
+    assert verdict == "fail"
+    assert "49 of 50 executed operations outside the layers kept in float are integer (98.0%)" in sentence
+    assert "in float: ADD c" in sentence
+
+
+@pytest.mark.parametrize("scheme", [scheme.name for scheme in SCHEMES.values() if not scheme.integer])
+def test_schemes_that_compute_in_float_are_gated_by_accuracy_alone(scheme: str) -> None:
+    assert judge([row(coverage=None, scheme=scheme)], [], [], CONFIG)[0] == "pass"
+    assert judge([row(coverage=None, scheme=scheme, interval=(-0.3, -0.2), delta=-0.25)], [], [], CONFIG)[0] == "fail"
+
+
+@pytest.mark.parametrize("scheme", [scheme.name for scheme in SCHEMES.values() if scheme.integer])
+def test_coverage_of_an_integer_scheme_that_is_not_known_fails(scheme: str) -> None:
+    assert judge([row(coverage=None, scheme=scheme)], [], [], CONFIG)[0] == "fail"
 
 
 def test_one_scale_for_all_channels_fails() -> None:

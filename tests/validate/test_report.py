@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from edgeship.artifact import Quantization
 from edgeship.config import ValidateConfig
 from edgeship.errors import InputError
 from edgeship.measurement import (
@@ -64,7 +65,7 @@ BROKEN = Row(
     error="int8_qat.onnx / onnxruntime: crashed (SIGSEGV) while loading the file",
 )
 REPORT = Report(
-    schema=3, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
+    schema=4, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
     machine=describe_machine(), rows=(ROW, BROKEN),
     grids=(Grid(
         tflite="int8_qat.tflite", onnx="int8_qat.onnx", tensors_compared=131, mismatches=("a|b: scale",),
@@ -75,6 +76,7 @@ REPORT = Report(
         max_lsb=2, differing_share=0.0016, accuracy_delta=0.0, accuracy_delta_ci95=(-0.0039, 0.0039),
     ),),
     verdict="fail", failures=("int8_qat.onnx / onnxruntime: crashed",), notes=("float Keras did not run here",),
+    quantization={"int8-qat": Quantization(kept_float=(), weights_expected=36, weights_quantized=36, weight_bits=8)},
 )
 
 
@@ -100,9 +102,9 @@ def test_no_figure_may_be_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "message"), [
     (None, "expected a report.json, found none"),
     ("{", "expected a report.json, found none"),
-    ("[]", "expected a report of schema 3, found None"),
-    ('{"schema": 2}', "expected a report of schema 3, found 2"),
-    ('{"schema": 3, "rows": []}', "not a complete report"),
+    ("[]", "expected a report of schema 4, found None"),
+    ('{"schema": 3}', "expected a report of schema 4, found 3"),
+    ('{"schema": 4, "rows": []}', "not a complete report"),
 ])
 def test_files_that_are_no_report(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "report.json"
@@ -129,6 +131,29 @@ def test_markdown_has_every_figure_with_its_unit() -> None:
     assert "130 of 131 tensors are equal; 56 layers compared, at most 1 LSB apart" in text
     assert "- float Keras did not run here" in text
     assert report_to_markdown(REPORT) == text
+
+
+def test_layers_kept_in_float_are_shown_everywhere(tmp_path: Path) -> None:
+    account = Quantization(kept_float=("conv_2",), weights_expected=35, weights_quantized=35, weight_bits=7)
+    coverage = dataclasses.replace(ROW.coverage, kept_float=("CONV_2D conv_2/float",))
+    report = dataclasses.replace(
+        REPORT, rows=(dataclasses.replace(ROW, coverage=coverage),), quantization={"int8-mixed": account}
+    )
+    text = report_to_markdown(report)
+    assert "| int8-mixed | 35 of 35 | 7 | conv\\_2 |" in text
+    assert "| 55/56 (1 kept) |" in text
+    assert "int8\\_qat.tflite / litert: executed in float on purpose: CONV\\_2D conv\\_2/float" in text
+    stream = io.StringIO()
+    Console(file=stream, width=260).print(report_to_terminal(report, width=260))
+    assert "int8-mixed: kept in float: conv_2" in stream.getvalue()
+    write_report(report, tmp_path)
+    assert load_report(tmp_path / "report.json") == report
+
+
+@pytest.mark.parametrize("scheme", ["float16", "dynamic-int8", "weight-only-int8"])
+def test_what_computes_in_float_promises_no_integers(scheme: str) -> None:
+    figures = dict(zip(COLUMNS, cells(dataclasses.replace(ROW, scheme=scheme)), strict=True))
+    assert (figures["max LSB"], figures["integer ops"]) == ("n/a", "n/a")
 
 
 EMULATED = dataclasses.replace(

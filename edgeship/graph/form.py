@@ -1,0 +1,41 @@
+"""In which form a file has its weights and computes with them, in words: what a scheme made of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from edgeship.graph.records import WEIGHTED_KINDS, Graph, WeightedOperation
+from edgeship.graph.stored import DYNAMIC_KINDS
+
+FLOAT, INTEGER = "float32", "int8"
+DYNAMIC = "int8 weights, activations quantized when they are computed"
+WIDE = "int8 weights, int16 activations"
+
+
+def form_of(graph: Graph) -> str:
+    """For example "int8", "float16 weights, computed in float32", or "int8, but for 2 of 36 products in float32".
+
+    Products are convolutions and matrix products with constant weights; "no weights" where there is none.
+    """
+    forms = Counter(_form(graph, item) for item in graph.weighted_operations())
+    if not forms:
+        return "no weights"
+    (most, _), *others = forms.most_common()
+    total = sum(forms.values())
+    rest = "; ".join(f"{count} of {total} products in {form}" for form, count in others)
+    return f"{most}, but for {rest}" if rest else most
+
+
+def _form(graph: Graph, item: WeightedOperation) -> str:
+    weights = item.weights.dtype
+    if weights == "float32":
+        return FLOAT
+    if not item.weights.is_integer:
+        return f"{weights} weights, computed in float32"
+    if item.operation.kind in DYNAMIC_KINDS:
+        return DYNAMIC
+    if item.input.is_integer:
+        return WIDE if item.input.dtype.endswith("int16") else INTEGER
+    # Floats come in: either the kernel is dequantized before it is read, or the operation quantizes its input.
+    read = graph.tensors[item.operation.inputs[WEIGHTED_KINDS[item.operation.kind][1]]]
+    return DYNAMIC if read.is_integer else f"{weights} weights, computed in float32"

@@ -1,0 +1,228 @@
+"""Keras models in, the bundle's model files out: every scheme in every format, each held against its promises."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tf_keras
+
+from edgeship.artifact import Preprocessing, Quantization
+from edgeship.config import Config
+from edgeship.data import Splits, preprocessed_batches, require_calibration
+from edgeship.errors import ExportError
+from edgeship.graph import read_tflite
+from edgeship.progress import say
+from edgeship.schemes import FAKE_QUANTIZED, SCHEMES, Scheme
+from export import onnx_weights, tflite_weights
+from export.checks import check_onnx, check_tflite, float_weighted, quantized_layers
+from export.golden import specs_of
+from export.metadata import with_metadata
+from export.onnx import convert_onnx
+from export.ort import convert_ort
+from export.tflite import convert_tflite, layer_names
+from export.tflite_float import with_float_layers
+from export.tflite_io import SUFFIX as FLOAT_IO
+from export.tflite_io import with_float_io
+from export.tflite_names import layer_of
+
+INTEGER_TYPES = {"u": "uint8", "s": "int8"}
+CALIBRATION_BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedFile:
+    """One artifact in memory."""
+
+    name: str  # also the file name
+    format: str
+    scheme: str
+    content: bytes
+    same_grid_as: str | None = None
+    operators_config: str | None = None  # the text that belongs to an .ort file
+
+    @property
+    def operators_file(self) -> str | None:
+        """Where that text goes."""
+        return None if self.operators_config is None else f"{self.name}.operators.config"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """All files, and the account of the kernels for each scheme that stores them as int8."""
+
+    files: tuple[ExportedFile, ...]
+    quantization: dict[str, Quantization]
+
+
+def export_files(
+    *,
+    models: Mapping[str, tf_keras.Model],
+    kept_float: Mapping[str, tuple[str, ...]],
+    expected_weights: Mapping[str, tuple[str, ...]],
+    splits: Splits,
+    spec: Preprocessing,
+    config: Config,
+) -> Exported:
+    """Convert to every scheme and format the configuration asks for, and check each file's promises.
+
+    Args:
+        models: scheme -> the flat Keras model it starts from (`edgeship.schemes.Scheme.source`): the lowered float
+            model, or one with fake quantization and final ranges.
+        kept_float: scheme -> names of the layers that stay in float; a scheme without any may be left out.
+        expected_weights: scheme -> the names of the layers whose kernels must come out as int8 ("conv1", or a
+            variable's name, "conv1/kernel"); for every scheme that stores them so.
+
+    Raises:
+        ExportError: a converter refused, a file breaks a promise, or a kernel that is expected as int8 is not.
+    """
+    files: list[ExportedFile] = []
+    accounts: dict[str, Quantization] = {}
+    floats = _FloatFiles()
+
+    def calibration() -> Iterator[np.ndarray]:
+        require_calibration(splits)
+        return preprocessed_batches(splits.calibration, spec, size=CALIBRATION_BATCH)
+
+    for name in config.quantize.schemes:
+        scheme, model, kept = SCHEMES[name], models[name], kept_float.get(name, ())
+        layers = layer_names(model)
+        say(f"export: {name} to TFLite")
+        if scheme.activations == "float32":
+            content = _small_tflite(floats.tflite(model), scheme, layers=layers, kept=kept)
+        else:
+            content = convert_tflite(model, scheme=name, calibration=calibration)
+            if kept:
+                content = with_float_layers(content, floats.tflite(model), layers=layers, keep_float=kept)
+        tflite = ExportedFile(name=f"{name}.tflite", format="tflite", scheme=name, content=content)
+        bits = config.quantize.weight_bits if scheme.source == FAKE_QUANTIZED else 8
+        check_tflite(content, name=tflite.name, scheme=name, layers=layers, kept_float=kept, weight_bits=bits)
+        if scheme.quantizes_weights:
+            accounts[name] = _account(tflite, layers=layers, kept=kept, expected=expected_weights[name], bits=bits)
+        formats = config.export.formats_of(name)
+        if "tflite" in formats:
+            files += _tflite_files(tflite, config)
+        if "onnx" in formats and scheme.source == FAKE_QUANTIZED:
+            files += _integer_onnx_files(tflite, config, layers=layers, kept=kept, weight_bits=bits)
+        elif "onnx" in formats:
+            say(f"export: {name} to ONNX")
+            small = _small_onnx(floats, model, scheme, layers=layers, kept=kept)
+            files.append(ExportedFile(name=f"{name}.onnx", format="onnx", scheme=name, content=small))
+    finished = [_with_metadata(file, spec=spec, labels=splits.labels) for file in files]
+    finished += [
+        _ort_file(file) for file in finished
+        if file.name == f"{file.scheme}.onnx" and "ort" in config.export.formats_of(file.scheme)
+    ]
+    return Exported(files=tuple(finished), quantization=accounts)
+
+
+class _FloatFiles:
+    """The float32 files of a model, which several schemes are made from: converted once."""
+
+    def __init__(self) -> None:
+        self._tflite: dict[int, bytes] = {}
+        self._onnx: dict[int, bytes] = {}
+
+    def tflite(self, model: tf_keras.Model) -> bytes:
+        if id(model) not in self._tflite:
+            self._tflite[id(model)] = convert_tflite(model)
+        return self._tflite[id(model)]
+
+    def onnx(self, model: tf_keras.Model) -> bytes:
+        if id(model) not in self._onnx:
+            self._onnx[id(model)] = convert_onnx(self.tflite(model), variant=None)
+        return self._onnx[id(model)]
+
+
+def _small_tflite(content: bytes, scheme: Scheme, *, layers: Collection[str], kept: Collection[str]) -> bytes:
+    """A float32 file in the form of a scheme that computes in float or quantizes activations when it runs."""
+    if scheme.weights == "float16":
+        return tflite_weights.with_float16_weights(content, layers=layers)
+    if scheme.weights == "int8":
+        return tflite_weights.with_int8_weights(content, layers=layers, keep_float=kept, dynamic=scheme.dynamic)
+    return content
+
+
+def _small_onnx(
+    floats: _FloatFiles, model: tf_keras.Model, scheme: Scheme, *, layers: Collection[str], kept: Collection[str]
+) -> bytes:
+    """The same in ONNX, from the same float32 numbers, so on the same integers."""
+    content = floats.onnx(model)
+    if scheme.weights == "float16":
+        return onnx_weights.with_float16_weights(content)
+    if scheme.weights == "int8":
+        graph = read_tflite(floats.tflite(model), where=Path("float32.tflite"))
+        numbers = [
+            onnx_weights.same_numbers(item.weights.data) for item in graph.weighted_operations()
+            if item.weights.data is not None and layer_of(item.weights.name, layers) in kept
+        ]
+        return onnx_weights.with_int8_weights(content, dynamic=scheme.dynamic, kept=numbers)
+    return content
+
+
+def _account(
+    tflite: ExportedFile, *, layers: Collection[str], kept: tuple[str, ...], expected: tuple[str, ...], bits: int
+) -> Quantization:
+    """Hold the int8 kernels of a file against those that should be. Raises ExportError naming the missing ones."""
+    found = quantized_layers(tflite.content, name=tflite.name, layers=layers)
+    wanted = dict.fromkeys(layer_of(name, layers) or name for name in expected)
+    missing = [name for name in wanted if name not in found and name not in kept]
+    if missing:
+        raise ExportError(
+            f"{tflite.name}: expected int8 kernels of {len(wanted)} layers, found {len(found)}; not int8: "
+            f"{', '.join(missing)}"
+        )
+    say(
+        f"export: {tflite.scheme}: kernels of {len(found)} layers in int8"
+        + (f", kept in float: {', '.join(kept)}" if kept else "")
+    )
+    return Quantization(
+        kept_float=kept, weights_expected=sum(name not in kept for name in wanted), weights_quantized=len(found),
+        weight_bits=bits,
+    )
+
+
+def _tflite_files(tflite: ExportedFile, config: Config) -> Iterator[ExportedFile]:
+    yield tflite
+    if SCHEMES[tflite.scheme].integer and "float32" in config.export.tflite_io:
+        yield dataclasses.replace(
+            tflite, name=f"{tflite.scheme}{FLOAT_IO}.tflite", content=with_float_io(tflite.content),
+            same_grid_as=tflite.name,
+        )
+
+
+def _integer_onnx_files(
+    tflite: ExportedFile, config: Config, *, layers: Collection[str], kept: Collection[str], weight_bits: int
+) -> Iterator[ExportedFile]:
+    say(f"export: {tflite.scheme} to ONNX")
+    sibling = tflite.name if "tflite" in config.export.formats_of(tflite.scheme) else None
+    for variant in config.export.onnx_variants:
+        name = f"{tflite.scheme}.onnx" if variant == "u8u8" else f"{tflite.scheme}-{variant}.onnx"
+        content = convert_onnx(tflite.content, variant=variant, layers=layers, keep_float=kept)
+        check_onnx(
+            content, name=name, activations=INTEGER_TYPES[variant[0]], weights=INTEGER_TYPES[variant[2]],
+            weight_bits=weight_bits, float_weights=float_weighted(tflite.content, name=tflite.name),
+        )
+        yield ExportedFile(name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling)
+
+
+def _with_metadata(file: ExportedFile, *, spec: Preprocessing, labels: tuple[str, ...]) -> ExportedFile:
+    """What the app needs travels inside the file."""
+    inputs, outputs = specs_of(file.content, format=file.format)
+    content = with_metadata(
+        file.content, format=file.format, preprocessing=spec, labels=labels, inputs=inputs, outputs=outputs
+    )
+    return dataclasses.replace(file, content=content)
+
+
+def _ort_file(onnx: ExportedFile) -> ExportedFile:
+    """The default ONNX file of a scheme in ONNX Runtime's own format; its metadata goes with it."""
+    say(f"export: {onnx.scheme} to ORT format")
+    converted = convert_ort(onnx.content)
+    return dataclasses.replace(
+        onnx, name=onnx.name.removesuffix(".onnx") + ".ort", format="ort", content=converted.content,
+        operators_config=converted.operators_config,
+    )

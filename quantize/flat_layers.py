@@ -1,0 +1,224 @@
+"""Layers of a lowered model for which Keras has none: what tensor operators inside a composite come to.
+
+Each is one operator with its constants in its configuration and, where the operator worked on a variable, that
+variable as a weight of its own: it trains, is saved and is accounted for. Outputs equal the operator's bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from tf_keras import layers
+
+# Part of every saved .keras file: a layer is found again as "edgeship>StridedSlice".
+PACKAGE = "edgeship"
+
+
+def saved(layer: type) -> Any:
+    return tf_keras.utils.register_keras_serializable(package=PACKAGE)(layer)
+
+
+class _WithValues(layers.Layer):
+    """One array, a weight or a constant, that broadcasts against `(batch, ...)` from the right.
+
+    Args:
+        shape: the array's shape where it is a weight.
+        values: the array (nested lists) where it is a constant.
+        broadcast: the shape the array is used in, where that differs from its own: `(c,)` as `(1, 1, c)`.
+    """
+
+    initial = "zeros"
+    weight_name = "values"
+
+    def __init__(
+        self, shape: Any = None, values: Any = None, broadcast: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if (shape is None) == (values is None):
+            raise ValueError(f"{self.name}: expected either the shape of a weight or constant values")
+        self.shape, self.broadcast = (None if item is None else tuple(item) for item in (shape, broadcast))
+        self.values = None if values is None else np.asarray(values, np.float32)
+
+    def build(self, input_shape: Any) -> None:
+        if self.values is None:
+            self.weight = self.add_weight(self.weight_name, shape=self.shape, initializer=self.initial)
+        super().build(input_shape)
+
+    def array(self) -> Any:
+        """The array as it is used: a tensor."""
+        array = tf.constant(self.values) if self.values is not None else tf.convert_to_tensor(self.weight)
+        return array if self.broadcast is None else tf.reshape(array, self.broadcast)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        own = self.broadcast or self.shape or (() if self.values is None else self.values.shape)
+        return tf.broadcast_static_shape(tf.TensorShape(input_shape), tf.TensorShape(own))
+
+    def get_config(self) -> dict[str, Any]:
+        values = None if self.values is None else self.values.tolist()
+        return {**super().get_config(), "shape": self.shape, "values": values, "broadcast": self.broadcast}
+
+
+@saved
+class ArrayScale(_WithValues):
+    """`x * array`, for an array of any shape that broadcasts."""
+
+    initial, weight_name = "ones", "scale"
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.array()
+
+
+@saved
+class ArrayShift(_WithValues):
+    """`x + array` (or `x - array` where `negative`), for an array of any shape that broadcasts."""
+
+    weight_name = "shift"
+
+    def __init__(self, negative: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.negative = negative
+
+    def call(self, inputs: Any) -> Any:
+        return inputs - self.array() if self.negative else inputs + self.array()
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "negative": self.negative}
+
+
+@saved
+class ChannelScale(ArrayScale):
+    """`x * scale`, one factor per channel (the last axis): layer scale, a gain."""
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """(scale, offset), float32, each of shape (channels,) or (): `y = scale * x + offset`."""
+        scale = np.asarray(self.array()).reshape(-1)
+        return scale, np.zeros_like(scale)
+
+
+@saved
+class ChannelShift(ArrayShift):
+    """`x + shift`, one number per channel (the last axis): a bias."""
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """(scale, offset), float32, each of shape (channels,) or (): `y = scale * x + offset`."""
+        shift = np.asarray(self.array()).reshape(-1)
+        return np.ones_like(shift), -shift if self.negative else shift
+
+
+@saved
+class DivideBy(layers.Layer):
+    """`x / divisor`, one number for all or one per channel. `x * (1 / divisor)` would round differently."""
+
+    def __init__(self, divisor: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.divisor = np.asarray(divisor, np.float32)
+
+    def call(self, inputs: Any) -> Any:
+        return inputs / tf.constant(self.divisor)
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """(scale, offset), each of shape (channels,) or (): `y = scale * x + offset`."""
+        scale = 1.0 / self.divisor.astype(np.float64).reshape(-1)
+        return scale, np.zeros_like(scale)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "divisor": self.divisor.tolist()}
+
+
+@saved
+class Clip(layers.Layer):
+    """`min(max(x, low), high)`; an end that is None is open."""
+
+    def __init__(self, low: float | None = None, high: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.low, self.high = low, high
+
+    def call(self, inputs: Any) -> Any:
+        outputs = inputs if self.high is None else tf.minimum(inputs, self.high)
+        return outputs if self.low is None else tf.maximum(outputs, self.low)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "low": self.low, "high": self.high}
+
+
+@saved
+class Reduce(layers.Layer):
+    """The mean, maximum, minimum or sum over axes other than a whole image's.
+
+    Args:
+        kind: "mean", "max", "min" or "sum".
+        axes: the axes, batch counted as 0 and never among them.
+    """
+
+    KINDS = ("mean", "max", "min", "sum")
+
+    def __init__(self, kind: str, axes: Any, keepdims: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if kind not in self.KINDS:
+            raise ValueError(f"{self.name}: expected one of {', '.join(self.KINDS)}, found {kind!r}")
+        self.kind, self.axes, self.keepdims = kind, tuple(axes), keepdims
+
+    def call(self, inputs: Any) -> Any:
+        return getattr(tf, f"reduce_{self.kind}")(inputs, list(self.axes), keepdims=self.keepdims)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "kind": self.kind, "axes": self.axes, "keepdims": self.keepdims}
+
+
+@saved
+class StridedSlice(layers.Layer):
+    """`x[:, a:b:c, ...]`: part of a tensor along its axes, the batch axis whole.
+
+    Args:
+        slices: one entry per axis after the batch: `(start, stop, step)` with None for an open end, or an integer
+            that picks one position and drops the axis. Axes left out are taken whole.
+    """
+
+    def __init__(self, slices: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.slices = tuple(item if isinstance(item, int) else tuple(item) for item in slices)
+
+    def call(self, inputs: Any) -> Any:
+        return inputs[(slice(None), *(item if isinstance(item, int) else slice(*item) for item in self.slices))]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "slices": self.slices}
+
+
+@saved
+class Pad(layers.Layer):
+    """Padding that `layers.ZeroPadding2D` is not: other axes, another value, reflection.
+
+    Args:
+        paddings: (before, after) for every axis, the batch axis (0, 0).
+        mode: "CONSTANT", "REFLECT" or "SYMMETRIC".
+    """
+
+    def __init__(self, paddings: Any, mode: str = "CONSTANT", value: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.paddings, self.mode, self.value = tuple(tuple(pair) for pair in paddings), mode, value
+
+    def call(self, inputs: Any) -> Any:
+        return tf.pad(inputs, self.paddings, mode=self.mode, constant_values=self.value)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "paddings": self.paddings, "mode": self.mode, "value": self.value}
+
+
+@saved
+class DepthToSpace(layers.Layer):
+    """`(b, h, w, c)` -> `(b, h * block, w * block, c / block**2)`, or the other way round where `inverse`."""
+
+    def __init__(self, block: int, inverse: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.block, self.inverse = block, inverse
+
+    def call(self, inputs: Any) -> Any:
+        move = tf.nn.space_to_depth if self.inverse else tf.nn.depth_to_space
+        return move(inputs, self.block)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "block": self.block, "inverse": self.inverse}

@@ -1,0 +1,242 @@
+"""Fake quantization in a simplified float model: its weights on int8, its activations on integer grids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tf_keras
+from tf_keras import layers
+
+from edgeship.errors import LoweringError
+from quantize.grids import Grid, plan_grids
+from quantize.ranges import Range
+from quantize.rebuild import nodes_of, readers_of, rebuild
+from quantize.rewrites import weights_of
+from quantize.roles import Role, role_of
+from quantize.simplify import Copies, call, simplify
+from quantize.weights import SymmetricWeights, with_quantized_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What became of a model's weights and operations, by layer name."""
+
+    quantized: tuple[str, ...]  # layers whose kernels are int8
+    added: tuple[str, ...]  # products that stand for a scaling, int8 too
+    kept_float: tuple[str, ...]  # layers that stay in float because the configuration says so
+    kept_weights: tuple[str, ...]  # those of them that have kernels
+    operations: int  # of the simplified network
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """All kernels that must be int8 in a file."""
+        return (*self.quantized, *self.added)
+
+    @property
+    def sentence(self) -> str:
+        """One line for people."""
+        kept = f", {len(self.kept_float)} kept in float ({', '.join(self.kept_float)})" if self.kept_float else ""
+        added = f" (and {len(self.added)} of scalings)" if self.added else ""
+        total = len(self.quantized) + len(self.kept_weights)
+        return (
+            f"kernels of {len(self.quantized)} of {total} weighted layers{added} quantized; "
+            f"{self.operations} operations{kept}, 0 refused"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedModel:
+    """A Keras model that computes on fake-quantized integers, and the parts that can be set."""
+
+    model: tf_keras.Model
+    ranges: list[Range]
+    weights: dict[str, SymmetricWeights]  # layer name -> what rounds its kernel
+    inputs: dict[str, list[Range]]  # layer name -> the ranges its kernel is multiplied on, one per call
+    results: dict[str, Range]  # layer name -> the range its result (after a fused ReLU) is rounded to
+    account: Account
+
+
+def insert_fake_quantization(
+    flat: tf_keras.Model,
+    *,
+    input_ranges: Sequence[tuple[float, float]],
+    ema_decay: float = 0.99,
+    weight_bits: int = 8,
+    keep_float: Sequence[str] = (),
+) -> QuantizedModel:
+    """Insert fake quantization into a lowered float model; ranges are not seeded yet.
+
+    Args:
+        input_ranges: for each model input, the smallest and largest value the preprocessing can give.
+        weight_bits: 8, or 7 for CPUs whose uint8 x int8 products saturate.
+        keep_float: names of layers that stay in float, of the flat model or of the simplified one.
+
+    Raises:
+        LoweringError: a layer integers cannot compute and that is not kept, a name in `keep_float` that no layer has,
+            or an input that is not real numbers.
+    """
+    for tensor in flat.inputs:
+        if not tensor.dtype.is_floating:
+            raise LoweringError(
+                f"{flat.name}: the input {tensor.node.layer.name!r} is {tensor.dtype.name}; expected float32: "
+                "preprocessed images"
+            )
+    simple = simplify(flat)
+    kept = _kept(simple, flat, keep_float)
+    grids = plan_grids(simple, kept)
+    known = {tensor.node.layer.name: span for tensor, span in zip(simple.inputs, input_ranges, strict=True)}
+    ranges: dict[int, Range] = {}
+    weights: dict[str, SymmetricWeights] = {}
+    inputs: dict[str, list[Range]] = {}
+    results: dict[str, Range] = {}
+    copies = Copies()
+
+    def range_of(grid: Grid) -> Range:
+        if id(grid) not in ranges:
+            ranges[id(grid)] = _range(grid, known, ema_decay)
+        return ranges[id(grid)]
+
+    def replay(node: Any, args: Any, kwargs: Any) -> Any:
+        layer = node.layer
+        if id(layer) in grids.capped:
+            return copies.of(layer, lambda: layers.ReLU(name=layer.name))(*args)
+        if role_of(layer) is Role.WEIGHTED and layer.name not in kept:
+            inputs.setdefault(layer.name, []).append(range_of(grids.of[id(node.keras_inputs[0])]))
+            return _call_weighted(copies, layer, args, weight_bits, weights)
+        return call(copies, layer, args, kwargs)
+
+    def forward(old: Any, new: Any) -> Any:
+        if id(old) not in grids.rounded:
+            return new
+        grid = grids.of[id(old)]
+        rounds = range_of(grid)
+        for tensor in (old, *old.node.keras_inputs):
+            if tensor is old or (id(tensor) not in grids.rounded and type(old.node.layer) is layers.ReLU):
+                results[tensor.node.layer.name] = rounds
+        return rounds(new, member=grid.place(old))
+
+    model = rebuild(simple, replay, forward=forward)
+    model.output_names = simple.output_names
+    return QuantizedModel(
+        model=model, ranges=list(ranges.values()), weights=weights, inputs=inputs, results=results,
+        account=_account(flat, simple, kept),
+    )
+
+
+def _range(grid: Grid, known: dict[str, tuple[float, float]], ema_decay: float) -> Range:
+    inputs = [tensor.node.layer.name for tensor in grid.members if isinstance(tensor.node.layer, layers.InputLayer)]
+    span: tuple[float, float] | None
+    if grid.fixed is not None:
+        span, fixed = grid.fixed, True
+    else:
+        spans = [known[name] for name in inputs]
+        span = (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
+        # Nothing but the input is on this grid: its range is what the preprocessing can give.
+        fixed = bool(spans) and len(grid.members) == len(inputs)
+    return Range(
+        ema_decay=ema_decay, members=len(grid.members), known=span, fixed=fixed, cap=grid.cap, name=f"{grid.name}_range"
+    )
+
+
+def _call_weighted(copies: Copies, layer: Any, args: Any, bits: int, weights: dict[str, SymmetricWeights]) -> Any:
+    def make() -> Any:
+        wrapped = with_quantized_weights(type(layer).from_config(layer.get_config()), bits=bits)
+        weights[layer.name] = wrapped.quantize_config.quantizer
+        return wrapped
+
+    made = copies.of(layer, make)
+    if not made.built:
+        # The wrapper takes over the layer's variables when it is built, so they must have their values by then.
+        made.layer.build(args[0].shape)
+        made.layer.set_weights(layer.get_weights())
+    outputs = made(*args)
+    made.trainable = layer.trainable
+    return outputs
+
+
+def kept_layers(flat: tf_keras.Model, names: Sequence[str]) -> tuple[str, ...]:
+    """The layers of a lowered model that `names` mean: a layer itself, or all that a composite `x` became (`x_...`).
+
+    A part that was split off a layer (`conv_gelu` of `conv`) may be named too; the lowered model has no such layer.
+
+    Raises:
+        LoweringError: a name that means no layer.
+    """
+    present = _names(flat)
+    kept: dict[str, None] = {}
+    for name in names:
+        found = _meant(name, present)
+        if not found and name not in _names(simplify(flat)):
+            raise LoweringError(
+                f"quantize.keep_float: no layer is called {name!r}; the layers are {', '.join(present)}"
+            )
+        kept.update(dict.fromkeys(found))
+    return tuple(kept)
+
+
+def _names(model: tf_keras.Model) -> list[str]:
+    return [layer.name for layer in model.layers if not isinstance(layer, layers.InputLayer)]
+
+
+def _meant(name: str, present: list[str]) -> list[str]:
+    if name in present:
+        return [name]
+    # What follows a composite's name is the name of a layer in it; a number belongs to the name of another composite.
+    return [layer for layer in present if re.match(rf"{re.escape(name)}_(?!\d+(_|$))", layer)]
+
+
+def _kept(simple: tf_keras.Model, flat: tf_keras.Model, names: Sequence[str]) -> frozenset[str]:
+    """The simplified layers that come from the named ones: themselves, and what was split off them."""
+    kept_layers(flat, names)
+    before, after = _names(flat), _names(simple)
+    kept: set[str] = set()
+    for name in names:
+        roots = _meant(name, before)
+        found = [layer for layer in after if _origin(layer, before) in roots] if roots else [name]
+        if not found:
+            raise LoweringError(
+                f"quantize.keep_float: {name!r} is no operation of its own: it does nothing in inference, or is folded "
+                "into the weights of the layer before it; name that layer"
+            )
+        kept |= set(found)
+    # A ReLU that is part of a product's operation goes with it.
+    readers = readers_of(simple)
+    for node in nodes_of(simple):
+        read = readers.get(id(node.outputs), []) if node.layer.name in kept else []
+        if len(read) == 1 and read[0] is not None and type(read[0].layer) is layers.ReLU:
+            kept.add(read[0].layer.name)
+    return frozenset(kept)
+
+
+def _origin(layer: str, before: list[str]) -> str:
+    """The lowered layer that a simplified one comes from: it has its name, or its name and what the part does."""
+    return max((name for name in before if f"{layer}_".startswith(f"{name}_")), key=len)
+
+
+def weighted_layers(flat: tf_keras.Model) -> tuple[str, ...]:
+    """The layers of a lowered model whose kernels are to be quantized, under their names in the simplified one."""
+    names = []
+    for layer in flat.layers:
+        if isinstance(layer, layers.SeparableConv2D):
+            names += [f"{layer.name}_depthwise", layer.name]
+        elif type(layer) in weights_of:
+            names.append(layer.name)
+    return tuple(names)
+
+
+def _account(flat: tf_keras.Model, simple: tf_keras.Model, kept: frozenset[str]) -> Account:
+    """Hold what was quantized against what the float model has. Raises LoweringError where a kernel got lost."""
+    own = weighted_layers(flat)
+    weighted = [layer.name for layer in simple.layers if role_of(layer) is Role.WEIGHTED]
+    if lost := [name for name in own if name not in weighted and name not in kept]:
+        raise LoweringError(f"{', '.join(lost)}: kernels that should be quantized are not in the simplified model")
+    return Account(
+        quantized=tuple(name for name in own if name not in kept),
+        added=tuple(name for name in weighted if name not in kept and name not in own),
+        kept_float=tuple(layer.name for layer in simple.layers if layer.name in kept),
+        kept_weights=tuple(name for name in own if name in kept),
+        operations=len(list(nodes_of(simple))),
+    )

@@ -1,0 +1,53 @@
+"""What kind of thing a layer is: one of Keras' own, a composite to be opened, a model that is only a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tf_keras
+from tf_keras import layers
+from tf_keras.src.engine.functional import Functional
+
+# Composites of composites are opened one inside the other; deeper nesting than this is a cycle.
+MAX_DEPTH = 64
+OWN_LAYERS = "quantize.flat_layers"
+# tf_keras defines composite classes of its own beside its networks (ConvNeXt's LayerScale).
+COMPOSITES_OF_KERAS = ("tf_keras.src.applications.",)
+
+
+def is_kerases_own(kind: type) -> bool:
+    """Whether a class is a layer that Keras (or `flat_layers`) defines."""
+    module = kind.__module__
+    return module == OWN_LAYERS or (module.startswith("tf_keras.") and not module.startswith(COMPOSITES_OF_KERAS))
+
+
+def plain_class(layer: layers.Layer) -> type | None:
+    """The class of Keras' whose layer this is: its own, or the one it inherits everything that computes from."""
+    for kind in type(layer).__mro__:
+        if is_kerases_own(kind):
+            return None if kind in (layers.Layer, layers.Lambda) else kind
+        if {"call", "build", "__call__", "convolution_op", "_jit_compiled_convolution_op"} & set(vars(kind)):
+            return None
+    return None
+
+
+def inherited_class(layer: layers.Layer) -> type | None:
+    """The class of Keras' that a composite inherits more from than being a layer or a model; None where it does not."""
+    kind = next(kind for kind in type(layer).__mro__ if is_kerases_own(kind))
+    return None if kind in (layers.Layer, layers.Lambda) or issubclass(kind, tf_keras.Model) else kind
+
+
+def is_composite(layer: layers.Layer) -> bool:
+    """Whether a layer must be opened: a nested model, a Lambda, or any class that is not a plain layer of Keras'."""
+    return isinstance(layer, tf_keras.Model) or plain_class(layer) is None
+
+
+def own_call_is_graph(model: Any) -> bool:
+    """Whether a model computes exactly its functional graph: no `call()` of its own."""
+    return bool(getattr(model, "_is_graph_network", False)) and type(model).call in (
+        Functional.call, tf_keras.Sequential.call,
+    )
+
+
+def describe(layer: layers.Layer) -> str:
+    return f"{layer.name} ({type(layer).__name__})"

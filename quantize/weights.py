@@ -1,0 +1,122 @@
+"""Fake quantization of weights: symmetric, narrow range, one scale per output channel, always from the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
+from tf_keras import layers
+
+from quantize.rewrites import weights_of
+
+# Codes of 8 bits: -127..127. With 7 bits -63..63: two products of a uint8 activation then fit 16 bits
+# (2 * 255 * 63 < 2**15), so that CPUs without VNNI do not saturate (vpmaddubsw).
+LARGEST_CODE = {8: 127, 7: 63}
+# The least |weight| that a channel's scale is made for: a channel of zeros needs a scale too. The TFLite converter
+# widens every range to 1e-6 (ExpandVerySmallRange in tensorflow/compiler/mlir/quantization/common/quantization_lib/
+# quantization_utils.cc), so a smaller one would be on another grid in the file.
+LEAST_WEIGHT = 0.5e-6
+
+
+class SymmetricWeights(tfmot.quantization.keras.quantizers.Quantizer):
+    """Rounds a kernel to `bits`; the scale follows the kernel, so there is nothing to observe or refresh.
+
+    Dense kernels have one scale per tensor: with one per unit the TFLite converter (2.21) stops at "'tfl.transpose'
+    op has mismatched quantized axes".
+    """
+
+    def __init__(self, layer: Any, *, bits: int) -> None:
+        self.bits = bits
+        self.enabled = True  # Python state, read when a graph is traced
+        self._axes = weights_of[type(layer)].output_axes
+        self._per_tensor = isinstance(layer, layers.Dense)
+        # The least |weight| that a scale is made for; per channel once the biases are known.
+        self._least = np.array(LEAST_WEIGHT, np.float32)
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+        if not self.enabled:
+            return inputs
+        shape = inputs.shape
+        # Output channels come last in every kernel; the depthwise kernel has them as (channels, multiplier).
+        kernel = tf.reshape(inputs, (*shape[: self._axes[0]], -1))
+        limit = tf.stop_gradient(self._largest(kernel)) * (127 / LARGEST_CODE[self.bits])
+        if training:
+            return tf.reshape(_round_straight_through(kernel, limit / 127), shape)
+        fake_quantize = (
+            tf.quantization.fake_quant_with_min_max_vars if self._per_tensor
+            else tf.quantization.fake_quant_with_min_max_vars_per_channel
+        )
+        return tf.reshape(fake_quantize(kernel, -limit, limit, num_bits=8, narrow_range=True), shape)
+
+    def _largest(self, kernel: Any) -> Any:
+        axes = None if self._per_tensor else list(range(len(kernel.shape) - 1))
+        return tf.maximum(tf.reduce_max(tf.abs(kernel), axis=axes), self._least)
+
+    def keep_biases_below(self, code: int, *, biases: np.ndarray, input_scale: float) -> None:
+        """Let no weight scale be so small that a bias, in units of input scale x weight scale, passes `code`."""
+        least = 127 * np.abs(biases).astype(np.float64) / (code * input_scale)
+        least = np.maximum(least, LEAST_WEIGHT).astype(np.float32)
+        self._least = least.max() if self._per_tensor else least
+
+    def get_config(self) -> dict[str, Any]:
+        return {"bits": self.bits}
+
+
+@tf.custom_gradient
+def _round_straight_through(kernel: Any, scale: Any) -> Any:
+    """`round(kernel / scale) * scale`; no value is clipped, so the gradient passes whole (Bengio et al. 2013).
+
+    Three elementwise operations: TensorFlow's per-channel fake quantization goes through the kernel channel by
+    channel with strides and takes several times as long.
+    """
+    return tf.round(kernel / scale) * scale, lambda upstream: (upstream, None)
+
+
+class WeightsConfig(tfmot.quantization.keras.QuantizeConfig):
+    """Tells tfmot's wrapper which weights of a layer are quantized: its kernel, nothing else."""
+
+    def __init__(self, layer: Any, *, bits: int) -> None:
+        self.attribute = weights_of[type(layer)].attribute
+        self.quantizer = SymmetricWeights(layer, bits=bits)
+
+    def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
+        return [(getattr(layer, self.attribute), self.quantizer)]
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list[Any]) -> None:
+        setattr(layer, self.attribute, quantize_weights[0])
+
+    def get_activations_and_quantizers(self, layer: Any) -> list[Any]:
+        return []
+
+    def set_quantize_activations(self, layer: Any, quantize_activations: list[Any]) -> None:
+        pass
+
+    def get_output_quantizers(self, layer: Any) -> list[Any]:
+        return []
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+class _Wrapper(quantize_wrapper.QuantizeWrapperV2):
+    """tfmot's wrapper, which by itself would train the kernel of a layer that does not train."""
+
+    @property
+    def trainable_weights(self) -> Any:
+        return super().trainable_weights if self.trainable else []
+
+    @property
+    def non_trainable_weights(self) -> Any:
+        frozen = [] if self.trainable else super().trainable_weights
+        return self._dedup_weights(super().non_trainable_weights + frozen)
+
+
+def with_quantized_weights(layer: Any, *, bits: int) -> Any:
+    """The layer, computing with its kernel rounded to integers; named "quant_" + its name."""
+    return _Wrapper(layer, WeightsConfig(layer, bits=bits), name=f"quant_{layer.name}")

@@ -1,0 +1,38 @@
+"""A scheme's weights, ranges and float layers survive the file."""
+
+from __future__ import annotations
+
+import numpy as np
+import tf_keras
+from tf_keras import layers
+
+from quantize.insert import insert_fake_quantization
+from quantize.lower import lower
+from quantize.qat import calibrate, finish
+from quantize.state import load_state, restore, state_bytes
+
+
+def test_round_trip(tmp_path):
+    tf_keras.utils.set_random_seed(0)
+    image = layers.Input((6, 6, 2), name="image")
+    x = layers.Conv2D(3, 3, activation="relu", name="first")(image)
+    x = layers.Flatten(name="flat")(layers.Conv2D(3, 3, name="second")(x))
+    flat = lower(tf_keras.Model(image, layers.Dense(4, activation="softmax", name="answer")(x)))
+
+    def prepare(keep_float):
+        return insert_fake_quantization(flat, input_ranges=[(0.0, 1.0)], keep_float=keep_float)
+
+    batch = np.random.default_rng(0).random((16, 6, 6, 2), np.float32)
+    quantized = prepare(("second",))
+    calibrate(quantized, [batch], method="min-max")
+    finish(quantized)
+    file = tmp_path / "state.npz"
+    file.write_bytes(state_bytes(quantized, keep_float=("second",), notes={"why": ["a", 1.5]}))
+
+    state = load_state(file)
+    assert state.keep_float == ("second",)
+    assert state.notes == {"why": ["a", 1.5]}
+    again = restore(state, prepare)
+    assert again.account == quantized.account
+    assert np.array_equal(again.model(batch).numpy(), quantized.model(batch).numpy())
+    assert "second" not in again.weights
