@@ -108,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     validate.add_argument("--runtime", action="append", metavar="RUNTIME", help="only these runtimes")
     validate.add_argument("--images", type=int, metavar="N", help="only the first N test images")
+    validate.add_argument(
+        "--layers", action="store_true", help="hold every integer artifact against float layer by layer, also if it passes"
+    )
     validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
     validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
     for key, text in DEVICE_OPTIONS.items():
@@ -189,7 +192,7 @@ def _validate(options: argparse.Namespace) -> int:
         images=gates.images if options.images is None else options.images,
         **{key: value for key in DEVICE_OPTIONS if (value := getattr(options, key)) is not None},
     )
-    report = validate_bundle(bundle, load_test_split(config.data), chosen)
+    report = validate_bundle(bundle, load_test_split(config.data), chosen, layers=options.layers)
     out = options.out or options.bundle.resolve().parent
     write_report(report, out)
     return _show(report, out)

@@ -11,6 +11,7 @@
     ├── StorageError           exit 2   a file could not be written (full disk, no permission)
     ├── ExportError            exit 1   an artifact came out of the converter breaking a promise (a float op ...)
     ├── RuntimeFailure         exit 1   a runtime crashed, hung or answered nonsense (a row, not the run's end)
+    │   ├── ParityFailure      exit 1   its golden outputs are not those of the export
     │   └── TargetFailure      exit 4   the target, not the artifact: not there, no space, the link cut (a row too)
     └── RefusedError           exit 4   the target or the comparison is not fit
 
@@ -70,6 +71,10 @@ class ExportError(EdgeshipError):
 
 class RuntimeFailure(EdgeshipError):
     """A runtime crashed, hung, or answered nonsense."""
+
+
+class ParityFailure(RuntimeFailure):
+    """An artifact's golden outputs are not those that the export kept."""
 
 
 class TargetFailure(RuntimeFailure):

@@ -10,6 +10,7 @@ Schema history of `report.json`:
         `median_cpu_ms`, `speedup`, `speedup_ci95`, `speedup_over`, `speedup_metric`; `Row.profile`; peak memory is of a
         run of its own
     4   layers kept in float: `quantization`, `Coverage.kept_float`
+    5   `layer_errors`, of integer artifacts that fail
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from edgeship.artifact import Quantization
 
-REPORT_SCHEMA = 4
+REPORT_SCHEMA = 5
 REPORT_FILE = "report.json"
 
 
@@ -205,6 +206,30 @@ class Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerError:
+    """One result of an integer artifact against the same result of the float artifact, over all images and elements."""
+
+    layer: str  # the tensor's name, which is its layer's
+    kind: str  # "CONV_2D", "Conv" ...
+    sqnr_db: float | None  # None: equal (`max_lsb` is 0), or the float values are all 0
+    max_lsb: float  # the largest distance, in steps of the tensor's scale
+    saturated: float  # share of integers at an end of the range whose float value belongs elsewhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerErrors:
+    """An integer artifact against the float artifact of the same format, layer by layer."""
+
+    artifact: str
+    reference: str | None  # the float artifact; None: the bundle has none
+    images: int  # golden ones
+    layers: tuple[LayerError, ...]  # in the order in which they run
+    first_bad: str | None  # a name of `layers`; None: no layer alone is to blame
+    not_compared: tuple[str, ...]  # results that the float artifact does not have
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """Two runtimes (or artifacts) on the same images, output integers against output integers."""
 
@@ -235,3 +260,4 @@ class Report:
     notes: tuple[str, ...]
     targets: tuple[TargetRecord, ...] = ()
     quantization: dict[str, Quantization] = field(default_factory=dict)  # by scheme, from the manifest
+    layer_errors: tuple[LayerErrors, ...] = ()  # of integer artifacts whose answers fail, or where it was asked for

@@ -116,6 +116,7 @@ def export_files(
         _ort_file(file) for file in finished
         if file.name == f"{file.scheme}.onnx" and "ort" in config.export.formats_of(file.scheme)
     ]
+    say("export: " + ", ".join(f"{file.name} {len(file.content) / 1e6:.2f} MB" for file in finished))
     return Exported(files=tuple(finished), quantization=accounts)
 
 

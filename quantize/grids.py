@@ -119,7 +119,7 @@ def _share(model: tf_keras.Model, kept: frozenset[str]) -> dict[int, Grid]:
                 continue
             count = results[layer.name] = results.get(layer.name, 0) + 1
             name = layer.name if count == 1 else f"{layer.name}_call{count}"
-            of[id(tensor)] = Grid(name, [tensor], fixed=fixed_range(layer) if role is Role.FIXED else None)
+            of[id(tensor)] = Grid(name, [tensor], fixed=fixed_range(layer) if role_of(layer) is Role.FIXED else None)
     return of
 
 

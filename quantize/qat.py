@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -109,5 +110,18 @@ def finish(quantized: QuantizedModel) -> None:
         layer = quantized.model.get_layer(f"quant_{name}").layer
         if not layer.use_bias:
             continue
+        layer.bias.assign(_not_all_equal(layer.bias.numpy()))
         scale = min(item.scale for item in quantized.inputs[name])
         quantizer.keep_biases_below(LARGEST_BIAS_CODE, biases=layer.bias.numpy(), input_scale=scale)
+
+
+def _not_all_equal(biases: np.ndarray) -> np.ndarray:
+    """The same biases, the first moved by one unit in the last place where all are one number other than 0.
+
+    The TFLite converter (TensorFlow 2.21) stores such a constant as one value, and divides it by the first channel's
+    scale for all channels: every other channel's bias comes out wrong by the ratio of the scales.
+    """
+    if len(biases) > 1 and biases[0] != 0 and np.all(biases == biases[0]):
+        biases = biases.copy()
+        biases[0] = np.nextafter(biases[0], np.float32(0))
+    return biases

@@ -12,7 +12,7 @@ import numpy as np
 from edgeship.artifact import TensorSpec
 from edgeship.cpu import processor_identity
 from edgeship.data import Images
-from edgeship.errors import RuntimeFailure
+from edgeship.errors import ParityFailure, RuntimeFailure
 from edgeship.measurement import Coverage
 from edgeship.progress import say, track
 from validate.accuracy import top1_of
@@ -142,13 +142,13 @@ class _Collector:
         lsb = golden_lsb(outputs, expected, self.spec)
         same = top1_of(outputs) == top1_of(expected)
         if same.mean() < GOLDEN_AGREEMENT:
-            raise RuntimeFailure(
+            raise ParityFailure(
                 f"{self.candidate.label}: {int((~same).sum())} of the {len(same)} golden images are given another "
                 "class than at the export" + (f" (up to {lsb} LSB apart)" if lsb else "")
                 + ": these kernels compute something else; the test images were not run"
             )
         if lsb and self._as_exported():
-            raise RuntimeFailure(
+            raise ParityFailure(
                 f"{self.candidate.label}: up to {lsb} LSB away from the golden outputs of the export, on the same "
                 "processor and with the same version of the runtime; the file is not what was exported, or something "
                 "disturbs its kernels: export the bundle again and compare"

@@ -10,7 +10,7 @@ from edgeship.measurement import Agreement, Grid, Row
 from edgeship.schemes import SCHEMES
 from validate.grid import NOT_MEASURED
 from validate.proportions import images_needed, wilson_interval
-from validate.rows import row_label
+from validate.rows import CPU, row_label
 from validate.runtimes.table import RUNTIMES
 from validate.targets.target import EMULATED
 
@@ -28,6 +28,7 @@ class Finding:
     verdict: str
     sentence: str
     label: str = ""  # of the row it is about, where other rows may have the same
+    artifacts: tuple[str, ...] = ()  # whose answers on this machine are the reason
 
 
 def judge(
@@ -48,6 +49,17 @@ def judge(
     verdicts = {PASS, *(finding.verdict for finding in findings)}
     verdict = next(verdict for verdict in PRECEDENCE if verdict in verdicts)
     return verdict, tuple(_sentences(findings))
+
+
+def wrong_answers(
+    rows: Sequence[Row], grids: Sequence[Grid], agreements: Sequence[Agreement], config: ValidateConfig
+) -> frozenset[str]:
+    """The artifacts that fail here for what they answer: accuracy, agreement, or not on the grid they should be on."""
+    findings = [*_grids(grids, config), *_agreements(agreements, config)]
+    for row in rows:
+        if RUNTIMES[row.runtime].production:
+            findings += _accuracy(row, config)
+    return frozenset(name for finding in findings if finding.verdict == FAIL for name in finding.artifacts)
 
 
 def _sentences(findings: Sequence[Finding]) -> Iterator[str]:
@@ -96,7 +108,10 @@ def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
     )
     allowed = f"validate.max_accuracy_drop allows {_points(limit)}"
     if upper < limit:
-        yield Finding(verdict=FAIL, label=label, sentence=f"{found}; {allowed}")
+        yield Finding(
+            verdict=FAIL, label=label, sentence=f"{found}; {allowed}",
+            artifacts=(row.artifact,) if row.target == CPU else (),
+        )
     elif lower < limit:
         needed = images_needed(
             interval=(lower, upper), difference=row.accuracy.delta, limit=limit, count=row.accuracy.images
@@ -145,12 +160,12 @@ def _grids(grids: Sequence[Grid], config: ValidateConfig) -> Iterator[Finding]:
         if grid.error is not None and not grid.error.startswith(NOT_MEASURED):
             yield Finding(verdict=FAIL, sentence=f"{pair}: {grid.error}")
         if grid.mismatches:
-            yield Finding(verdict=FAIL, sentence=(
+            yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
                 f"{pair}: {len(grid.mismatches)} of {grid.tensors_compared} tensors are not on one integer "
                 f"grid: {_some(grid.mismatches)}"
             ))
         if grid.layer_max_lsb is not None and grid.layer_max_lsb > config.max_layer_lsb:
-            yield Finding(verdict=FAIL, sentence=(
+            yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
                 f"{pair}: given the same integers, layer {grid.worst_layer} differs by "
                 f"{grid.layer_max_lsb} LSB, validate.max_layer_lsb is {config.max_layer_lsb}; a layer "
                 "alone may differ by rounding only"
@@ -174,9 +189,11 @@ def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iter
         )
         runtimes = {first_runtime, second_runtime}
         if runtimes == {"litert", "onnxruntime"}:
-            yield Finding(verdict=FAIL, sentence=f"{found}; the two files ship as one model")
+            yield Finding(
+                verdict=FAIL, artifacts=(first, second), sentence=f"{found}; the two files ship as one model"
+            )
         elif first == second and runtimes == {"onnxruntime", "onnxruntime-unoptimized"}:
-            yield Finding(verdict=FAIL, sentence=(
+            yield Finding(verdict=FAIL, artifacts=(first,), sentence=(
                 f"{found}; the optimized kernels compute something else: on x86 CPUs without VNNI, "
                 "products of uint8 activations and int8 weights saturate; ship the u8u8 variant"
             ))

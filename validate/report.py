@@ -19,6 +19,8 @@ from edgeship.measurement import (
     Grid,
     Latency,
     LatencyLaunch,
+    LayerError,
+    LayerErrors,
     OperationTime,
     Parity,
     Profile,
@@ -77,6 +79,7 @@ def report_from_json(document: dict[str, Any]) -> Report:
         "grids": tuple(_record(Grid, item) for item in document["grids"]),
         "targets": tuple(_record(TargetRecord, item) for item in document["targets"]),
         "agreements": tuple(_record(Agreement, item) for item in document["agreements"]),
+        "layer_errors": tuple(_layer_errors(item) for item in document["layer_errors"]),
         "quantization": {scheme: _record(Quantization, item) for scheme, item in document["quantization"].items()},
     })
 
@@ -105,6 +108,10 @@ def _profile(item: dict[str, Any] | None) -> Profile | None:
         return None
     operations = tuple(_record(OperationTime, operation) for operation in item["operations"])
     return _record(Profile, {**item, "operations": operations})
+
+
+def _layer_errors(item: dict[str, Any]) -> LayerErrors:
+    return _record(LayerErrors, {**item, "layers": tuple(_record(LayerError, layer) for layer in item["layers"])})
 
 
 def _record(kind: type[Record], values: dict[str, Any]) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,16 +16,18 @@ import numpy as np
 import edgeship
 from edgeship.config import ValidateConfig
 from edgeship.data import Images, split_sha256
-from edgeship.errors import BundleError, RuntimeFailure, TargetFailure
+from edgeship.errors import BundleError, ParityFailure, RuntimeFailure, TargetFailure
 from edgeship.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row
 from edgeship.progress import say
+from edgeship.schemes import SCHEMES
 from validate.accuracy import measure_accuracy
 from validate.advice import advice
 from validate.answers import Answers, collect_answers, float_top1
 from validate.bundle import Bundle
-from validate.gate import judge
+from validate.gate import judge, wrong_answers
 from validate.grid import measure_grids
 from validate.latency import Timed
+from validate.layer_errors import measure_layer_errors
 from validate.machine import describe_machine
 from validate.notes import (
     artifacts_not_run,
@@ -41,13 +44,14 @@ from validate.times import measure_times
 from validate.visits import Visit, visit_target
 
 
-def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig) -> Report:
+def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig, *, layers: bool = False) -> Report:
     """Run every artifact of `bundle` on every runtime of `config` and judge the figures.
 
     Args:
         bundle: what `load_bundle` returned.
         test: the whole test split, as `load_test_split(config.data)` loads it; `config.images` takes the
             first of them.
+        layers: compare every integer artifact with float layer by layer, not only those whose answers fail.
 
     A runtime that refuses, crashes or hangs becomes a row with `error`, which fails the verdict.
 
@@ -82,7 +86,15 @@ def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig) -> Rep
         **{label: time.error for label, time in timed.items() if time.error is not None},
         **answers.errors,
     }
-    return _report(bundle, test, config, machine, rows, answers, grids, timed, errors, visits)
+    report = _report(bundle, test, config, machine, rows, answers, grids, timed, errors, visits)
+    integer = {artifact.name for artifact in bundle.manifest.artifacts if SCHEMES[artifact.scheme].integer}
+    wrong = wrong_answers(report.rows, grids, report.agreements, config) | {
+        row.name for row in rows if row.target.name == CPU and isinstance(errors.get(row.label), ParityFailure)
+    }
+    tables = measure_layer_errors(
+        bundle, integer if layers else integer & wrong, timeout_seconds=config.timeout_seconds
+    )
+    return dataclasses.replace(report, layer_errors=tables)
 
 
 def check_test_split(bundle: Bundle, test: Images) -> None:

@@ -192,6 +192,12 @@ def test_in_a_concatenation_only_relus_of_the_same_end_share_a_grid(ends, caps):
     assert planned.capped == {name for name, cap in caps.items() if cap and "relu" in name}
 
 
+def test_a_prescribed_range_is_the_grid_of_a_layer_kept_in_float_too():
+    x = image()
+    planned = Planned(conv(layers.Activation("sigmoid", name="gate")(x), "a"), inputs=x, kept=["gate"])
+    assert planned.grid("gate").fixed == (0.0, 255 / 256)
+
+
 def test_a_relu_kept_in_float_clips_by_itself():
     x = image()
     planned = Planned(conv(relu(x, "relu", 6.0), "a"), inputs=x, kept=["relu"])

@@ -216,6 +216,21 @@ def test_the_bias_of_a_dead_channel_fits_its_integer():
     np.testing.assert_array_equal(conv.weights.data[1], 0)
 
 
+@pytest.mark.parametrize("bias", [0.0, 0.5])
+def test_biases_that_are_all_one_number_are_that_number_in_the_file(bias):
+    """The converter would divide all of them by the scale of the first channel."""
+    image = layers.Input((8, 8, 1), name="image")
+    model = randomize(tf_keras.Model(image, layers.Conv2D(4, 3, name="conv")(image)))
+    model.get_layer("conv").bias.assign(np.full(4, bias))
+    quantized = qat.prepare(lower(model), spec=SPEC, config=config())
+    qat.seed_ranges(quantized, CALIBRATION, spec=SPEC, method="min-max")
+    qat.finish(quantized)
+    _, graph = convert(quantized)
+    (conv,) = graph.weighted_operations()
+    assert len(np.unique(conv.weights.scales)) == 4
+    np.testing.assert_allclose(conv.bias.data * conv.bias.scales, np.full(4, bias), atol=conv.bias.scales.max())
+
+
 def test_several_inputs_are_calibrated_together():
     one, two = (layers.Input((8, 8, 1), name=name) for name in ("one", "two"))
     model = randomize(tf_keras.Model([one, two], layers.Add(name="sum")([one, layers.ReLU(name="relu")(two)])))

@@ -12,15 +12,20 @@ from validate.runtimes.runner import LiteRt
 class KeepingTensors(LiteRt):
     """No delegate and no memory shared between tensors, so that all of them can be read afterwards."""
 
-    def __init__(self, path: str, *, threads: int) -> None:
+    def __init__(self, path: str, *, threads: int, names: list[str] | None = None) -> None:
+        """`names`: the results to keep; None: every int8 one, and the input."""
+        self._names = names
         super().__init__(
             path, threads=threads, resolver="BUILTIN_WITHOUT_DEFAULT_DELEGATES",
             experimental_preserve_all_tensors=True,
         )
 
     def tensors(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Every int8 activation by name after one inference."""
+        """The activations by name after one inference."""
         self.infer(image)
+        if self._names is not None:
+            indices = {item["name"]: item["index"] for item in self.interpreter.get_tensor_details()}
+            return {name: self.interpreter.get_tensor(indices[name]) for name in self._names}
         computed = {int(index) for item in self.interpreter._get_ops_details() for index in item["outputs"]}
         return {
             item["name"]: self.interpreter.get_tensor(item["index"])
@@ -29,6 +34,6 @@ class KeepingTensors(LiteRt):
         }
 
 
-def open_keeping_tensors(path: str, *, threads: int) -> Any:
+def open_keeping_tensors(path: str, *, threads: int, names: list[str] | None = None) -> Any:
     """The file, to be run and looked into."""
-    return KeepingTensors(path, threads=threads)
+    return KeepingTensors(path, threads=threads, names=names)

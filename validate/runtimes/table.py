@@ -55,6 +55,7 @@ LOCAL_OPENERS: dict[str, str] = {
     "keras": "validate.runtimes.reference:open_keras",
     "litert-tensors": "validate.runtimes.litert:open_keeping_tensors",
     "litert-profile": "validate.runtimes.litert_profile:open_profile",
+    "onnx-tensors": "validate.runtimes.ort_tensors:open_keeping_results",
     "onnx-layers": "validate.runtimes.layers:open_layers",
 }
 
