@@ -15,7 +15,7 @@ from edgeship.progress import say
 
 HEAD = (
     "| family | layers, lowered | float vs lowered | int8 kernels, found / expected | TFLite fully integer "
-    "| ONNX Runtime, executed in integers | TFLite vs ONNX, top-1 | float vs TFLite, top-1 |"
+    "| ONNX Runtime, executed in integers | TFLite vs ONNX, same top-1 | top-1 float, TFLite, ONNX |"
 )
 
 
@@ -46,10 +46,11 @@ def line_of(row) -> str:
     added = f" ({row.added} scalings)" if row.added else ""
     floats = sorted({operation.split(" ", 1)[0] for operation in row.executed.float_ops})
     in_float = f" ({', '.join(floats)} in float)" if floats else ""
+    top1 = ", ".join(f"{share:.0%}" for share in row.top1)
     return (
         f"| {row.name} | {row.layers} | {row.float_difference:g} | {found} / {len(row.expected)}{added} "
         f"| {'yes' if row.fully_integer else 'no: ' + ', '.join(row.float_operations)} "
-        f"| {row.executed.integer} / {row.executed.total}{in_float} | {row.agreement:.1%} | {row.fidelity:.1%} |"
+        f"| {row.executed.integer} / {row.executed.total}{in_float} | {row.agreement:.1%} | {top1} |"
     )
 
 

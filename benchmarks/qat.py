@@ -47,6 +47,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "speed":
         print(speed(width=options.width, size=options.size, rounds=options.rounds))
+        print()
+        print(parts(rounds=options.rounds))
         return
     results = [one_seed(config_of(options, seed), options.out) for seed in range(options.seeds)]
     print(accuracy_table(results))
@@ -228,6 +230,63 @@ def speed(*, width: int, size: int, rounds: int, batch: int = 64) -> str:
     for arm, values in seconds.items():
         low, median, high = np.percentile(np.array(values) / base, [25, 50, 75])
         lines.append(f"| {arm} | {median:.2f} | {low:.2f} to {high:.2f} |")
+    return "\n".join(lines)
+
+
+def parts(*, rounds: int) -> str:
+    """What the operations of a training step cost, forward and backward, interleaved: one layer in the middle."""
+    import tensorflow as tf
+
+    from quantize.weights import _round_straight_through
+
+    generator = np.random.default_rng(0)
+    kernel = tf.constant(generator.normal(size=(3, 3, 256, 256)).astype(np.float32))
+    tensor = tf.constant(generator.random((64, 14, 14, 256)).astype(np.float32))
+    ones, zeros, none = tf.ones(256), tf.zeros(256), tf.zeros(0)
+
+    def limit() -> Any:
+        return tf.stop_gradient(tf.reduce_max(tf.abs(kernel), axis=(0, 1, 2)))
+
+    operations: dict[str, tuple[Any, Callable[[], Any]]] = {
+        "kernel 3x3x256x256, tf.quantization.fake_quant_with_min_max_vars_per_channel": (
+            kernel, lambda: tf.quantization.fake_quant_with_min_max_vars_per_channel(
+                kernel, -limit(), limit(), narrow_range=True
+            ),
+        ),
+        "kernel 3x3x256x256, round(w / s) * s with the gradient passed through": (
+            kernel, lambda: _round_straight_through(kernel, limit() / 127),
+        ),
+        "tensor 64x14x14x256, batch norm with the batch's statistics": (
+            tensor, lambda: tf.raw_ops.FusedBatchNormV3(
+                x=tensor, scale=ones, offset=zeros, mean=none, variance=none, is_training=True
+            ).y,
+        ),
+        "tensor 64x14x14x256, tf.quantization.fake_quant_with_min_max_vars": (
+            tensor, lambda: tf.quantization.fake_quant_with_min_max_vars(tensor, 0.0, 1.0),
+        ),
+        "tensor 64x14x14x256, relu": (tensor, lambda: tf.nn.relu(tensor)),
+    }
+
+    def compiled(source: Any, forward: Callable[[], Any]) -> Callable[[], Any]:
+        @tf.function
+        def run() -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(source)
+                result = forward()
+            return tape.gradient(result, source)
+
+        return run
+
+    functions = {name: compiled(*operation) for name, operation in operations.items()}
+    milliseconds: dict[str, list[float]] = {name: [] for name in functions}
+    for round_ in range(rounds + 2):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function().numpy()
+            if round_ >= 2:
+                milliseconds[name].append(1000 * (time.perf_counter() - start))
+    lines = ["| operation, forward and backward | fastest, ms | median, ms |", "|---|---|---|"]
+    lines += [f"| {name} | {min(values):.1f} | {np.median(values):.1f} |" for name, values in milliseconds.items()]
     return "\n".join(lines)
 
 

@@ -120,6 +120,7 @@ class Pipeline:
         }
         for key in ("path", "weights"):
             read["model"].pop(key)
+        read["train"].pop("worker_timeout_seconds")  # changes no result
         self._run_shared("train", read=read, writes=[self.float_file], work=self._train, together=True)
 
     def quantize(self) -> None:

@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgeship.config import DataConfig
+from edgeship.config import Config, DataConfig
 from edgeship.data import Images, Splits, check_calibration, load_splits, preprocessing_of, splits_record
 from edgeship.errors import DataError
+from edgeship.pipeline import Pipeline
 
 LABELS = ("a", "b", "c", "d")
 SPEC = preprocessing_of(DataConfig(image_size=8))
@@ -90,3 +91,12 @@ def test_a_missing_class_and_blank_images_are_said_and_not_refused():
 
 def test_one_image_may_be_meant():
     assert check_calibration(splits_of(random_pixels(1)), spec=SPEC).images == 1
+
+
+def test_it_is_refused_before_anything_is_trained(tmp_path):
+    labels = np.arange(90) % 3
+    np.savez(tmp_path / "gray.npz", x=constant(np.arange(90)), y=labels)
+    data = DataConfig(name="npz", path=str(tmp_path / "gray.npz"), calibration_images=30, test_images=30)
+    with pytest.raises(DataError, match="constant calibration images"):
+        Pipeline(config=Config(data=data), out=tmp_path / "out").quantize()
+    assert not (tmp_path / "out").exists()

@@ -89,18 +89,22 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def start_two(config: Path, out: Path) -> list[subprocess.Popen[str]]:
+def start_two(*arguments: str) -> list[subprocess.Popen[str]]:
+    """Python with these arguments, as either worker."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "edgeship", "quantize", str(config), "--out", str(out)], cwd=ROOT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [sys.executable, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env=os.environ | {"TF_CONFIG": json.dumps({
                 "cluster": {"worker": addresses}, "task": {"type": "worker", "index": index},
             })},
         )
         for index in range(2)
     ]
+
+
+def quantize(config: Path, out: Path) -> tuple[str, ...]:
+    return "-m", "edgeship", "quantize", str(config), "--out", str(out)
 
 
 def close_to(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
@@ -116,10 +120,11 @@ def quantized_weights(out: Path) -> list[np.ndarray]:
 
 
 def test_two_workers_train_both_phases_as_one_process_does(folder, alone):
-    workers = start_two(configured(folder, "multi-worker"), folder / "shared")
+    workers = start_two(*quantize(configured(folder, "multi-worker"), folder / "shared"))
     said = [worker.communicate(timeout=LONG_SECONDS)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
     for text in said:
+        assert "calibration: 64 images, 6 to 7 of each of 10 classes" in text
         assert "float training: kept epoch" in text
         assert "quantization-aware training: kept epoch" in text
     close_to(*(build.load_model(out / "float.keras").get_weights() for out in (folder / "shared", alone)))
@@ -130,7 +135,7 @@ def test_two_workers_train_both_phases_as_one_process_does(folder, alone):
 
 
 def test_a_lost_worker_ends_the_other_with_a_message(folder):
-    workers = start_two(configured(folder, "multi-worker", epochs=100_000), folder / "lost")
+    workers = start_two(*quantize(configured(folder, "multi-worker", epochs=100_000), folder / "lost"))
     said = ""
     for line in workers[1].stdout:
         said += line
@@ -145,6 +150,47 @@ def test_a_lost_worker_ends_the_other_with_a_message(folder):
     assert "error: worker 0 of 2: another worker has ended or is silent" in text
     assert "training continues from the last checkpoint" in text
     assert "Traceback" not in text
+
+
+DISAGREEING = """
+import sys
+from pathlib import Path
+
+import edgeship.model
+from edgeship.cache import StageCache
+from edgeship.errors import ConfigError
+from edgeship.model import shared_stage
+from edgeship.model.distribute import start_workers
+
+shared_stage.SEE_SECONDS = 1.0
+workers = start_workers("multi-worker", timeout_seconds=60)
+index = workers.cluster.index
+
+def run(folder, read):
+    ran = []
+    stages = shared_stage.SharedStages(StageCache(folder), workers)
+    try:
+        stages.run("train", read=read, writes=[], work=ran.append, together=True)
+    except ConfigError as error:
+        print(error)
+    print("ran", len(ran))
+
+folder = Path(sys.argv[1])
+run(folder / f"own-{index}", 0)
+run(folder / "same", index)
+run(folder / "same", 0)
+"""
+
+
+def test_workers_that_do_not_go_together_are_refused_before_they_train(folder):
+    workers = start_two("-c", DISAGREEING, str(folder / "disagreeing"))
+    for worker in workers:
+        text, _ = worker.communicate(timeout=LONG_SECONDS)
+        assert worker.returncode == 0, text
+        assert "expected a folder that all 2 workers see" in text
+        assert "1 do not see what it wrote; choose a shared one" in text
+        assert "train: the workers do not read the same configuration, data and version of edgeship" in text
+        assert [line for line in text.splitlines() if line.startswith("ran")] == ["ran 0", "ran 0", "ran 1"]
 
 
 MIRRORED = """
