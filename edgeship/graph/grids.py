@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ def attach_grids(tensors: dict[str, Tensor], operations: tuple[Operation, ...]) 
         for tensor, scale, zero_point in inputs:
             if tensor < len(operation.inputs):
                 _note(read, operation, operation.inputs[tensor], (scale, zero_point), tensors)
-    for name, grid in {**read, **made}.items():
+    for name, grid in {**dict(_dequantized_by_arithmetic(tensors, operations)), **read, **made}.items():
         _attach(tensors, name, grid)
     for operation in operations:
         if operation.kind == "QLinearConv" and len(operation.inputs) == 9 and operation.inputs[8]:
@@ -66,6 +66,39 @@ def attach_grids(tensors: dict[str, Tensor], operations: tuple[Operation, ...]) 
         _copy_grid(tensors, operation.inputs[0], operation.outputs[0])
     for operation in reversed(moves):
         _copy_grid(tensors, operation.outputs[0], operation.inputs[0])
+
+
+def _dequantized_by_arithmetic(
+    tensors: dict[str, Tensor], operations: tuple[Operation, ...]
+) -> Iterator[tuple[str, Grid]]:
+    """(x - zero point) * scale spelled as Cast, Sub (left out for 0) and Mul: what our files have before float ones."""
+    readers: dict[str, list[Operation]] = {}
+    for operation in operations:
+        for name in operation.inputs[:1]:
+            readers.setdefault(name, []).append(operation)
+
+    def constant_of(operation: Operation | None, kind: str) -> np.ndarray | None:
+        if operation is None or operation.kind != kind or len(operation.inputs) != 2:
+            return None
+        data = tensors[operation.inputs[1]].data
+        return data.reshape(-1) if data is not None and data.size == 1 else None
+
+    def only_reader(operation: Operation) -> Operation | None:
+        found = readers.get(operation.outputs[0], [])
+        return found[0] if len(found) == 1 else None
+
+    for cast in operations:
+        source = tensors[cast.inputs[0]] if cast.kind == "Cast" else None
+        if source is None or not source.is_integer or source.data is not None:
+            continue
+        after = only_reader(cast)
+        zero_point = constant_of(after, "Sub")
+        if zero_point is not None and after is not None:
+            after = only_reader(after)
+        scale = constant_of(after, "Mul")
+        if scale is not None:
+            zero_points = np.zeros(1, np.int64) if zero_point is None else zero_point.astype(np.int64)
+            yield source.name, {"scales": scale, "zero_points": zero_points, "axis": None}
 
 
 def _note(

@@ -134,6 +134,20 @@ def test_both_runtimes_compute_kept_layers_in_float(mixed: tuple[QuantizedModel,
         assert np.abs(dequantize(lite, output)[0] - wanted).max() <= 2 * output.scale
 
 
+def test_the_input_of_a_float_layer_keeps_its_grid_in_onnx() -> None:
+    """It is dequantized by Cast and Mul there; whoever feeds the file must still be told its scale."""
+    tflite, content = files(quantized("first"))
+    (lite,), _ = specs_of(tflite, format="tflite")
+    (entry,), _ = specs_of(content, format="onnx")
+    assert entry.dtype == "uint8" and entry.scale == pytest.approx(lite.scale, rel=1e-7)
+    assert (lite.zero_point, entry.zero_point) == (-128, 0)
+    made = quantized("third")  # an activation in the middle, its zero point not 0
+    _, content = files(made)
+    tensor = read_onnx(content, where=Path("mixed.onnx")).tensors["second"]
+    assert tensor.scales is not None and tensor.scales[0] == pytest.approx(made.results["second"].scale, rel=1e-6)
+    assert tensor.zero_points is not None and tensor.zero_points[0] != 0
+
+
 def test_onnx_promises_count_the_float_weights(mixed: tuple[QuantizedModel, bytes, bytes]) -> None:
     _, tflite, content = mixed
     assert float_weighted(tflite, name="a.tflite") == 2

@@ -544,8 +544,14 @@ def kinds_of(count: int) -> np.ndarray:
     return np.arange(count) % CLASSES
 
 
+def largest_pixel(model: tf_keras.Model) -> float:
+    """255 for a network that scales its images itself, as some of Keras' own do; 1 for all others."""
+    scales = {node.layer.__class__ for tensor in model.inputs for node in tensor.node.layer.outbound_nodes}
+    return 255.0 if layers.Rescaling in scales else 1.0
+
+
 def inputs_of(model: tf_keras.Model, count: int, *, seed: int) -> np.ndarray | list[np.ndarray]:
-    """Images in 0...1 of 10 kinds, each a pattern of blobs with other contrast and noise in every image.
+    """Images in 0...`largest_pixel` of 10 kinds, each a pattern of blobs with other contrast and noise in every image.
 
     One array, or a list of one for each input, with the same kind of image at the same place.
     """
@@ -560,5 +566,5 @@ def inputs_of(model: tf_keras.Model, count: int, *, seed: int) -> np.ndarray | l
             pattern = tf.image.resize(blobs, (height, width)).numpy()
             noise = generator.normal(0, generator.uniform(0, 0.1), pattern.shape)
             images.append(np.clip(0.5 + generator.uniform(0.6, 1.2) * (pattern - 0.5) + noise, 0, 1))
-        arrays.append(np.stack(images).astype(np.float32))
+        arrays.append((largest_pixel(model) * np.stack(images)).astype(np.float32))
     return arrays[0] if len(arrays) == 1 else arrays

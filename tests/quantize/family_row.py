@@ -42,7 +42,8 @@ class Row:
     float_operations: tuple[str, ...]  # of the TFLite file
     executed: Coverage  # by ONNX Runtime
     agreement: float  # share of answers (images x outputs) with the same top-1 in both files
-    fidelity: float  # the same between the float model and the TFLite file
+    fidelity: float  # the same between the fake-quantized Keras model and the TFLite file
+    top1: tuple[float, float, float]  # share of answers that are the image's kind: float model, TFLite file, ONNX file
 
     @property
     def fully_integer(self) -> bool:
@@ -60,16 +61,21 @@ def measure(name: str) -> Row:
     onnx = convert_onnx(tflite, variant=VARIANT)
     check_onnx(onnx, name=f"{name}.onnx", activations="uint8", weights="uint8")
     graph = read_tflite(tflite, where=Path(name))
-    codes = codes_of(flat)
+    codes, largest = codes_of(flat), families.largest_pixel(flat)
     from_onnx, executed = _ask_onnx(onnx, codes)
     from_tflite = _ask_tflite(tflite, codes)
+    wanted = _kinds(model)
     return Row(
         name=name, layers=len(flat.layers), float_difference=float_difference(model, flat),
         expected=quantized.account.expected, added=len(quantized.account.added),
         found=quantized_layers(tflite, name=name, layers=names),
         float_operations=tuple(operation.name for operation in graph.operations if _has_float(graph, operation)),
         executed=executed,
-        agreement=_agreement(from_onnx, from_tflite), fidelity=_agreement(_ask_keras(model, codes), from_tflite),
+        agreement=_agreement(from_onnx, from_tflite),
+        fidelity=_agreement(_ask_keras(quantized.model, codes, largest=largest), from_tflite),
+        top1=(
+            _agreement(_ask_keras(flat, codes, largest=largest), wanted), _agreement(from_tflite, wanted), _agreement(from_onnx, wanted)
+        ),
     )
 
 
@@ -80,7 +86,8 @@ def _has_float(graph: Graph, operation: Operation) -> bool:
 
 def quantize(flat: tf_keras.Model) -> QuantizedModel:
     """Post-training quantization on the family's own images."""
-    quantized = insert_fake_quantization(flat, input_ranges=[(0.0, 1.0)] * len(flat.inputs))
+    span = (0.0, families.largest_pixel(flat))
+    quantized = insert_fake_quantization(flat, input_ranges=[span] * len(flat.inputs))
     calibrate(quantized, [families.inputs_of(flat, CALIBRATION_IMAGES, seed=3)], method="min-max")
     finish(quantized)
     return quantized
@@ -98,12 +105,23 @@ def float_difference(model: tf_keras.Model, flat: tf_keras.Model) -> float:
 
 
 def codes_of(flat: tf_keras.Model) -> dict[str, np.ndarray]:
-    """Images as uint8 by input name: the grid of an input that lies in 0...1."""
+    """Images as uint8 by input name: the codes of an input whose range they fill."""
     images = families.inputs_of(flat, COMPARED_IMAGES, seed=6)
     arrays = images if isinstance(images, list) else [images]
     return {
-        name: np.rint(array * 255).astype(np.uint8) for name, array in zip(flat.input_names, arrays, strict=True)
+        name: np.rint(array * 255 / families.largest_pixel(flat)).astype(np.uint8)
+        for name, array in zip(flat.input_names, arrays, strict=True)
     }
+
+
+def _kinds(model: tf_keras.Model) -> list[int]:
+    """The right answers in the order of the others: image by image, output by output, position by position."""
+    outputs = sorted(model.output.items()) if isinstance(model.output, dict) else [("", model.output)]
+    return [
+        int(kind) % tensor.shape[-1]
+        for kind in families.kinds_of(COMPARED_IMAGES) for _, tensor in outputs
+        for _ in range(int(np.prod(tensor.shape[1:-1])))
+    ]
 
 
 def _agreement(first: list[int], second: list[int]) -> float:
@@ -127,10 +145,12 @@ def _ask_onnx(content: bytes, codes: dict[str, np.ndarray]) -> tuple[list[int], 
     return [int(np.argmax(row)) for image in answers for output in image for row in _rows(output)], coverage
 
 
-def _ask_keras(model: tf_keras.Model, codes: dict[str, np.ndarray]) -> list[int]:
-    images = [values.astype(np.float32) / 255 for values in codes.values()]
+def _ask_keras(model: tf_keras.Model, codes: dict[str, np.ndarray], *, largest: float) -> list[int]:
+    images = [values.astype(np.float32) * np.float32(largest / 255) for values in codes.values()]
     outputs = model.predict(images[0] if len(images) == 1 else images, batch_size=20, verbose=0)
-    outputs = [outputs[name] for name in sorted(outputs)] if isinstance(outputs, dict) else [outputs]
+    if isinstance(outputs, dict):
+        outputs = [outputs[name] for name in sorted(outputs)]
+    outputs = outputs if isinstance(outputs, list) else [outputs]
     return [int(np.argmax(row)) for image in zip(*outputs, strict=True) for output in image for row in _rows(output)]
 
 

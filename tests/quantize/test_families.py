@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import families
+import numpy as np
 import pytest
-from family_row import float_difference, measure, quantize
+import tf_keras
+from family_row import float_difference, measure
+from networks import convert, quantized_model, run_tflite
+from tf_keras import layers
 
+from quantize.insert import insert_fake_quantization
 from quantize.lower import lower
 
 # What ONNX Runtime computes in float, and why. Everything else it computes in integers.
@@ -14,8 +19,9 @@ IN_FLOAT = {
     # takes twice as long as float.
     "pyramid, bilinear": {"DequantizeLinear", "Resize", "QuantizeLinear"},
 }
-# Rounding moves an answer only where two of the 10 kinds of images are all but equal; a wrong graph agrees on 1 in 10.
-AGREEMENT = 0.95
+# Two kinds of kernels, or kernels and Keras, round differently by a step here and there, which moves an answer only
+# where two classes are that close; a wrong graph agrees on 1 in 10.
+AGREEMENT = 0.9
 
 
 @pytest.mark.parametrize("name", families.SMALL)
@@ -33,11 +39,41 @@ def test_a_family_becomes_two_integer_files_that_agree(name):
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "ResNet50V2", "DenseNet121"])
 def test_a_published_network_is_planned_whole_in_integers(name):
     """Its conversion takes a minute and is part of benchmarks/families.py."""
-    model = families.build(name)
+    model = families.FAMILIES[name]()
     flat = lower(model)
     assert float_difference(model, flat) == 0
-    account = quantize(flat).account
+    account = insert_fake_quantization(flat, input_ranges=[(0.0, 1.0)]).account
     convolutions = [layer for layer in model.layers if "Conv2D" in type(layer).__name__]
     dense = [layer for layer in model.layers if type(layer).__name__ == "Dense"]
     assert len(account.quantized) == len(convolutions) + len(dense)
     assert not account.kept_float
+
+
+def test_equal_biases_come_out_of_the_converter_as_they_went_in():
+    """`conv + 3`: one constant for all channels, each of which has a scale of its own."""
+    kernel = np.random.default_rng(0).normal(size=(1, 1, 4, 8)).astype(np.float32) * np.arange(1, 9, dtype=np.float32)
+    model = tf_keras.Sequential([
+        layers.Input((6, 6, 4), name="image"), layers.Conv2D(8, 1, use_bias=False, name="conv"),
+        layers.Rescaling(1.0, offset=3.0, name="shift"),
+    ])
+    model.layers[0].set_weights([kernel])
+    quantized, noise = quantized_model(model)
+    np.testing.assert_allclose(quantized.model.get_layer("quant_conv").layer.bias, 3.0, rtol=1e-6)
+    content, _ = convert(quantized)
+    (found,), (lsb,) = run_tflite(content, noise)
+    # Keras and the integer kernel round the same sums; the bias itself is off by half of its own, smaller, step.
+    np.testing.assert_allclose(found, quantized.model(noise), rtol=0, atol=1.01 * lsb)
+
+
+def test_a_max_pooling_that_an_average_pooling_reads_stays_an_integer():
+    image = layers.Input((8, 8, 3), name="image")
+    x = layers.MaxPooling2D(name="largest")(layers.Conv2D(4, 3, activation="relu", name="first")(image))
+    branches = [
+        layers.Conv2D(4, 1, activation="relu", name="left")(x),
+        layers.Conv2D(4, 1, activation="relu", name="right")(layers.AveragePooling2D(3, 1, "same", name="mean")(x)),
+    ]
+    model = tf_keras.Model(image, layers.Concatenate(name="both")(branches))
+    _, graph = convert(quantized_model(model)[0])
+    assert {operation.kind for operation in graph.operations} == {
+        "CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION",
+    }
