@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("--runtime", action="append", metavar="RUNTIME", help="only these runtimes")
     validate.add_argument("--images", type=int, metavar="N", help="only the first N test images")
     validate.add_argument(
-        "--layers", action="store_true", help="hold every integer artifact against float layer by layer, also if it passes"
+        "--layers", action="store_true", help="compare integer artifacts with float layer by layer, even if they pass"
     )
     validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
     validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")

@@ -210,6 +210,7 @@ class LayerError:
     """One result of an integer artifact against the same result of the float artifact, over all images and elements."""
 
     layer: str  # the tensor's name, which is its layer's
+    float_result: str  # what the float artifact calls it
     kind: str  # "CONV_2D", "Conv" ...
     sqnr_db: float | None  # None: equal (`max_lsb` is 0), or the float values are all 0
     max_lsb: float  # the largest distance, in steps of the tensor's scale

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from edgeship.measurement import Agreement, Grid, Latency, LayerError, LayerErrors, Report, Row, TargetRecord
-from validate.columns import COLUMNS, EXACT, LEGEND, NOT_APPLICABLE, NOT_MEASURED, cells, megabytes, percent, points
+from edgeship.measurement import Agreement, Grid, Latency, LayerErrors, Report, Row, TargetRecord
+from validate.columns import COLUMNS, LEGEND, NOT_APPLICABLE, NOT_MEASURED, cells, megabytes, percent, points
 from validate.compare.summary import P99_SAMPLES
-from validate.layer_errors import BAD_DB, OWN_DB
+from validate.layer_columns import LAYER_COLUMNS, LAYER_LEGEND, layer_cells, layer_sentence
 from validate.machine import FLAGS_THAT_MATTER
 from validate.rows import row_label
 
@@ -47,15 +46,6 @@ PROFILE_LEGEND = (
     f"the {PROFILE_ROWS} operations that take longest, as the runtime's own profiler tells, in a run of its own; a "
     "profiler makes an inference slower",
     "both runtimes cut the time of each operation off to whole microseconds; share: of all operations together",
-)
-
-LAYERS_LEGEND = (
-    "each result of the integer file against the same result of the float file, over all elements of the golden images "
-    "named",
-    "max LSB: the largest distance, in steps of the result's scale; saturated: at an end of the integer range, where the "
-    "float value belongs elsewhere",
-    f"first bad layer: the first one under {BAD_DB:g} dB and more than {OWN_DB:g} dB under everything it reads, so that "
-    "three quarters or more of its noise are its own, and what reads it is under that too",
 )
 
 
@@ -262,49 +252,15 @@ def _layer_errors(tables: Sequence[LayerErrors]) -> Iterator[str]:
     if not tables:
         return
     yield "## Integer against float, layer by layer"
-    yield "\n".join(f"- {line}" for line in LAYERS_LEGEND)
+    yield "\n".join(f"- {line}" for line in LAYER_LEGEND)
     for table in tables:
         against = "" if table.reference is None else f" against {table.reference}"
         images = "" if not table.images else f", {table.images} images"
         yield f"{_escape(f'{table.artifact}{against}{images}: {layer_sentence(table)}')}."
         if table.layers:
-            yield _table(
-                ["layer", "operation", "SQNR dB", "max LSB", "saturated", ""],
-                [
-                    [
-                        item.layer, item.kind, _sqnr(item), f"{item.max_lsb:.1f}", percent(item.saturated),
-                        "first bad layer" if item.layer == table.first_bad else "",
-                    ]
-                    for item in table.layers
-                ],
-            )
+            yield _table(LAYER_COLUMNS, layer_cells(table))
         if table.not_compared:
             yield f"- without a counterpart in {table.reference}: {_escape(', '.join(table.not_compared))}"
-
-
-def layer_sentence(table: LayerErrors) -> str:
-    """What a table comes to: the first bad layer, or the lowest one."""
-    if table.error is not None:
-        return table.error
-    bad = next((item for item in table.layers if item.layer == table.first_bad), None)
-    if bad is not None:
-        return (
-            f"the first bad layer is {bad.layer} ({bad.kind}): {_sqnr(bad)} dB, up to {bad.max_lsb:.1f} LSB off, "
-            f"{percent(bad.saturated, 1)} saturated"
-        )
-    worst = min((item for item in table.layers if item.sqnr_db is not None), key=_sqnr_db, default=None)
-    lowest = "" if worst is None else f"; the lowest is {worst.layer} ({worst.kind}) with {_sqnr(worst)} dB"
-    return f"no bad layer among {len(table.layers)}{lowest}"
-
-
-def _sqnr_db(item: LayerError) -> float:
-    return math.inf if item.sqnr_db is None else item.sqnr_db
-
-
-def _sqnr(item: LayerError) -> str:
-    if item.sqnr_db is not None:
-        return f"{item.sqnr_db:.1f}"
-    return NOT_APPLICABLE if item.max_lsb else EXACT
 
 
 def _list(title: str, lines: Sequence[str]) -> list[str]:

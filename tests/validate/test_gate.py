@@ -8,7 +8,7 @@ import pytest
 from edgeship.config import ValidateConfig
 from edgeship.measurement import Accuracy, Agreement, Coverage, Grid, Row
 from edgeship.schemes import SCHEMES
-from validate.gate import judge
+from validate.gate import judge, wrong_answers
 
 CONFIG = ValidateConfig(max_accuracy_drop=0.02, min_coverage=1.0, min_agreement=0.98, max_layer_lsb=1)
 ACCURACY = Accuracy(
@@ -147,3 +147,20 @@ def test_nothing_measured_is_refused_and_a_failure_outweighs() -> None:
     straddling, failing = row(interval=(-0.03, 0.01)), row(interval=(-0.3, -0.2), delta=-0.25)
     assert judge([straddling, failing], [], [], CONFIG)[0] == "fail"
     assert judge([row(accuracy=None), straddling], [], [], CONFIG)[0] == "refused"
+
+
+def test_the_artifacts_whose_answers_fail_here_are_named() -> None:
+    failing = row(interval=(-0.3, -0.2), delta=-0.25)
+    both = {"int8-qat.tflite", "int8-qat.onnx"}
+    assert wrong_answers([ROW, row(interval=(-0.03, 0.01))], [GRID], [AGREEMENT], CONFIG) == frozenset()
+    assert wrong_answers([failing], [], [], CONFIG) == {"int8-qat.tflite"}
+    for changes in ({"target": "adb"}, {"runtime": "litert-reference"}):
+        assert wrong_answers([dataclasses.replace(failing, **changes)], [], [], CONFIG) == frozenset()
+    low = dataclasses.replace(AGREEMENT, top1_agreement=0.9)
+    assert wrong_answers([ROW], [], [low], CONFIG) == both
+    saturated = dataclasses.replace(low, first="a.onnx / onnxruntime", second="a.onnx / onnxruntime-unoptimized")
+    assert wrong_answers([ROW], [], [saturated], CONFIG) == {"a.onnx"}
+    assert wrong_answers([ROW], [dataclasses.replace(GRID, layer_max_lsb=2)], [], CONFIG) == both
+    # What is in float is no matter of the answers.
+    coverage = dataclasses.replace(COVERAGE, integer=10, float_ops=("Conv a",) * 46)
+    assert wrong_answers([row(coverage=coverage)], [], [], CONFIG) == frozenset()

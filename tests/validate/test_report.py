@@ -17,6 +17,8 @@ from edgeship.measurement import (
     Coverage,
     Grid,
     LatencyLaunch,
+    LayerError,
+    LayerErrors,
     OperationTime,
     Parity,
     Profile,
@@ -65,7 +67,7 @@ BROKEN = Row(
     error="int8_qat.onnx / onnxruntime: crashed (SIGSEGV) while loading the file",
 )
 REPORT = Report(
-    schema=4, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
+    schema=5, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
     machine=describe_machine(), rows=(ROW, BROKEN),
     grids=(Grid(
         tflite="int8_qat.tflite", onnx="int8_qat.onnx", tensors_compared=131, mismatches=("a|b: scale",),
@@ -102,9 +104,9 @@ def test_no_figure_may_be_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "message"), [
     (None, "expected a report.json, found none"),
     ("{", "expected a report.json, found none"),
-    ("[]", "expected a report of schema 4, found None"),
-    ('{"schema": 3}', "expected a report of schema 4, found 3"),
-    ('{"schema": 4, "rows": []}', "not a complete report"),
+    ("[]", "expected a report of schema 5, found None"),
+    ('{"schema": 4}', "expected a report of schema 5, found 4"),
+    ('{"schema": 5, "rows": []}', "not a complete report"),
 ])
 def test_files_that_are_no_report(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "report.json"
@@ -181,6 +183,39 @@ def test_other_targets_are_described_and_an_emulated_one_has_instructions_and_no
     assert "cpu model cortex-a53; cpu flags asimd" in text
     assert "temperature c 40.0 before, 61.5 after" in text and "throttled" not in text
     assert "adb (device): adb: no device" in text
+    write_report(report, tmp_path)
+    assert load_report(tmp_path / "report.json") == report
+
+
+def test_layer_tables_are_in_the_report_and_a_line_each_on_the_terminal(tmp_path: Path) -> None:
+    good, bad, exact = (
+        LayerError(layer=name, float_result=name, kind="CONV_2D", sqnr_db=db, max_lsb=lsb, saturated=share)
+        for name, db, lsb, share in (
+            ("conv_1", 35.04, 2.06, 0.0), ("conv_2", -1.23, 130.5, 0.456), ("pool", None, 0.0, 0.0),
+        )
+    )
+    table = LayerErrors(
+        artifact="int8_qat.tflite", reference="float32.tflite", images=4, layers=(good, bad, exact),
+        first_bad="conv_2", not_compared=("gate_sigmoid",),
+    )
+    healthy = dataclasses.replace(table, artifact="a.tflite", layers=(good, exact), first_bad=None, not_compared=())
+    absent = dataclasses.replace(
+        healthy, artifact="int8.onnx", reference=None, images=0, layers=(), error="not measured: no float32.onnx"
+    )
+    report = dataclasses.replace(REPORT, layer_errors=(table, healthy, absent))
+    text = report_to_markdown(report)
+    assert "int8\\_qat.tflite against float32.tflite, 4 images: first bad layer is conv\\_2 (CONV\\_2D): -1.2 dB, " \
+        "up to 130.5 LSB off, 45.6 % saturated." in text
+    assert "| conv\\_1 | CONV\\_2D | 35.0 | 2.1 | 0.00 % |  |" in text
+    assert "| conv\\_2 | CONV\\_2D | -1.2 | 130.5 | 45.60 % | first bad layer |" in text
+    assert "| pool | CONV\\_2D | exact | 0.0 | 0.00 % |  |" in text
+    assert "- without a counterpart in float32.tflite: gate\\_sigmoid" in text
+    assert "none of 2 layers is bad by itself; the lowest is conv\\_1 (CONV\\_2D) with 35.0 dB" in text
+    assert "int8.onnx: not measured: no float32.onnx." in text
+    assert "layer by layer" not in report_to_markdown(dataclasses.replace(REPORT, grids=()))
+    stream = io.StringIO()
+    Console(file=stream, width=260).print(report_to_terminal(report, width=260))
+    assert "int8_qat.tflite, layer by layer: first bad layer is conv_2 (CONV_2D): -1.2 dB" in stream.getvalue()
     write_report(report, tmp_path)
     assert load_report(tmp_path / "report.json") == report
 
