@@ -527,10 +527,9 @@ def _fit_heads(model: tf_keras.Model) -> None:
     images = inputs_of(model, 20 * CLASSES, seed=2)
     for head in heads:
         features = tf_keras.Model(model.inputs, head.input).predict(images, batch_size=20, verbose=0)
-        per_image = int(np.prod(features.shape[1:-1]))
         features = features.reshape(-1, features.shape[-1]).astype(np.float64)
         kernel, bias = head.get_weights()
-        wanted = np.eye(bias.size)[np.repeat(kinds_of(20 * CLASSES), per_image) % bias.size]
+        wanted = np.eye(bias.size)[answers_of(head.output.shape, images).reshape(-1)]
         mean = features.mean(0)
         centered = features - mean
         spread = centered.T @ centered
@@ -542,6 +541,20 @@ def _fit_heads(model: tf_keras.Model) -> None:
 def kinds_of(count: int) -> np.ndarray:
     """Which of the 10 kinds each of the images `inputs_of` gives is of."""
     return np.arange(count) % CLASSES
+
+
+def answers_of(shape: tf.TensorShape, images: np.ndarray | list[np.ndarray]) -> np.ndarray:
+    """The right answers (images, positions) of an output: the image's kind, or at many positions the brightness there.
+
+    Args:
+        shape: the output's, `(None, classes)` or `(None, height, width, classes)`.
+    """
+    first = images[0] if isinstance(images, list) else images
+    positions, classes = int(np.prod(shape[1:-1])), shape[-1]
+    if positions == 1:
+        return kinds_of(len(first)).reshape(-1, 1) % classes
+    bright = tf.image.resize(first.mean(-1, keepdims=True), shape[1:3]).numpy() / first.max()
+    return np.clip(classes * bright, 0, classes - 1).astype(int).reshape(-1, positions)
 
 
 def largest_pixel(model: tf_keras.Model) -> float:

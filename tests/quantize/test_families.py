@@ -36,7 +36,7 @@ def test_a_family_becomes_two_integer_files_that_agree(name):
     assert row.fidelity >= AGREEMENT
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3Small", "ResNet50V2", "DenseNet121"])
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "ResNet50V2"])
 def test_a_published_network_is_planned_whole_in_integers(name):
     """Its conversion takes a minute and is part of benchmarks/families.py."""
     model = families.FAMILIES[name]()
