@@ -8,13 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
+from family_images import CLASSES, fit
+from family_layers import (
+    Basic,
+    Bottleneck,
+    DenseBlock,
+    Ghost,
+    Inception,
+    InvertedResidual,
+    LayerScaleUnit,
+    PadAndCrop,
+    PreActivation,
+    RepVgg,
+    SharedConvolution,
+    Shuffle,
+    SpatialAttention,
+    Stage,
+    StochasticUnit,
+    Upsampling,
+    hard_sigmoid,
+    hard_swish,
+)
 from tf_keras import layers
 
 applications = tf_keras.applications
-SHAPE, CLASSES, WIDTH = (32, 32, 3), 10, 8
+SHAPE, WIDTH = (32, 32, 3), 8
 
 
 def image(name="image", shape=SHAPE):
@@ -30,283 +50,6 @@ def stem(x, width=WIDTH, activation="relu"):
     x = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False, name="stem_conv")(x)
     x = layers.BatchNormalization(name="stem_norm")(x)
     return layers.Activation(activation, name="stem_act")(x)
-
-
-class ConvNorm(layers.Layer):
-    """Convolution, batch norm and an activation function."""
-
-    def __init__(self, filters, kernel=3, strides=1, activation=None, depthwise=False, **kwargs):
-        super().__init__(**kwargs)
-        options = {"strides": strides, "padding": "same", "use_bias": False}
-        self.conv = (
-            layers.DepthwiseConv2D(kernel, **options) if depthwise else layers.Conv2D(filters, kernel, **options)
-        )
-        self.norm, self.activation = layers.BatchNormalization(), activation
-
-    def call(self, x, training=None):
-        x = self.norm(self.conv(x), training=training)
-        return x if self.activation is None else self.activation(x)
-
-
-class SqueezeExcite(layers.Layer):
-    """Channel attention by 1x1 convolutions."""
-
-    def __init__(self, filters, gate=tf.nn.sigmoid, **kwargs):
-        super().__init__(**kwargs)
-        self.reduce, self.expand = layers.Conv2D(filters // 4, 1), layers.Conv2D(filters, 1)
-        self.gate = gate
-
-    def call(self, x):
-        s = tf.reduce_mean(x, axis=[1, 2], keepdims=True)
-        return x * self.gate(self.expand(tf.nn.relu(self.reduce(s))))
-
-
-def hard_sigmoid(x):
-    return tf.nn.relu6(x + 3.0) / 6.0
-
-
-def hard_swish(x):
-    return x * tf.nn.relu6(x + 3.0) * (1.0 / 6.0)
-
-
-class Basic(layers.Layer):
-    """Two 3x3 convolutions and a shortcut (He et al. 2015)."""
-
-    def __init__(self, filters, strides=1, excite=False, project=False, **kwargs):
-        super().__init__(**kwargs)
-        self.first = ConvNorm(filters, strides=strides, activation=tf.nn.relu)
-        self.second = ConvNorm(filters)
-        self.excite = SqueezeExcite(filters) if excite else None
-        self.shortcut = ConvNorm(filters, 1, strides) if project or strides > 1 else None
-
-    def call(self, x, training=None):
-        y = self.second(self.first(x, training=training), training=training)
-        y = y if self.excite is None else self.excite(y)
-        return tf.nn.relu(y + (x if self.shortcut is None else self.shortcut(x, training=training)))
-
-
-class Bottleneck(Basic):
-    """1x1, 3x3, 1x1."""
-
-    def __init__(self, filters, strides=1, **kwargs):
-        super().__init__(4 * filters, strides, project=True, **kwargs)
-        self.first = ConvNorm(filters, 1, activation=tf.nn.relu)
-        self.second = tf_keras.Sequential([
-            ConvNorm(filters, 3, strides, activation=tf.nn.relu), ConvNorm(4 * filters, 1),
-        ])
-
-
-class PreActivation(layers.Layer):
-    """Batch norm and ReLU before the convolution (He et al. 2016)."""
-
-    def __init__(self, filters, strides=1, **kwargs):
-        super().__init__(**kwargs)
-        self.norm1, self.norm2 = layers.BatchNormalization(), layers.BatchNormalization()
-        self.conv1 = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False)
-        self.conv2 = layers.Conv2D(filters, 3, padding="same", use_bias=False)
-        self.shortcut = layers.Conv2D(filters, 1, strides) if strides > 1 else None
-
-    def call(self, x):
-        y = tf.nn.relu(self.norm1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(y)
-        return self.conv2(tf.nn.relu(self.norm2(self.conv1(y)))) + shortcut
-
-
-class InvertedResidual(layers.Layer):
-    """Expand, depthwise, (squeeze and excite,) project (Sandler et al. 2018)."""
-
-    def __init__(self, filters, strides=1, act=tf.nn.relu6, gate=None, drop=0.0, **kwargs):
-        super().__init__(**kwargs)
-        self.filters, self.strides, self.act, self.gate = filters, strides, act, gate
-        self.drop = layers.Dropout(drop, noise_shape=(None, 1, 1, 1)) if drop else None
-
-    def build(self, shape):
-        wide = 4 * shape[-1]
-        self.expand = ConvNorm(wide, 1, activation=self.act)
-        self.depthwise = ConvNorm(wide, 3, self.strides, activation=self.act, depthwise=True)
-        self.excite = None if self.gate is None else SqueezeExcite(wide, self.gate)
-        self.project = ConvNorm(self.filters, 1)
-        self.is_residual = self.strides == 1 and shape[-1] == self.filters
-        super().build(shape)
-
-    def call(self, x, training=None):
-        y = self.depthwise(self.expand(x, training=training), training=training)
-        y = y if self.excite is None else self.excite(y)
-        y = self.project(y, training=training)
-        if not self.is_residual:
-            return y
-        return x + (y if self.drop is None else self.drop(y, training=training))
-
-
-class Inception(layers.Layer):
-    """Branches side by side, one of them a pooling (Szegedy et al. 2014)."""
-
-    def __init__(self, filters, pool, **kwargs):
-        super().__init__(**kwargs)
-        self.one = ConvNorm(filters, 1, activation=tf.nn.relu)
-        self.three = [ConvNorm(filters // 2, 1, activation=tf.nn.relu), ConvNorm(filters, 3, activation=tf.nn.relu)]
-        self.pool, self.after_pool = pool(3, 1, "same"), ConvNorm(filters, 1, activation=tf.nn.relu)
-
-    def call(self, x):
-        three = self.three[1](self.three[0](x))
-        return tf.concat([self.one(x), three, self.after_pool(self.pool(x))], axis=-1)
-
-
-class DenseBlock(layers.Layer):
-    """Every layer sees all before it (Huang et al. 2016)."""
-
-    def __init__(self, growth, depth, **kwargs):
-        super().__init__(**kwargs)
-        self.norms = [layers.BatchNormalization() for _ in range(depth)]
-        self.convs = [layers.Conv2D(growth, 3, padding="same", use_bias=False) for _ in range(depth)]
-
-    def call(self, x):
-        for norm, conv in zip(self.norms, self.convs, strict=True):
-            x = tf.concat([x, conv(tf.nn.relu(norm(x)))], -1)
-        return x
-
-
-class Stage(layers.Layer):
-    """A composite of composites of composites."""
-
-    def __init__(self, filters, depth, strides, **kwargs):
-        super().__init__(**kwargs)
-        self.units = [Basic(filters, strides if index == 0 else 1) for index in range(depth)]
-
-    def call(self, x, training=None):
-        for unit in self.units:
-            x = unit(x, training=training)
-        return x
-
-
-class SharedConvolution(layers.Layer):
-    """One convolution at two scales."""
-
-    def __init__(self, filters, **kwargs):
-        super().__init__(**kwargs)
-        self.conv, self.pool = layers.Conv2D(filters, 3, padding="same", activation="relu"), layers.MaxPooling2D(2)
-
-    def call(self, x):
-        return tf.concat([tf.reduce_mean(self.conv(x), [1, 2]), tf.reduce_mean(self.conv(self.pool(x)), [1, 2])], -1)
-
-
-class DropPath(layers.Layer):
-    """Stochastic depth: in training whole examples skip the branch."""
-
-    def call(self, x, training=None):
-        if training:
-            return x * tf.floor(0.8 + tf.random.uniform([tf.shape(x)[0], 1, 1, 1])) / 0.8
-        return x
-
-
-class StochasticUnit(Basic):
-    """A residual unit that is sometimes left out, with dropout inside."""
-
-    def __init__(self, filters, **kwargs):
-        super().__init__(filters, **kwargs)
-        self.dropout, self.path = layers.Dropout(0.2), DropPath()
-
-    def call(self, x, training=None):
-        y = self.second(self.dropout(self.first(x, training=training), training=training), training=training)
-        return tf.nn.relu(x + self.path(y, training=training))
-
-
-class Ghost(layers.Layer):
-    """Half of the features from a cheap depthwise convolution of the other half (Han et al. 2019)."""
-
-    def __init__(self, filters, **kwargs):
-        super().__init__(**kwargs)
-        self.filters = filters
-        self.primary = ConvNorm((filters + 1) // 2, 1, activation=tf.nn.relu)
-        self.cheap = ConvNorm(None, 3, activation=tf.nn.relu, depthwise=True)
-
-    def call(self, x):
-        y = self.primary(x)
-        return tf.concat([y, self.cheap(y)], axis=-1)[..., : self.filters]
-
-
-class Shuffle(layers.Layer):
-    """Half of the channels pass, then all are shuffled (Ma et al. 2018)."""
-
-    def __init__(self, filters, **kwargs):
-        super().__init__(**kwargs)
-        self.branch = [
-            ConvNorm(filters // 2, 1, activation=tf.nn.relu), ConvNorm(None, 3, depthwise=True),
-            ConvNorm(filters // 2, 1, activation=tf.nn.relu),
-        ]
-
-    def call(self, x):
-        left, right = tf.split(x, 2, axis=-1)
-        for part in self.branch:
-            right = part(right)
-        y = tf.concat([left, right], -1)
-        height, width, channels = y.shape[1:]
-        y = tf.reshape(y, [-1, height, width, 2, channels // 2])
-        return tf.reshape(tf.transpose(y, [0, 1, 2, 4, 3]), [-1, height, width, channels])
-
-
-class SpatialAttention(layers.Layer):
-    """Where to look: mean and maximum over channels, a 7x7 convolution, a sigmoid (Woo et al. 2018)."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.conv = layers.Conv2D(1, 7, padding="same", activation="sigmoid")
-
-    def call(self, x):
-        mean, largest = tf.reduce_mean(x, -1, keepdims=True), tf.reduce_max(x, -1, keepdims=True)
-        return x * self.conv(tf.concat([mean, largest], -1))
-
-
-class RepVgg(layers.Layer):
-    """3x3, 1x1 and identity, each with its batch norm, added up (Ding et al. 2021)."""
-
-    def __init__(self, filters, **kwargs):
-        super().__init__(**kwargs)
-        self.three, self.one, self.norm = ConvNorm(filters), ConvNorm(filters, 1), layers.BatchNormalization()
-
-    def call(self, x):
-        return tf.nn.relu(tf.add_n([self.three(x), self.one(x), self.norm(x)]))
-
-
-class LayerScaleUnit(layers.Layer):
-    """A depthwise convolution and two dense ones, scaled by a variable per channel (Liu et al. 2022)."""
-
-    def build(self, shape):
-        channels = shape[-1]
-        self.mix, self.norm = layers.DepthwiseConv2D(7, padding="same"), layers.BatchNormalization()
-        self.grow, self.shrink = layers.Conv2D(4 * channels, 1, activation="relu"), layers.Conv2D(channels, 1)
-        self.gamma = self.add_weight("gamma", shape=(channels,), initializer="ones")
-        super().build(shape)
-
-    def call(self, x):
-        return x + self.gamma * self.shrink(self.grow(self.norm(self.mix(x))))
-
-
-class Upsampling(layers.Layer):
-    """Resize to the size of another feature map and add."""
-
-    def __init__(self, filters, method, **kwargs):
-        super().__init__(**kwargs)
-        self.lateral, self.smooth = layers.Conv2D(filters, 1), layers.Conv2D(filters, 3, padding="same")
-        self.method = method
-
-    def call(self, inputs):
-        fine, coarse = inputs
-        return self.smooth(self.lateral(fine) + tf.image.resize(coarse, fine.shape[1:3], method=self.method))
-
-
-class PadAndCrop(layers.Layer):
-    """Explicit zero padding, as other frameworks' weights need it; a shortcut with zero channels."""
-
-    def __init__(self, filters, **kwargs):
-        super().__init__(**kwargs)
-        self.filters = filters
-        self.conv, self.norm = layers.Conv2D(filters, 3, strides=2, use_bias=False), layers.BatchNormalization()
-
-    def call(self, x):
-        y = self.norm(self.conv(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])))
-        extra = self.filters - x.shape[-1]
-        return tf.nn.relu(y + tf.pad(x[:, ::2, ::2], [[0, 0], [0, 0], [0, 0], [0, extra]]))
 
 
 def residual(**options):
@@ -499,85 +242,9 @@ FAMILIES = {**SMALL, **NETWORKS}
 
 
 def build(name: str) -> tf_keras.Model:
-    """A family's model with reproducible random weights: batch norms that fit them, answers that differ by image."""
+    """A family's model, the same at every call."""
     tf_keras.backend.clear_session()
     tf_keras.utils.set_random_seed(0)
     model = FAMILIES[name]()
-    generator = np.random.default_rng(0)
-    for layer in (item for item in model._flatten_layers() if isinstance(item, layers.BatchNormalization)):
-        layer.momentum = 0.0  # the last batch's statistics
-        for weight in (layer.gamma, layer.beta):
-            if weight is not None:
-                weight.assign(weight + generator.normal(0, 0.2, weight.shape))
-    model(inputs_of(model, 40, seed=1), training=True)
-    _fit_heads(model)
+    fit(model)
     return model
-
-
-def _fit_heads(model: tf_keras.Model) -> None:
-    """Give every softmax the weights that tell the kinds of images apart: ridge regression on random features.
-
-    With random weights there, the answers of a deep network would hang on single steps of rounding.
-    """
-    heads, last = [], None
-    for layer in model.layers:
-        last = layer if hasattr(layer, "kernel") else last
-        if getattr(layer, "activation", None) is tf_keras.activations.softmax:
-            heads.append(layer if layer.weights else last)
-    images = inputs_of(model, 20 * CLASSES, seed=2)
-    for head in heads:
-        features = tf_keras.Model(model.inputs, head.input).predict(images, batch_size=20, verbose=0)
-        features = features.reshape(-1, features.shape[-1]).astype(np.float64)
-        kernel, bias = head.get_weights()
-        wanted = np.eye(bias.size)[answers_of(head.output.shape, images).reshape(-1)]
-        mean = features.mean(0)
-        centered = features - mean
-        spread = centered.T @ centered
-        solved = np.linalg.solve(spread + 1e-2 * np.trace(spread) / len(mean) * np.eye(len(mean)), centered.T @ wanted)
-        solved *= 8  # one kind is then some e^8 times as probable as another
-        head.set_weights([solved.reshape(kernel.shape), 8 * wanted.mean(0) - mean @ solved])
-
-
-def kinds_of(count: int) -> np.ndarray:
-    """Which of the 10 kinds each of the images `inputs_of` gives is of."""
-    return np.arange(count) % CLASSES
-
-
-def answers_of(shape: tf.TensorShape, images: np.ndarray | list[np.ndarray]) -> np.ndarray:
-    """The right answers (images, positions) of an output: the image's kind, or at many positions the brightness there.
-
-    Args:
-        shape: the output's, `(None, classes)` or `(None, height, width, classes)`.
-    """
-    first = images[0] if isinstance(images, list) else images
-    positions, classes = int(np.prod(shape[1:-1])), shape[-1]
-    if positions == 1:
-        return kinds_of(len(first)).reshape(-1, 1) % classes
-    bright = tf.image.resize(first.mean(-1, keepdims=True), shape[1:3]).numpy() / first.max()
-    return np.clip(classes * bright, 0, classes - 1).astype(int).reshape(-1, positions)
-
-
-def largest_pixel(model: tf_keras.Model) -> float:
-    """255 for a network that scales its images itself, as some of Keras' own do; 1 for all others."""
-    scales = {node.layer.__class__ for tensor in model.inputs for node in tensor.node.layer.outbound_nodes}
-    return 255.0 if layers.Rescaling in scales else 1.0
-
-
-def inputs_of(model: tf_keras.Model, count: int, *, seed: int) -> np.ndarray | list[np.ndarray]:
-    """Images in 0...`largest_pixel` of 10 kinds, each a pattern of blobs with other contrast and noise in every image.
-
-    One array, or a list of one for each input, with the same kind of image at the same place.
-    """
-    generator = np.random.default_rng(seed)
-    arrays = []
-    for position, tensor in enumerate(model.inputs):
-        height, width, channels = tensor.shape[1:]
-        images = []
-        for kind in kinds_of(count):
-            grid = 2 + kind % 5
-            blobs = np.random.default_rng([kind, position]).random((grid, grid, channels), np.float32)
-            pattern = tf.image.resize(blobs, (height, width)).numpy()
-            noise = generator.normal(0, generator.uniform(0, 0.1), pattern.shape)
-            images.append(np.clip(0.5 + generator.uniform(0.6, 1.2) * (pattern - 0.5) + noise, 0, 1))
-        arrays.append((largest_pixel(model) * np.stack(images)).astype(np.float32))
-    return arrays[0] if len(arrays) == 1 else arrays

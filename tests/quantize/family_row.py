@@ -13,6 +13,7 @@ import onnxruntime
 import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
+from family_images import answers_of, inputs_of, largest_pixel
 
 from edgeship.graph import Graph, Operation, read_tflite
 from edgeship.measurement import Coverage
@@ -61,7 +62,7 @@ def measure(name: str) -> Row:
     onnx = convert_onnx(tflite, variant=VARIANT)
     check_onnx(onnx, name=f"{name}.onnx", activations="uint8", weights="uint8")
     graph = read_tflite(tflite, where=Path(name))
-    codes, largest = codes_of(flat), families.largest_pixel(flat)
+    codes, largest = codes_of(flat), largest_pixel(flat)
     from_onnx, executed = _ask_onnx(onnx, codes)
     from_tflite = _ask_tflite(tflite, codes)
     wanted = _wanted(model)
@@ -88,16 +89,16 @@ def _has_float(graph: Graph, operation: Operation) -> bool:
 
 def quantize(flat: tf_keras.Model) -> QuantizedModel:
     """Post-training quantization on the family's own images."""
-    span = (0.0, families.largest_pixel(flat))
+    span = (0.0, largest_pixel(flat))
     quantized = insert_fake_quantization(flat, input_ranges=[span] * len(flat.inputs))
-    calibrate(quantized, [families.inputs_of(flat, CALIBRATION_IMAGES, seed=3)], method="min-max")
+    calibrate(quantized, [inputs_of(flat, CALIBRATION_IMAGES, seed=3)], method="min-max")
     finish(quantized)
     return quantized
 
 
 def float_difference(model: tf_keras.Model, flat: tf_keras.Model) -> float:
     """The largest difference between the outputs of two models on images and on noise; 0 is bit for bit."""
-    images = families.inputs_of(flat, 4, seed=4)
+    images = inputs_of(flat, 4, seed=4)
     noise = tf.nest.map_structure(lambda x: np.random.default_rng(5).normal(size=x.shape).astype(np.float32), images)
     differences = []
     for batch in (images, noise):
@@ -108,10 +109,10 @@ def float_difference(model: tf_keras.Model, flat: tf_keras.Model) -> float:
 
 def codes_of(flat: tf_keras.Model) -> dict[str, np.ndarray]:
     """Images as uint8 by input name: the codes of an input whose range they fill."""
-    images = families.inputs_of(flat, COMPARED_IMAGES, seed=SEED)
+    images = inputs_of(flat, COMPARED_IMAGES, seed=SEED)
     arrays = images if isinstance(images, list) else [images]
     return {
-        name: np.rint(array * 255 / families.largest_pixel(flat)).astype(np.uint8)
+        name: np.rint(array * 255 / largest_pixel(flat)).astype(np.uint8)
         for name, array in zip(flat.input_names, arrays, strict=True)
     }
 
@@ -119,8 +120,8 @@ def codes_of(flat: tf_keras.Model) -> dict[str, np.ndarray]:
 def _wanted(model: tf_keras.Model) -> list[int]:
     """The right answers in the order of the others: image by image, output by output, position by position."""
     outputs = sorted(model.output.items()) if isinstance(model.output, dict) else [("", model.output)]
-    images = families.inputs_of(model, COMPARED_IMAGES, seed=SEED)
-    return [int(item) for item in np.hstack([families.answers_of(one.shape, images) for _, one in outputs]).reshape(-1)]
+    images = inputs_of(model, COMPARED_IMAGES, seed=SEED)
+    return [int(item) for item in np.hstack([answers_of(one.shape, images) for _, one in outputs]).reshape(-1)]
 
 
 def _agreement(first: list[int], second: list[int]) -> float:
