@@ -299,13 +299,13 @@ class Pipeline:
 
         model, quantize = self._float_model(), self.config.quantize
         keep_float, notes = quantize.keep_float, {}
+        flat = lower(model)  # traced before the workers' scope, whose variables cannot be watched
         if scheme in BOUNDED_SCHEMES:
-            choice = self._choose_float_layers(model)
+            choice = self._choose_float_layers(model, flat)
             keep_float, notes = (*keep_float, *choice.kept), choice.record
             say(f"quantize: {scheme}: {choice.sentence}")
-        flat = lower(model)  # traced before the workers' scope, whose variables cannot be watched
         with self.workers.scope() if SCHEMES[scheme].needs == TRAINING else contextlib.nullcontext():
-            quantized = qat.prepare(flat, spec=self.spec, config=quantize, keep_float=keep_float)
+            quantized = self._prepare(flat, keep_float)
             say(f"quantize: {scheme}: {quantized.account.sentence}")
             if SCHEMES[scheme].needs == TRAINING:
                 images, validation = self._held_out(quantize.validation_images)
@@ -322,11 +322,10 @@ class Pipeline:
         if self.is_chief:
             write_atomically(self.quantized_file(scheme), state)
 
-    def _prepare(self, model: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
+    def _prepare(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
         from quantize import qat
-        from quantize.lower import lower
 
-        return qat.prepare(lower(model), spec=self.spec, config=self.config.quantize, keep_float=keep_float)
+        return qat.prepare(flat, spec=self.spec, config=self.config.quantize, keep_float=keep_float)
 
     def _calibrate(self, quantized: QuantizedModel, ranges: str | None) -> None:
         from quantize import qat
@@ -335,14 +334,14 @@ class Pipeline:
         qat.seed_ranges(quantized, self.splits.calibration, spec=self.spec, method=method)
         qat.finish(quantized)
 
-    def _choose_float_layers(self, model: tf_keras.Model) -> Choice:
+    def _choose_float_layers(self, model: tf_keras.Model, flat: tf_keras.Model) -> Choice:
         from edgeship.model import train
         from quantize.mixed import choose_float_layers
 
         config, calibration = self.config.quantize, self.splits.calibration
 
         def top1_with(kept: tuple[str, ...]) -> float:
-            candidate = self._prepare(model, (*config.keep_float, *kept))
+            candidate = self._prepare(flat, (*config.keep_float, *kept))
             self._calibrate(candidate, None)
             return train.accuracy(candidate.model, calibration, spec=self.spec)
 
@@ -354,9 +353,10 @@ class Pipeline:
         )
 
     def _sensitivity(self, scratch: Path) -> None:
+        from quantize.lower import lower
         from quantize.sensitivity import measure
 
-        quantized = self._prepare(self._float_model(), self.config.quantize.keep_float)
+        quantized = self._prepare(lower(self._float_model()), self.config.quantize.keep_float)
         self._calibrate(quantized, None)
         costs = measure(quantized, self.splits.calibration, spec=self.spec)
         write_json(self.sensitivity_file, {
@@ -375,14 +375,15 @@ class Pipeline:
         model = self._float_model()
         flat = lower(model)
         kept = kept_layers(flat, self.config.quantize.keep_float)
-        kernels = tuple(layer.name for layer in flat.layers if layer.name in weighted_layers(flat))
+        weighted = set(weighted_layers(flat))
+        kernels = tuple(layer.name for layer in flat.layers if layer.name in weighted)
         models, kept_float, expected = {}, {}, {}
         for scheme in self.config.quantize.schemes:
             models[scheme], kept_float[scheme], expected[scheme] = flat, kept, kernels
             if scheme not in self._fake_quantized:
                 continue
             state = load_state(self.quantized_file(scheme))
-            quantized = restore(state, functools.partial(self._prepare, model))
+            quantized = restore(state, functools.partial(self._prepare, flat))
             models[scheme], kept_float[scheme] = quantized.model, quantized.account.kept_float
             expected[scheme] = quantized.account.expected
         exported = export_files(

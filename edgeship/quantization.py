@@ -6,6 +6,8 @@ of different artifacts are compared after their zero points are subtracted.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgeship.artifact import TensorSpec
@@ -48,3 +50,14 @@ def grid_steps(integers: np.ndarray, spec: TensorSpec) -> np.ndarray:
 def is_integer(spec: TensorSpec) -> bool:
     """Whether the tensor holds quantized integers."""
     return spec.scale is not None and spec.zero_point is not None
+
+
+def sqnr_db(signal: np.ndarray, approximation: np.ndarray) -> float | None:
+    """10 log10(sum signal^2 / sum (signal - approximation)^2) in dB, over all elements.
+
+    None where it is not finite: equal arrays (the maximal error, 0, then says so), or a signal of zeros.
+    """
+    exact = signal.astype(np.float64)
+    power = float(np.sum(exact**2))
+    noise = float(np.sum((exact - approximation.astype(np.float64)) ** 2))
+    return 10 * math.log10(power / noise) if power > 0 and noise > 0 else None

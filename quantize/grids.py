@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
 from edgeship.errors import LoweringError
+from quantize.operators import is_operator, operation_of
 from quantize.rebuild import nodes_of, readers_of
 from quantize.rewrites import activation_kind
 from quantize.roles import ROUNDED, Role, fixed_range, role_of, upper_end
@@ -55,7 +57,7 @@ def plan_grids(model: tf_keras.Model, kept: frozenset[str]) -> Grids:
     _concatenations(model, kept, of)
     rounded = {id(tensor) for tensor in model.inputs}
     for node in nodes_of(model):
-        for tensor in _flat(node.outputs):
+        for tensor in tf.nest.flatten(node.outputs):
             if _is_rounded(node, tensor, readers, kept):
                 rounded.add(id(tensor))
     for grid in of.values():
@@ -97,8 +99,8 @@ def _refuse_unknown(model: tf_keras.Model, kept: frozenset[str]) -> None:
 
 def describe(layer: Any) -> str:
     """The operation of a layer, as its author would call it."""
-    if type(layer).__name__ in ("TFOpLambda", "SlicingOpLambda"):
-        return f"tf.{layer.get_config().get('function', 'slice')}"
+    if is_operator(layer):
+        return f"tf.{operation_of(layer)}"
     if isinstance(layer, layers.Activation):
         return f"activation {activation_kind(layer.activation)}"
     return type(layer).__name__
@@ -113,7 +115,7 @@ def _share(model: tf_keras.Model, kept: frozenset[str]) -> dict[int, Grid]:
     for node in nodes_of(model):
         layer = node.layer
         role = None if layer.name in kept else role_of(layer)
-        for tensor in _flat(node.outputs):
+        for tensor in tf.nest.flatten(node.outputs):
             if role is Role.SAME and not isinstance(layer, layers.Concatenate):
                 of[id(tensor)] = of[id(node.keras_inputs[0])]
                 continue
@@ -165,7 +167,3 @@ def _cap(grid: Grid, kept: frozenset[str]) -> frozenset[int]:
         return frozenset()
     (grid.cap,) = ends
     return frozenset(map(id, made_by))
-
-
-def _flat(outputs: Any) -> list[Any]:
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,16 +165,20 @@ def kept_layers(flat: tf_keras.Model, names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         LoweringError: a name that means no layer.
     """
-    present = _names(flat)
     kept: dict[str, None] = {}
     for name in names:
-        found = _meant(name, present)
-        if not found and name not in _names(simplify(flat)):
-            raise LoweringError(
-                f"quantize.keep_float: no layer is called {name!r}; the layers are {', '.join(present)}"
-            )
-        kept.update(dict.fromkeys(found))
+        kept.update(dict.fromkeys(_roots(name, _names(flat), lambda: _names(simplify(flat)))))
     return tuple(kept)
+
+
+def _roots(name: str, present: list[str], split: Callable[[], list[str]]) -> list[str]:
+    """The lowered layers that a name means; none for a part that was split off, which only the simplified model has."""
+    found = _meant(name, present)
+    if not found and name not in split():
+        raise LoweringError(
+            f"quantize.keep_float: no layer is called {name!r}; the layers are {', '.join(present)}"
+        )
+    return found
 
 
 def _names(model: tf_keras.Model) -> list[str]:
@@ -190,11 +194,10 @@ def _meant(name: str, present: list[str]) -> list[str]:
 
 def _kept(simple: tf_keras.Model, flat: tf_keras.Model, names: Sequence[str]) -> frozenset[str]:
     """The simplified layers that come from the named ones: themselves, and what was split off them."""
-    kept_layers(flat, names)
     before, after = _names(flat), _names(simple)
     kept: set[str] = set()
     for name in names:
-        roots = _meant(name, before)
+        roots = _roots(name, before, lambda: after)
         found = [layer for layer in after if _origin(layer, before) in roots] if roots else [name]
         if not found:
             raise LoweringError(

@@ -102,20 +102,17 @@ def _add_n(call: Call) -> Result:
     return Replacement(layers.Add(name="add"), tensors) if all(map(is_tensor, tensors)) else None
 
 
-def _maximum(call: Call) -> Result:
-    first, second = _operands(call)
-    if is_tensor(first) and is_tensor(second):
-        return Replacement(layers.Maximum(name="maximum"), [first, second])
-    tensor, value = (first, second) if is_tensor(first) else (second, first)
-    return _clip(tensor, value, None)
+def _extreme(merge: Callable[..., layers.Layer], name: str, end: str) -> Callable[[Call], Result]:
+    """Of two tensors, or of a tensor and a number, which is then one end of a clipping."""
 
+    def build(call: Call) -> Result:
+        first, second = _operands(call)
+        if is_tensor(first) and is_tensor(second):
+            return Replacement(merge(name=name), [first, second])
+        tensor, value = (first, second) if is_tensor(first) else (second, first)
+        return _clip(tensor, **{"low": None, "high": None, end: value})
 
-def _minimum(call: Call) -> Result:
-    first, second = _operands(call)
-    if is_tensor(first) and is_tensor(second):
-        return Replacement(layers.Minimum(name="minimum"), [first, second])
-    tensor, value = (first, second) if is_tensor(first) else (second, first)
-    return _clip(tensor, None, value)
+    return build
 
 
 def _clip_by_value(call: Call) -> Result:
@@ -164,8 +161,8 @@ ARITHMETIC: dict[str, Callable[[Call], Result]] = {
     "math.negative": _negative,
     "math.square": _square,
     "math.add_n": _add_n,
-    "math.maximum": _maximum,
-    "math.minimum": _minimum,
+    "math.maximum": _extreme(layers.Maximum, "maximum", "low"),
+    "math.minimum": _extreme(layers.Minimum, "minimum", "high"),
     "clip_by_value": _clip_by_value,
     "nn.relu": _activation("relu"),
     "nn.relu6": _relu6,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from edgeship.data import Images, preprocessed_batches
 from edgeship.errors import ModelError
 from edgeship.model.train import Phase, Schedule, fit
 from quantize.insert import QuantizedModel, insert_fake_quantization
-from quantize.ranges import Mode
 
 CALIBRATION_BATCH = 32
 # The largest bias integer that a scale may lead to: the accumulator (int32) needs room for the products too.
@@ -63,13 +63,12 @@ def train(
     )
     total = config.epochs * schedule.steps_per_epoch(len(images))
 
-    def freeze_ranges() -> None:
-        for item in quantized.ranges:
-            item.freeze()
-
-    phases = (Phase(first_step=0), Phase(first_step=int(config.freeze_ranges_at * total), begin=freeze_ranges))
+    freeze = Phase(
+        first_step=int(config.freeze_ranges_at * total), begin=functools.partial(_freeze_ranges, quantized)
+    )
     fit(
-        quantized.model, images, spec=spec, schedule=dataclasses.replace(schedule, phases=phases),
+        quantized.model, images, spec=spec,
+        schedule=dataclasses.replace(schedule, phases=(Phase(first_step=0), freeze)),
         label="quantization-aware training", teacher=teacher, teacher_weight=config.distillation,
         checkpoints=checkpoints, validation=validation,
     )
@@ -103,9 +102,7 @@ def finish(quantized: QuantizedModel) -> None:
     A channel whose weights are (nearly) zero would get a scale so small that its bias, in units of input scale times
     weight scale, does not fit int32.
     """
-    for item in quantized.ranges:
-        if item.mode is not Mode.FROZEN:
-            item.freeze()
+    _freeze_ranges(quantized)
     for name, quantizer in quantized.weights.items():
         layer = quantized.model.get_layer(f"quant_{name}").layer
         if not layer.use_bias:
@@ -113,6 +110,11 @@ def finish(quantized: QuantizedModel) -> None:
         layer.bias.assign(_not_all_equal(layer.bias.numpy()))
         scale = min(item.scale for item in quantized.inputs[name])
         quantizer.keep_biases_below(LARGEST_BIAS_CODE, biases=layer.bias.numpy(), input_scale=scale)
+
+
+def _freeze_ranges(quantized: QuantizedModel) -> None:
+    for item in quantized.ranges:
+        item.freeze()
 
 
 def _not_all_equal(biases: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from quantize.calibration import CALIBRATIONS, Seen
 # common/quantization_lib/quantization_utils.cc): on its file's grid such a tensor would be a zero.
 LEAST_RANGE = 1e-6
 
+
 class Mode(enum.Enum):
     """What a range does when a tensor passes; Python state, read when a graph is traced."""
 
@@ -105,6 +106,7 @@ class Range(layers.Layer):
             )
         self.assign(low, high)
         self.mode = Mode.FOLLOW
+        self.seen = Seen()  # some megabytes a range, which nobody reads again
 
     def assign(self, low: float, high: float) -> None:
         """Set the range."""

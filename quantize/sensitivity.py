@@ -14,6 +14,7 @@ from tf_keras import layers
 from edgeship.artifact import Preprocessing
 from edgeship.data import Images, preprocessed_batches
 from edgeship.progress import track
+from edgeship.quantization import sqnr_db
 from quantize.insert import QuantizedModel
 from quantize.ranges import Mode, Range
 from quantize.rewrites import activation_kind
@@ -77,12 +78,6 @@ def switch(parts: list[_Part], *, on: _Part | None) -> None:
         _set(part, on=False)
     if on is not None:
         _set(on, on=True)
-
-
-def sqnr_db(signal: np.ndarray, noisy: np.ndarray) -> float | None:
-    """10 log10 of signal power to noise power; None where there is no noise."""
-    noise = float(np.mean(np.square(noisy.astype(np.float64) - signal)))
-    return None if noise == 0 else float(10 * np.log10(np.mean(np.square(signal.astype(np.float64))) / noise))
 
 
 def logits_of(model: tf_keras.Model) -> tf_keras.Model:

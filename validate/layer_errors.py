@@ -31,12 +31,11 @@ from edgeship.errors import ArtifactError, RuntimeFailure
 from edgeship.graph import read_graph
 from edgeship.measurement import LayerError, LayerErrors
 from edgeship.progress import say
-from edgeship.quantization import dequantize, quantize
+from edgeship.quantization import dequantize, quantize, sqnr_db
 from validate.bundle import Bundle
 from validate.grid import LAYER_IMAGES, NOT_MEASURED
 from validate.inputs import InputKind, write_array
 from validate.layer_pairs import Pair, pair_results
-from validate.parity import sqnr_db
 from validate.runtimes.client import Worker
 
 BAD_DB, OWN_DB, LOST_DB = 20.0, 10.0, 10.0

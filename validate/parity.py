@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from edgeship.artifact import TensorSpec
 from edgeship.measurement import Agreement, Parity
-from edgeship.quantization import dequantize, grid_steps, is_integer, quantize
+from edgeship.quantization import dequantize, grid_steps, is_integer, quantize, sqnr_db
 from validate.accuracy import gains_and_losses
 from validate.proportions import paired_difference_interval
 from validate.rows import Measured
-
-
-def sqnr_db(signal: np.ndarray, approximation: np.ndarray) -> float | None:
-    """10 log10(sum signal^2 / sum (signal - approximation)^2) in dB, over all elements.
-
-    None where it is not finite: equal arrays (the maximal error, 0, then says so), or a signal of zeros.
-    """
-    exact = signal.astype(np.float64)
-    power = float(np.sum(exact**2))
-    noise = float(np.sum((exact - approximation.astype(np.float64)) ** 2))
-    return 10 * math.log10(power / noise) if power > 0 and noise > 0 else None
 
 
 def measure_parity(

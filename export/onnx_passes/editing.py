@@ -46,6 +46,14 @@ def array(tensor: onnx.TensorProto) -> np.ndarray:
     return values
 
 
+def same_grid(one: onnx.NodeProto, other: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
+    """Whether two QuantizeLinear or DequantizeLinear nodes have equal scales and zero points."""
+    return all(
+        np.array_equal(array(constants[first]), array(constants[second]))
+        for first, second in zip(one.input[1:3], other.input[1:3], strict=True)
+    )
+
+
 def replace_array(tensor: onnx.TensorProto, values: np.ndarray) -> None:
     """Give a constant other values (and type), under the same name."""
     tensor.CopyFrom(numpy_helper.from_array(np.asarray(values, order="C"), tensor.name))

@@ -18,6 +18,7 @@ from export.onnx_passes.editing import (
     remove_nodes,
     rename_tensor,
     replace_input,
+    same_grid,
 )
 
 
@@ -33,7 +34,9 @@ def integer_pad(model: onnx.ModelProto) -> None:
         readers = read_by.get(pad.output[0], [])
         if source is None or source.op_type != "DequantizeLinear" or not _pads_with_zero(pad, constants):
             continue
-        if not readers or not all(_same_grid(source, reader, constants) for reader in readers):
+        if not readers or not all(
+            reader.op_type == "QuantizeLinear" and same_grid(source, reader, constants) for reader in readers
+        ):
             continue
         pad.input[0] = source.input[0]
         del pad.input[2:]
@@ -51,10 +54,3 @@ def _pads_with_zero(pad: onnx.NodeProto, constants: dict[str, onnx.TensorProto])
     mode = next((item.s for item in pad.attribute if item.name == "mode"), b"constant")
     given = [name for name in pad.input[2:3] if name]
     return mode == b"constant" and all(name in constants and not np.any(array(constants[name])) for name in given)
-
-
-def _same_grid(source: onnx.NodeProto, reader: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
-    return reader.op_type == "QuantizeLinear" and all(
-        np.array_equal(array(constants[one]), array(constants[other]))
-        for one, other in zip(source.input[1:3], reader.input[1:3], strict=True)
-    )

@@ -7,10 +7,9 @@ change of grids itself, entry by entry what QuantizeLinear(DequantizeLinear(x)) 
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 
-from export.onnx_passes.editing import array, initializers, producers, replace_input
+from export.onnx_passes.editing import initializers, producers, replace_input, same_grid
 
 
 def requantize(model: onnx.ModelProto) -> None:
@@ -24,11 +23,7 @@ def requantize(model: onnx.ModelProto) -> None:
         dequantize = made_by.get(quantize.input[0])
         if dequantize is None or dequantize.op_type != "DequantizeLinear" or dequantize.input[0] in constants:
             continue
-        same = all(
-            np.array_equal(array(constants[one]), array(constants[other]))
-            for one, other in zip(dequantize.input[1:3], quantize.input[1:3], strict=True)
-        )
-        if same and quantize.output[0] not in outputs:
+        if same_grid(dequantize, quantize, constants) and quantize.output[0] not in outputs:
             model.graph.node.remove(quantize)
             replace_input(model, quantize.output[0], dequantize.input[0])
             continue

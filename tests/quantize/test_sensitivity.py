@@ -10,11 +10,12 @@ from tf_keras import layers
 
 from edgeship.artifact import Preprocessing
 from edgeship.data import Images
+from edgeship.quantization import sqnr_db
 from quantize.insert import insert_fake_quantization
 from quantize.lower import lower
 from quantize.qat import calibrate, finish
 from quantize.ranges import Mode
-from quantize.sensitivity import logits_of, measure, sqnr_db
+from quantize.sensitivity import logits_of, measure
 
 SPEC = Preprocessing(
     image_size=8, channels=1, channel_order="gray", interpolation="bilinear", mean=(0.0,), std=(1.0,)

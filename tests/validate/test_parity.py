@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edgeship.artifact import TensorSpec
+from edgeship.quantization import sqnr_db
 from validate.accuracy import measure_accuracy, top1_of
 from validate.inputs import InputKind
-from validate.parity import golden_lsb, measure_agreement, measure_parity, sqnr_db
+from validate.parity import golden_lsb, measure_agreement, measure_parity
 from validate.rows import Candidate, Measured
 
 INT8 = TensorSpec(name="y", shape=(1, 3), dtype="int8", scale=1 / 256, zero_point=-128)
