@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, load_config
+from edgeship.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig
+from edgeship.config_file import load_config
 from edgeship.data import Images, Splits, load_splits, preprocess, preprocessing_of
 from edgeship.measurement import Report, Row
 from edgeship.native_output import quiet_native_output

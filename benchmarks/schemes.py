@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from edgeship.config import Config, load_config
+from edgeship.config import Config
+from edgeship.config_file import load_config
 from edgeship.measurement import Report, Row
 from edgeship.pipeline import Pipeline
 from edgeship.schemes import SCHEMES

@@ -162,7 +162,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
 
 
 def _pipeline(options: argparse.Namespace) -> Pipeline:
-    from edgeship.config import load_config
+    from edgeship.config_file import load_config
     from edgeship.pipeline import Pipeline
 
     config = load_config(options.config)
@@ -173,7 +173,8 @@ def _pipeline(options: argparse.Namespace) -> Pipeline:
 def _validate(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from edgeship.config import Config, DataConfig, load_config, section_from_dict
+    from edgeship.config import Config, DataConfig
+    from edgeship.config_file import load_config, section_from_dict
     from edgeship.data import load_test_split
     from validate.bundle import load_bundle
     from validate.report import write_report

@@ -27,7 +27,8 @@ from edgeship import __version__
 from edgeship.artifact import MANIFEST_FILE, Preprocessing
 from edgeship.cache import StageCache
 from edgeship.cluster import Cluster, read_cluster
-from edgeship.config import Config, config_to_dict
+from edgeship.config import Config
+from edgeship.config_file import config_to_dict
 from edgeship.data import (
     Images,
     Splits,

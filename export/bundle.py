@@ -24,7 +24,8 @@ from edgeship.artifact import (
     Reference,
     manifest_to_json,
 )
-from edgeship.config import Config, config_to_dict
+from edgeship.config import Config
+from edgeship.config_file import config_to_dict
 from edgeship.cpu import processor_identity
 from edgeship.data import Splits, preprocess, splits_record
 from edgeship.errors import StorageError

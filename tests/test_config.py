@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeship.config import Config, config_from_dict, config_to_dict, load_config
+from edgeship.config import Config
+from edgeship.config_file import config_from_dict, config_to_dict, load_config
 from edgeship.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))

@@ -35,7 +35,7 @@ ARTIFACTS = {
 EXPORT_AGAIN = """
 import sys
 from pathlib import Path
-from edgeship.config import config_from_dict
+from edgeship.config_file import config_from_dict
 from edgeship.pipeline import Pipeline
 import json
 Pipeline(config=config_from_dict(json.loads(sys.argv[1])), out=Path(sys.argv[2]))._export(Path("unused"))
@@ -50,7 +50,7 @@ def hashes_of(bundle):
 @pytest.mark.parametrize("name", ARTIFACTS)
 def test_the_same_weights_give_the_same_bytes_in_a_fresh_process(name, request, tmp_path):
     """This process has made other models before, and numbers hashes in its own way."""
-    from edgeship.config import config_to_dict
+    from edgeship.config_file import config_to_dict
 
     pipeline = request.getfixturevalue(name)
     expected = hashes_of(pipeline.bundle_folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeship.config import load_config
+from edgeship.config_file import load_config
 from edgeship.errors import ConfigError
 from edgeship.model import build
 from edgeship.model.distribute import Share
@@ -206,7 +206,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 import tf_keras
-from edgeship.config import load_config
+from edgeship.config_file import load_config
 from edgeship.model import train
 from edgeship.model.distribute import all_sum, share_of
 from edgeship.pipeline import Pipeline

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 from torch_files import save_zip, state_dict
 from torch_resnet import torch_logits, torch_state
 
-from edgeship.config import Config, load_config
+from edgeship.config import Config
+from edgeship.config_file import load_config
 from edgeship.data import preprocess, preprocessing_of
 from edgeship.graph import read_onnx, read_tflite
 from edgeship.inspection import inspect_file

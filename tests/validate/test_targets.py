@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgeship import cli
-from edgeship.config import ValidateConfig, config_from_dict
+from edgeship.config import ValidateConfig
+from edgeship.config_file import config_from_dict
 from edgeship.data import load_test_split
 from edgeship.errors import ConfigError, RefusedError
 from edgeship.measurement import Accuracy, Agreement, Coverage, Row
