@@ -10,7 +10,7 @@ from tf_keras.src.engine.functional import Functional
 
 # Composites of composites are opened one inside the other; deeper nesting than this is a cycle.
 MAX_DEPTH = 64
-OWN_LAYERS = "quantize.flat_layers"
+OWN_LAYERS = "edgeship.model.flat_layers"
 # tf_keras defines composite classes of its own beside its networks (ConvNeXt's LayerScale).
 COMPOSITES_OF_KERAS = ("tf_keras.src.applications.",)
 

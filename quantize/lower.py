@@ -32,7 +32,7 @@ def lower(model: tf_keras.Model) -> tf_keras.Model:
 
     Returns:
         A functional model with the same inputs and outputs (names, shapes, order, structure). Every layer is one of
-        Keras' own, one of `quantize.flat_layers`, or, where neither means the same, a single TensorFlow operator
+        Keras' own, one of `edgeship.model.flat_layers`, or, where neither means the same, a single TensorFlow operator
         (TFOpLambda) under a stable name. A layer inside a composite `x` is called `x_<its name>`, an operator
         `x_<what it does>`. Outputs equal the original's bit for bit in inference.
 

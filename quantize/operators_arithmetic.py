@@ -9,7 +9,7 @@ import numpy as np
 from tf_keras import layers
 
 from edgeship.errors import LoweringError
-from quantize import flat_layers
+from edgeship.model import flat_layers
 from quantize.operator_arguments import Call, Owned, Replacement, Result, as_array, is_scalar, is_tensor, per_channel
 
 

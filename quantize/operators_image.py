@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tf_keras import layers
 
-from quantize import flat_layers
+from edgeship.model import flat_layers
 from quantize.operator_arguments import Call, Owned, Replacement, Result, as_array, is_tensor, static_shape
 from quantize.operators_arithmetic import with_array
 

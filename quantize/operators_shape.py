@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tf_keras import layers
 
-from quantize import flat_layers
+from edgeship.model import flat_layers
 from quantize.operator_arguments import Call, Replacement, Result, as_array, is_scalar, is_tensor, static_shape
 
 

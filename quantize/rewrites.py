@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tf_keras import layers
 
-from quantize import flat_layers
+from edgeship.model import flat_layers
 from quantize.transposed import sub_pixel
 
 

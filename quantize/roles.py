@@ -16,7 +16,7 @@ from typing import Any
 
 from tf_keras import layers
 
-from quantize import flat_layers
+from edgeship.model import flat_layers
 from quantize.rewrites import activation_kind
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tf_keras import layers
 
-from quantize.flat_layers import DepthToSpace
+from edgeship.model.flat_layers import DepthToSpace
 
 
 @dataclass(frozen=True)

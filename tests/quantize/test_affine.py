@@ -6,7 +6,7 @@ import tf_keras
 from networks import EPS, noise_for, randomize
 from tf_keras import layers
 
-from quantize import flat_layers
+from edgeship.model import flat_layers
 from quantize.affine import Affine, Depthwise, affine_of
 
 CHANNELS = 3

@@ -10,8 +10,8 @@ from networks import convert, noise_for, quantized_model, randomize, run_tflite
 from tf_keras import layers
 
 from edgeship.errors import LoweringError
+from edgeship.model import flat_layers
 from edgeship.model.resnet import RESNET34_STAGES, build_resnet
-from quantize import flat_layers
 from quantize.insert import insert_fake_quantization, kept_layers, weighted_layers
 from quantize.lower import lower
 from quantize.qat import calibrate

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from tf_keras import layers
 
-from quantize import flat_layers
+from edgeship.model import flat_layers
 from quantize.rewrites import weights_of
 from quantize.roles import ROLES, ROUNDED, Role, fixed_range, role_of
 

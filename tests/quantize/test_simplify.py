@@ -7,7 +7,7 @@ import tf_keras
 from networks import assert_same_to_rounding, noise_for, randomize
 from tf_keras import layers
 
-from quantize import flat_layers
+from edgeship.model import flat_layers
 from quantize.rebuild import nodes_of
 from quantize.simplify import simplify
 

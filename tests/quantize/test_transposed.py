@@ -6,7 +6,7 @@ import tf_keras
 from networks import assert_same_to_rounding, randomize
 from tf_keras import layers
 
-from quantize.flat_layers import DepthToSpace
+from edgeship.model.flat_layers import DepthToSpace
 from quantize.simplify import simplify
 
 FILTERS, CHANNELS = 3, 2
