@@ -57,11 +57,14 @@ def check_tflite(
 
 
 def check_onnx(
-    content: bytes, *, name: str, activations: str, weights: str, weight_bits: int = 8, float_weights: int = 0
+    content: bytes, *, name: str, activations: str, weights: str, weight_bits: int = 8, float_weights: int = 0,
+    layers: Collection[str] = (), kept_float: Collection[str] = (),
 ) -> None:
-    """Hold an integer ONNX file against every promise: types, per-channel weights, bias scales, no Pad.
+    """Hold an integer ONNX file against every promise: types, per-channel weights, bias scales, no Pad in float.
 
     Args:
+        layers: the names of the Keras model's layers, after which the file's tensors are named.
+        kept_float: those that stay in float.
         float_weights: how many convolutions and matrix products stay in float: as many as in the TFLite file.
 
     Raises:
@@ -72,6 +75,7 @@ def check_onnx(
         f"{operation.name}: an explicit Pad is left, which stays in float"
         for operation in graph.operations
         if operation.kind == "Pad" and graph.tensors[operation.inputs[0]].dtype == "float32"
+        and layer_of(operation.outputs[0], layers) not in set(kept_float)
     ]
     floats = [item.operation.name for item in graph.weighted_operations() if item.weights.dtype == "float32"]
     if len(floats) != float_weights:

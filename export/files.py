@@ -206,6 +206,7 @@ def _integer_onnx_files(
         check_onnx(
             content, name=name, activations=INTEGER_TYPES[variant[0]], weights=INTEGER_TYPES[variant[2]],
             weight_bits=weight_bits, float_weights=float_weighted(tflite.content, name=tflite.name),
+            layers=layers, kept_float=kept,
         )
         yield ExportedFile(name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling)
 
