@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-import edgeship.model.layers  # noqa: F401 - registers our layers for loading
+import edgeship.model.flat_layers
+import edgeship.model.layers  # noqa: F401 - both register our layers for loading
 from edgeship.artifact import Preprocessing
 from edgeship.config import ModelConfig
 from edgeship.data import Images, preprocess
@@ -89,7 +90,7 @@ def check_weights(model: tf_keras.Model) -> None:
 
 def check_probabilities(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> None:
     """Raise ModelError where the outputs on a few images are not probabilities."""
-    outputs = model.predict_on_batch(preprocess(images.images[:PROBE_IMAGES], spec))
+    outputs = probe(model, images, spec=spec)
     if not np.all(np.isfinite(outputs)):
         raise ModelError(f"{model.name}: its outputs on real images are NaN or infinite")
     sums = outputs.sum(-1)
@@ -99,6 +100,12 @@ def check_probabilities(model: tf_keras.Model, images: Images, *, spec: Preproce
             f"{outputs.min():.3g} to {outputs.max():.3g} summing to {sums[0]:.3g}: are these logits? "
             'end the model with a softmax, for example Dense(classes, activation="softmax")'
         )
+
+
+def probe(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> np.ndarray:
+    """The outputs on a few images, float32 (n, classes)."""
+    outputs: np.ndarray = model.predict_on_batch(preprocess(images.images[:PROBE_IMAGES], spec))
+    return outputs
 
 
 def weights_sha256(model: tf_keras.Model) -> str:
@@ -114,6 +121,9 @@ def weights_sha256(model: tf_keras.Model) -> str:
 def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
     module_name, _, function_name = name.partition(":")
     function = getattr(_import(module_name, key="model.factory"), function_name, None)
+    # Names that Keras makes up must not depend on what else this process has built.
+    tf_keras.backend.reset_uids()
+    policy = tf_keras.mixed_precision.global_policy()
     if not callable(function):
         raise ModelError(
             f"model.factory: expected \"package.module:function\", found {name!r}; {module_name} has no function "
@@ -121,8 +131,13 @@ def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
         )
     try:
         model = function(**arguments)
-    except TypeError as error:
-        raise ModelError(f"model.factory: {name}(input_shape=..., classes=...) failed: {error}") from error
+    except Exception as error:
+        raise ModelError(
+            f"model.factory: {name}(input_shape={arguments['input_shape']}, classes={arguments['classes']}) failed: "
+            f"{_first_line(error)}"
+        ) from error
+    finally:
+        tf_keras.mixed_precision.set_global_policy(policy)  # a policy that is left set would reach layers of ours
     if not isinstance(model, tf_keras.Model):
         kind = type(model)
         third = " (Keras 3): import tf_keras in its place" if kind.__module__.split(".")[0] == "keras" else ""
@@ -168,6 +183,10 @@ def _import(module: str, *, key: str) -> Any:
             f"{key}: the module {module!r} could not be imported ({error}); put it beside the configuration "
             "file or install it"
         ) from error
+    except Exception as error:
+        raise ModelError(
+            f"{key}: the module {module!r} could not be imported, it fails with {_first_line(error)}; mend it"
+        ) from error
 
 
 def _check_shapes(model: tf_keras.Model, *, input_shape: tuple[int, int, int], classes: int) -> None:
@@ -186,4 +205,7 @@ def _check_shapes(model: tf_keras.Model, *, input_shape: tuple[int, int, int], c
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Keras says first where it happened, and then what.
+    shown = lines[:2] if lines and lines[0].startswith("Exception encountered when calling layer") else lines[:1]
+    return f"{type(error).__name__}: {' '.join(shown)}"
