@@ -69,6 +69,9 @@ class FloatStage:
                 f"train: {self.config.model.factory} makes other {' and '.join(changing)} with every call; a "
                 "change of them that does not show in the source of your modules is not noticed"
             )
+        if self.workers.count > 1:
+            # Workers must agree on the key, and random weights may differ by a last bit between kinds of processors.
+            changing = [*changing, "weights"]
         return {
             **{key: value for key, value in made.items() if key not in changing},
             "source": source_key(named_modules(self.config.model), self.module_folder),

@@ -6,6 +6,7 @@ later stage and every bundle works on what was saved; that needs neither the use
 
 from __future__ import annotations
 
+import contextlib
 import math
 import secrets
 import tempfile
@@ -21,7 +22,7 @@ from edgeship.model import build
 from edgeship.quantization import sqnr_db
 from quantize.lower import lower
 
-COMPARED_IMAGES = 32
+COMPARED_IMAGES = 8
 # float32 rounds each result to 2^-24 of it (-144.5 dB). Roundings of random sign add up as the root of their number:
 # for sums of up to 2^12 products in 2^7 operations one after the other, 57 dB. The same network computed in another
 # order is closer than what is left; a wrong padding or a lost bias was seen at 50 dB and below.
@@ -39,9 +40,8 @@ def lowered(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> tf
     except EdgeshipError:
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or ["no message"]
         raise LoweringError(
-            f"{model.name}: could not be taken apart into single operations ({type(error).__name__}: {lines[0]}); "
+            f"{model.name}: could not be taken apart into single operations ({build.in_one_line(error)}); "
             "leave out its layers one by one to find the one"
         ) from error
     _check_same_answers(
@@ -68,7 +68,8 @@ def save(flat: tf_keras.Model, path: Path, images: Images, *, spec: Preprocessin
     except OSError as error:
         raise StorageError(f"{path}: the model could not be saved ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # already renamed, or its folder never came to be
+            temporary.unlink(missing_ok=True)
 
 
 def check_can_be_saved(flat: tf_keras.Model, images: Images, *, spec: Preprocessing) -> None:
@@ -82,7 +83,7 @@ def as_json(flat: tf_keras.Model) -> str:
     try:
         return str(flat.to_json())
     except Exception as error:
-        raise _not_kept(flat, f"it could not be saved ({type(error).__name__}: {_first_line(error)})") from error
+        raise _not_kept(flat, f"it could not be saved ({build.in_one_line(error)})") from error
 
 
 def load(path: Path, images: Images, *, spec: Preprocessing) -> tf_keras.Model:
@@ -99,14 +100,15 @@ def _write(flat: tf_keras.Model, path: Path) -> None:
     except OSError:
         raise
     except Exception as error:
-        raise _not_kept(flat, f"it could not be saved ({type(error).__name__}: {_first_line(error)})") from error
+        raise _not_kept(flat, f"it could not be saved ({build.in_one_line(error)})") from error
 
 
 def _check_loaded(flat: tf_keras.Model, path: Path, images: Images, *, spec: Preprocessing) -> None:
     try:
         again = build.load_model(path)
     except EdgeshipError as error:
-        raise _not_kept(flat, f"what was saved could not be loaded ({error})") from error
+        reason = build.in_one_line(error.__cause__ or error)
+        raise _not_kept(flat, f"what was saved could not be loaded ({reason})") from error
     kept, found = flat.weights, again.weights
     if len(kept) != len(found):
         raise _not_kept(flat, f"of {len(kept)} weights {len(found)} came back")
@@ -141,6 +143,3 @@ def _not_kept(flat: tf_keras.Model, reason: str) -> LoweringError:
     suspects = f"; operators without a layer of their own: {', '.join(operators)}" if operators else ""
     return LoweringError(f"{flat.name}: the lowered network cannot be kept: {reason}{suspects}")
 
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else "no message"

@@ -132,7 +132,8 @@ def _shaken(flat: tf_keras.Model, seed: int) -> tf_keras.Model:
     for variable in flat.weights:
         value = variable.numpy()
         if id(variable) in moved and np.issubdtype(value.dtype, np.floating) and value.size:
-            spread = max(0.1 * float(np.abs(value).max()), 0.05)
+            # Little enough for deep networks without trained statistics, whose values would run away.
+            spread = 0.1 * float(value.std()) or 0.05
             value = (value + generator.uniform(-spread, spread, value.shape)).astype(value.dtype)
             if "variance" in variable.name:
                 value = np.abs(value)

@@ -187,6 +187,49 @@ def test_a_file_that_the_factory_reads_is_seen_in_the_first_weights(tmp_path):
     assert trained(tmp_path, name)[0] == ["preflight", "train"]
 
 
+LAYERS = """
+import tf_keras
+
+
+@tf_keras.utils.register_keras_serializable("layers_for_a_test")
+class Scaled(tf_keras.layers.Layer):
+    def call(self, x):
+        return x * 2.0
+"""
+SAVE = """
+import sys
+import tf_keras
+from tf_keras import layers
+sys.path.insert(0, sys.argv[1])
+from layers_for_a_test import Scaled
+
+tf_keras.Sequential([
+    layers.Input((8, 8, 1)), Scaled(), layers.Flatten(), layers.Dense(10, activation="softmax"),
+]).save(f"{sys.argv[1]}/mine.keras")
+"""
+
+
+def test_an_edited_layer_of_a_model_file_is_seen(tmp_path):
+    module = tmp_path / "layers_for_a_test.py"
+    module.write_text(LAYERS)
+    subprocess.run([sys.executable, "-c", SAVE, str(tmp_path)], check=True, capture_output=True)
+    model = ModelConfig(path=str(tmp_path / "mine.keras"), custom_objects=("layers_for_a_test",))
+    config = replace(CONFIG, model=model, train=TrainConfig(epochs=0))
+
+    def run():
+        pipeline = Pipeline(config=config, out=tmp_path / "out", module_folder=tmp_path)
+        pipeline.train()
+        answers = pipeline._float_model()(np.full((1, 8, 8, 1), 0.5, np.float32)).numpy()
+        return pipeline.cache.ran, answers
+
+    ran, first = run()
+    assert ran == ["train"]
+    module.write_text(LAYERS.replace("x * 2.0", "x * 3.0"))
+    ran, other = run()
+    assert ran == ["train"] and not np.array_equal(first, other)
+    assert run()[0] == []
+
+
 def test_a_factory_with_random_numbers_of_its_own_is_told_and_not_trained_every_time(tmp_path, capfd):
     (tmp_path / "random_for_a_test.py").write_text(
         PLAIN.format(helper="random_helper_for_a_test", activation="softmax").replace("def build", "def made")

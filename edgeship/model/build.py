@@ -74,7 +74,7 @@ def load_model(path: Path) -> tf_keras.Model:
         return tf_keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         raise ModelError(
-            f"{path}: not a .keras file this version can load ({_first_line(error)}); it must be saved by "
+            f"{path}: not a .keras file this version can load ({in_one_line(error)}); it must be saved by "
             "tf_keras (Keras 2), with its custom layers registered and their modules in model.custom_objects"
         ) from error
 
@@ -134,7 +134,7 @@ def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
     except Exception as error:
         raise ModelError(
             f"model.factory: {name}(input_shape={arguments['input_shape']}, classes={arguments['classes']}) failed: "
-            f"{_first_line(error)}"
+            f"{in_one_line(error)}"
         ) from error
     finally:
         tf_keras.mixed_precision.set_global_policy(policy)  # a policy that is left set would reach layers of ours
@@ -185,7 +185,7 @@ def _import(module: str, *, key: str) -> Any:
         ) from error
     except Exception as error:
         raise ModelError(
-            f"{key}: the module {module!r} could not be imported, it fails with {_first_line(error)}; mend it"
+            f"{key}: the module {module!r} could not be imported, it fails with {in_one_line(error)}; mend it"
         ) from error
 
 
@@ -204,7 +204,8 @@ def _check_shapes(model: tf_keras.Model, *, input_shape: tuple[int, int, int], c
         raise ModelError(f"{model.name}: expected {classes} outputs (the data's labels), found shape {found_out}")
 
 
-def _first_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
+    """A foreign error's kind and the line of its message that says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # Keras says first where it happened, and then what.
     shown = lines[:2] if lines and lines[0].startswith("Exception encountered when calling layer") else lines[:1]
