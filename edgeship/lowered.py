@@ -19,6 +19,7 @@ from edgeship.artifact import Preprocessing
 from edgeship.data import Images, preprocess
 from edgeship.errors import EdgeshipError, LoweringError, StorageError
 from edgeship.model import build
+from edgeship.model.distribute import LOST
 from edgeship.quantization import sqnr_db
 from quantize.lower import lower
 
@@ -37,7 +38,7 @@ def lowered(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> tf
     """
     try:
         flat = lower(model)
-    except EdgeshipError:
+    except (EdgeshipError, *LOST):
         raise
     except Exception as error:
         raise LoweringError(

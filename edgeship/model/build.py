@@ -19,6 +19,7 @@ from edgeship.artifact import Preprocessing
 from edgeship.config import ModelConfig
 from edgeship.data import Images, preprocess
 from edgeship.errors import ModelError
+from edgeship.model.distribute import LOST
 from edgeship.model.resnet import build_resnet
 from edgeship.model.weights import load_weights
 
@@ -131,6 +132,8 @@ def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
         )
     try:
         model = function(**arguments)
+    except LOST:
+        raise  # of another worker, not of the factory
     except Exception as error:
         raise ModelError(
             f"model.factory: {name}(input_shape={arguments['input_shape']}, classes={arguments['classes']}) failed: "
