@@ -21,8 +21,7 @@ from quantize import qat
 from quantize.insert import QuantizedModel, kept_layers
 
 # Up to here a trial export is a matter of seconds beside a training of minutes: two schemes in two formats took 8 s for
-# 5 layers, 66 s for 156 (two busy cores). Parameters
-# make every file, and what is computed with it, larger.
+# 5 layers, 66 s for 156 (two busy cores). More parameters make every file larger, and so each step of it slower.
 LARGEST_TRIAL_LAYERS = 100
 LARGEST_TRIAL_PARAMETERS = 5_000_000
 TRIAL_IMAGES = 8
