@@ -33,7 +33,7 @@ from edgeship.data import (
     preprocessing_of,
     splits_record,
 )
-from edgeship.files import sha256_of_file
+from edgeship.files import sha256_of_file, sha256_of_json
 from edgeship.measurement import REPORT_FILE, Report
 from edgeship.progress import say
 from edgeship.schemes import FAKE_QUANTIZED, SCHEMES, TRAINING
@@ -113,8 +113,8 @@ class Pipeline:
         config = self.config
         read = {
             **self._read_by_all(), "model": config_to_dict(config.model), "train": config_to_dict(config.train),
-            "path_sha256": _sha256_if_file(config.model.path),
-            "weights_sha256": _sha256_if_file(config.model.weights), "writes": "the lowered network",
+            "path_sha256": _sha256_if_there(config.model.path),
+            "weights_sha256": _sha256_if_there(config.model.weights), "writes": "the lowered network",
         }
         for key in ("path", "weights"):
             read["model"].pop(key)
@@ -314,6 +314,11 @@ class Pipeline:
         write_report(report, self.out)
 
 
-def _sha256_if_file(path: str | None) -> str | None:
-    """None also for a file that is missing: the stage itself says so."""
-    return sha256_of_file(Path(path)) if path is not None and Path(path).is_file() else None
+def _sha256_if_there(path: str | None) -> str | None:
+    """Of a file, or of all files in a folder; None also for what is missing: the stage itself says so."""
+    if path is None or not Path(path).exists():
+        return None
+    if Path(path).is_file():
+        return sha256_of_file(Path(path))
+    files = sorted(item for item in Path(path).rglob("*") if item.is_file())
+    return sha256_of_json({str(item.relative_to(path)): sha256_of_file(item) for item in files})

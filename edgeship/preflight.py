@@ -102,7 +102,7 @@ class Preflight:
                 refusals.append(error)
             except EdgeshipError as error:
                 return f"no trial export ({error})"
-        raise refusals[0]
+        raise ExportError(f"{refusals[0]} (tried before training, with the untrained network)") from refusals[0]
 
     def _export(self, flat: tf_keras.Model) -> int:
         calibration = self.splits.calibration

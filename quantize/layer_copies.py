@@ -14,6 +14,7 @@ from tf_keras.src.layers.convolutional.base_conv import Conv
 
 from edgeship.errors import LoweringError
 from quantize.kinds import describe, inherited_class, plain_class
+from quantize.plain_config import plain_config
 
 FLOATS = ("float16", "bfloat16", "float64")
 
@@ -26,7 +27,7 @@ def copy_of(layer: Any, *, name: str, linear: bool, kind: Any = None) -> Any:
             "float32 policy"
         )
     kind = kind or plain_class(layer)
-    config = {**kind.get_config(layer), "name": name}
+    config = {**plain_config(layer, kind), "name": name}
     # The weights are set afterwards: drawing random ones would only cost time.
     config |= {key: "zeros" for key in config if key.endswith("_initializer")}
     if linear:

@@ -22,7 +22,8 @@ CONFIG = Config(
     export=ExportConfig(formats=("tflite",), golden_images=4),
 )
 # None of it can be loaded again: a lambda, a function in a Lambda, a layer that is not registered, one without
-# get_config(), one whose get_config() is wrong, one that keeps a constant, and all of it in a subclassed model.
+# get_config(), one whose get_config() is wrong, one that keeps a constant, a regularizer without get_config(), lambdas
+# as constraint and initializer, and all of it in a subclassed model.
 UNLOADABLE = """
 import numpy as np
 import tensorflow as tf
@@ -34,10 +35,19 @@ def centred(x):
     return 2.0 * x - 1.0
 
 
+class Shrink(tf_keras.regularizers.Regularizer):
+    def __call__(self, kernel):
+        return 0.01 * tf.reduce_sum(tf.abs(kernel))
+
+
 class Block(layers.Layer):
     def __init__(self, width):
         super().__init__(name="block")
-        self.conv = layers.Conv2D(width, 3, padding="same")
+        self.conv = layers.Conv2D(
+            width, 3, padding="same", kernel_regularizer=Shrink(),
+            kernel_constraint=lambda w: tf.clip_by_value(w, -1, 1),
+            kernel_initializer=lambda shape, dtype=None: tf.random.uniform(shape, -0.3, 0.3), name="conv",
+        )
         self.norm = layers.BatchNormalization(momentum=0.5)
 
     def call(self, x, training=None):
