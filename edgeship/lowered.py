@@ -7,10 +7,13 @@ later stage and every bundle works on what was saved; that needs neither the use
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import secrets
 import tempfile
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tf_keras
@@ -20,9 +23,12 @@ from edgeship.data import Images, preprocess
 from edgeship.errors import EdgeshipError, LoweringError, StorageError
 from edgeship.model import build
 from edgeship.model.distribute import LOST
+from edgeship.model.flat_layers import PACKAGE
 from edgeship.quantization import sqnr_db
 from quantize.lower import lower
 
+# Of whose layers a saved network may consist; none is named for what Keras finds by its class alone.
+KNOWN_MODULES = ("", "keras", "tf_keras", "edgeship")
 COMPARED_IMAGES = 8
 # float32 rounds each result to 2^-24 of it (-144.5 dB). Roundings of random sign add up as the root of their number:
 # for sums of up to 2^12 products in 2^7 operations one after the other, 57 dB. The same network computed in another
@@ -105,6 +111,13 @@ def _write(flat: tf_keras.Model, path: Path) -> None:
 
 
 def _check_loaded(flat: tf_keras.Model, path: Path, images: Images, *, spec: Preprocessing) -> None:
+    with zipfile.ZipFile(path) as archive:
+        foreign = _foreign(json.loads(archive.read("config.json")))
+    if foreign:  # here they could be loaded; where a bundle is proven they cannot
+        raise _not_kept(
+            flat, f"a layer of Keras' holds {', '.join(foreign)}, which only the user's code knows; write it as a "
+            "layer with a call() of its own"
+        )
     try:
         again = build.load_model(path)
     except EdgeshipError as error:
@@ -120,6 +133,25 @@ def _check_loaded(flat: tf_keras.Model, path: Path, images: Images, *, spec: Pre
         flat, again, images, spec=spec, what=f"{flat.name}: the lowered network computes something else when it was "
         "saved and loaded; is a tensor a constant of an operator? Make it a variable or a Python number",
     )
+
+
+def _foreign(value: Any) -> list[str]:
+    """The classes and functions in a saved configuration that are neither Keras' nor ours."""
+    if isinstance(value, list):
+        return list(dict.fromkeys(name for item in value for name in _foreign(item)))
+    if not isinstance(value, dict):
+        return []
+    found = list(dict.fromkeys(name for item in value.values() for name in _foreign(item)))
+    if "class_name" not in value:
+        return found
+    registered = value.get("registered_name") or ""
+    if value["class_name"] == "function":
+        name = str(value["config"])
+        known = hasattr(tf_keras.activations, name) and ">" not in registered
+    else:
+        name, module = str(value["class_name"]), (value.get("module") or "").partition(".")[0]
+        known = registered.startswith(f"{PACKAGE}>") if ">" in registered else module in KNOWN_MODULES
+    return found if known else [*found, name]
 
 
 def _check_same_answers(

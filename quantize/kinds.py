@@ -34,12 +34,23 @@ def plain_class(layer: layers.Layer) -> type | None:
 def inherited_class(layer: layers.Layer) -> type | None:
     """The class of Keras' that a composite inherits more from than being a layer or a model; None where it does not."""
     kind = next(kind for kind in type(layer).__mro__ if is_kerases_own(kind))
+    if kind is type(layer):
+        return None  # a layer of Keras' own that is opened for what it holds
     return None if kind in (layers.Layer, layers.Lambda) or issubclass(kind, tf_keras.Model) else kind
 
 
 def is_composite(layer: layers.Layer) -> bool:
-    """Whether a layer must be opened: a nested model, a Lambda, or any class that is not a plain layer of Keras'."""
-    return isinstance(layer, tf_keras.Model) or plain_class(layer) is None
+    """Whether a layer must be opened: a nested model, a Lambda, or any class that is not a plain layer of Keras'.
+
+    So must one of Keras' that holds another that is none (`TimeDistributed(MyLayer())`).
+    """
+    if isinstance(layer, tf_keras.Model) or plain_class(layer) is None:
+        return True
+    return any(_is_foreign(inner) for inner in layer._flatten_layers(include_self=False))
+
+
+def _is_foreign(layer: layers.Layer) -> bool:
+    return not is_kerases_own(type(layer)) or isinstance(layer, layers.Lambda)
 
 
 def own_call_is_graph(model: Any) -> bool:

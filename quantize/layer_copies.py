@@ -41,7 +41,7 @@ def copy_of(layer: Any, *, name: str, linear: bool, kind: Any = None) -> Any:
         raise LoweringError(
             f"{describe(layer)}: it could not be built again from its own configuration ({type(error).__name__}: "
             f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}); "
-            "register its functions with tf_keras.utils.register_keras_serializable"
+            "use functions of Keras' own in it, or write a layer with a call() of its own"
         ) from error
 
 
