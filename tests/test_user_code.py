@@ -318,6 +318,7 @@ def test_what_was_checked_is_said_once_and_not_repeated(tmp_path, capfd):
     said = capfd.readouterr().err
     assert "checked before training: refused: lowered to" in said
     assert "trial export of 2 files" in said
+    assert "export: " not in said  # what a trial says of its own is not for the user
     (tmp_path / "out" / "float.keras").unlink()  # as if the training had been interrupted
     again = pipeline_of(tmp_path, "refused_for_a_test:fine", config)
     again.train()
