@@ -11,6 +11,7 @@ Schema history of `report.json`:
         run of its own
     4   layers kept in float: `quantization`, `Coverage.kept_float`
     5   `layer_errors`, of integer artifacts that fail
+    6   `Grid.layers_total`, `Grid.not_compared`; `between_formats_db`
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 
 from edgeship.artifact import Quantization
 
-REPORT_SCHEMA = 5
+REPORT_SCHEMA = 6
+READABLE_SCHEMAS = (5, 6)  # 6 only adds fields
 REPORT_FILE = "report.json"
 
 
@@ -203,6 +205,8 @@ class Grid:
     layer_max_lsb: int | None
     worst_layer: str | None
     error: str | None = None
+    layers_total: int | None = None  # with those that could not be run alone
+    not_compared: tuple[str, ...] = ()  # tensors without a counterpart, and layers that were not run alone, and why
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,6 +159,16 @@ def _grids(grids: Sequence[Grid], config: ValidateConfig) -> Iterator[Finding]:
         pair = f"{grid.onnx} against {grid.tflite}"
         if grid.error is not None and not grid.error.startswith(NOT_MEASURED):
             yield Finding(verdict=FAIL, sentence=f"{pair}: {grid.error}")
+        if grid.error is None and not grid.tensors_compared:
+            yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
+                f"{pair}: no tensor of the one file could be matched with one of the other, so that they are one "
+                "network is not proven; export the bundle again"
+            ))
+        elif grid.layers_total is not None and not grid.layers_compared:
+            yield Finding(verdict=INCONCLUSIVE, sentence=(
+                f"{pair}: no layer could be run alone, so that both compute the same layer by layer is not proven: "
+                f"{_some(grid.not_compared)}"
+            ))
         if grid.mismatches:
             yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
                 f"{pair}: {len(grid.mismatches)} of {grid.tensors_compared} tensors are not on one integer "

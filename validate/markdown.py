@@ -233,6 +233,8 @@ def _grids(grids: Sequence[Grid]) -> Iterator[str]:
         yield f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}."
         if grid.mismatches:
             yield "\n".join(f"- {mismatch}" for mismatch in grid.mismatches)
+        if grid.not_compared:
+            yield f"- not compared: {_escape('; '.join(grid.not_compared))}"
 
 
 def grid_sentence(grid: Grid) -> str:
@@ -242,7 +244,8 @@ def grid_sentence(grid: Grid) -> str:
     tensors = f"{grid.tensors_compared - len(grid.mismatches)} of {grid.tensors_compared} tensors are equal"
     if grid.layers_compared is None:
         return f"{tensors}; layers {NOT_MEASURED}: {grid.error}"
-    layers = f"{grid.layers_compared} layers compared"
+    of_all = "" if grid.layers_total in (None, grid.layers_compared) else f" of {grid.layers_total}"
+    layers = f"{grid.layers_compared}{of_all} layers compared"
     if grid.layer_max_lsb is not None:
         layers += f", at most {grid.layer_max_lsb} LSB apart given the same integers ({grid.worst_layer})"
     return f"{tensors}; {layers}" + ("" if grid.error is None else f"; {grid.error}")
