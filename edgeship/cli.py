@@ -23,7 +23,7 @@ from edgeship.errors import (
     ConfigError,
     EdgeshipError,
     StorageError,
-    first_line,
+    in_one_line,
     is_full_disk,
 )
 
@@ -79,10 +79,10 @@ def _foreign(error: Exception) -> tuple[str, int]:
         text = f"{where}: no space left; free some, and the same command continues from what was finished"
         return text, StorageError.exit_code
     if isinstance(error, MemoryError):
-        return f"the memory is not enough ({first_line(error)}); use fewer images or a smaller batch", USAGE
+        return f"the memory is not enough ({in_one_line(error)}); use fewer images or a smaller batch", USAGE
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror or error}", StorageError.exit_code
-    return f"{first_line(error)}: this is a fault of edgeship; edgeship --debug ... shows where it happened", FAULT
+    return f"{in_one_line(error)}: this is a fault of edgeship; edgeship --debug ... shows where it happened", FAULT
 
 
 def _check_out(folder: Path | None) -> None:

@@ -105,7 +105,7 @@ def is_full_disk(error: BaseException) -> bool:
     )
 
 
-def first_line(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
     """A foreign error in few words: its type and the first line that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:

@@ -2,7 +2,7 @@
 
 What one stage hands to the next lies in files in the output folder:
 
-    float.keras      the trained float model
+    float.keras      the trained float network, lowered: no later stage needs the user's code
     sensitivity.json what quantizing each layer alone costs (only where it was asked for)
     quantized/       the weights and ranges of each integer scheme
     bundle/          the artifacts with manifest.json and golden.npz
@@ -11,12 +11,8 @@ What one stage hands to the next lies in files in the output folder:
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import functools
 import json
-import secrets
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,27 +26,26 @@ from edgeship.cluster import Cluster, read_cluster
 from edgeship.config import Config
 from edgeship.config_file import config_to_dict
 from edgeship.data import (
-    Images,
+    CalibrationSplit,
     Splits,
     check_calibration,
-    hold_out,
     load_splits,
     preprocessing_of,
     splits_record,
 )
-from edgeship.errors import StorageError
-from edgeship.files import sha256_of_file, write_atomically, write_json
+from edgeship.files import sha256_of_file
 from edgeship.measurement import REPORT_FILE, Report
 from edgeship.progress import say
-from edgeship.schemes import BOUNDED_SCHEMES, FAKE_QUANTIZED, SCHEMES, TRAINING
+from edgeship.schemes import FAKE_QUANTIZED, SCHEMES, TRAINING
+from edgeship.source_key import named_modules, put_first
 
 if TYPE_CHECKING:
     import tf_keras
 
+    from edgeship.float_stage import FloatStage
     from edgeship.model.distribute import Workers
     from edgeship.model.shared_stage import SharedStages
-    from quantize.insert import QuantizedModel
-    from quantize.mixed import Choice
+    from edgeship.quantize_stage import QuantizeStage
 
 
 @dataclass
@@ -61,11 +56,12 @@ class Pipeline:
     out: Path
     module_folder: Path | None = None  # modules beside the configuration file are importable
     cache: StageCache = field(init=False)
+    _calibration: CalibrationSplit | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.cache = StageCache(self.out)
-        if self.module_folder is not None and str(self.module_folder) not in sys.path:
-            sys.path.insert(0, str(self.module_folder))
+        if self.module_folder is not None:
+            put_first(self.module_folder)
 
     @property
     def float_file(self) -> Path:
@@ -112,21 +108,39 @@ class Pipeline:
         return preprocessing_of(self.config.data)
 
     def train(self) -> None:
-        """Train the float model."""
+        """Train the float model; what could be refused afterwards is refused before. Leaves the lowered network."""
+        self._check_calibration()
         config = self.config
         read = {
             **self._read_by_all(), "model": config_to_dict(config.model), "train": config_to_dict(config.train),
             "path_sha256": _sha256_if_file(config.model.path),
-            "weights_sha256": _sha256_if_file(config.model.weights),
+            "weights_sha256": _sha256_if_file(config.model.weights), "writes": "the lowered network",
         }
         for key in ("path", "weights"):
             read["model"].pop(key)
         read["train"].pop("worker_timeout_seconds")  # changes no result
-        self._run_shared("train", read=read, writes=[self.float_file], work=self._train, together=True)
+        if named_modules(config.model):
+            read["made"] = self._float.made
+        writes = [self.float_file]
+        # Workers come to the same stages in the same order, whatever each of them finds done.
+        if self.cluster is not None or not self.cache.is_done("train", read=read, writes=writes):
+            self._check_before_training(read)
+        self._run_shared(
+            "train", read=read, writes=writes, together=True,
+            work=lambda scratch: self._float.train(scratch, self.float_file, is_chief=self.is_chief),
+        )
+
+    def _check_before_training(self, read: dict[str, Any]) -> None:
+        """Not repeated where the same was found right before, for example when a training goes on."""
+        if not self.config.train.epochs:
+            return  # the very stages follow at once
+        read = {
+            **read, "quantize": config_to_dict(self.config.quantize), "export": config_to_dict(self.config.export),
+        }
+        self._run_shared("preflight", read=read, writes=[], work=self._preflight, together=False)
 
     def quantize(self) -> None:
         """Find the integer ranges of every scheme that has them: by calibration, by training, or by measuring."""
-        self._check_calibration()  # before hours of training, not after
         self.train()
         for scheme in self._fake_quantized:
             read = {
@@ -143,7 +157,6 @@ class Pipeline:
 
     def sensitivity(self) -> dict[str, Any]:
         """Measure what quantizing each layer alone costs: leaves sensitivity.json, and returns it."""
-        self._check_calibration()
         self.train()
         read = {
             **self._read_by_all(), "float": sha256_of_file(self.float_file),
@@ -151,7 +164,8 @@ class Pipeline:
             "keep_float": list(self.config.quantize.keep_float),
         }
         self._run_shared(
-            "sensitivity", read=read, writes=[self.sensitivity_file], work=self._sensitivity, together=False
+            "sensitivity", read=read, writes=[self.sensitivity_file], together=False,
+            work=lambda _: self._integers.sensitivity(self.sensitivity_file),
         )
         document: dict[str, Any] = json.loads(self.sensitivity_file.read_text())
         return document
@@ -231,16 +245,10 @@ class Pipeline:
             self._shared.run(stage, read=read, writes=writes, work=work, together=together)
 
     def _check_calibration(self) -> None:
-        for sentence in self._calibration_sentences:
-            say(sentence)
-
-    @cached_property
-    def _calibration_sentences(self) -> list[str]:
-        return check_calibration(self.splits, spec=self.spec).sentences(self.splits.labels)
-
-    def _held_out(self, count: int) -> tuple[Images, Images | None]:
-        """(the images to train on, `count` more to choose the epoch by)."""
-        return hold_out(self.splits.train, count, seed=self.config.data.seed) if count else (self.splits.train, None)
+        if self._calibration is None:
+            self._calibration = check_calibration(self.splits, spec=self.spec)
+            for sentence in self._calibration.sentences(self.splits.labels):
+                say(sentence)
 
     def _read_by_all(self) -> dict[str, Any]:
         return {
@@ -248,151 +256,52 @@ class Pipeline:
             "data_seed": self.config.data.seed,  # held-out slices are drawn with it
         }
 
-    def _train(self, scratch: Path) -> None:
-        from edgeship.model import build, train
+    @cached_property
+    def _float(self) -> FloatStage:
+        from edgeship.float_stage import FloatStage
 
-        config = self.config
-        with self.workers.scope():
-            model = self._initial_model()
-            build.check_weights(model)
-            say(f"train: {model.name}, {model.count_params():,} parameters, {config.train.epochs} epochs")
-            if config.train.epochs:
-                images, validation = self._held_out(config.train.validation_images)
-                train.fit(
-                    model, images, spec=self.spec, label="float training", checkpoints=scratch, validation=validation,
-                    schedule=train.Schedule(
-                        epochs=config.train.epochs, batch_size=config.train.batch_size,
-                        learning_rate=config.train.learning_rate, weight_decay=config.train.weight_decay,
-                        warmup_epochs=config.train.warmup_epochs, augmentation=config.train.augmentation,
-                        seed=config.train.seed,
-                    ),
-                )
-            build.check_weights(model)
-            build.check_probabilities(model, self.splits.test, spec=self.spec)
-            top1 = train.accuracy(model, self.splits.test, spec=self.spec)
-            say(f"train: float top-1 {top1:.2%} on the test split")
-            _save_model(model, self.float_file, keep=self.is_chief)
+        return FloatStage(self.config, self.splits, self.spec, self.workers, self.module_folder)
 
-    def _initial_model(self) -> tf_keras.Model:
-        import tf_keras
+    @cached_property
+    def _integers(self) -> QuantizeStage:
+        from edgeship.quantize_stage import QuantizeStage
 
-        from edgeship.model import build
-
-        tf_keras.utils.set_random_seed(self.config.train.seed)
-        size, channels = self.config.data.image_size, self.config.data.channels
-        classes = self.config.model.classes or len(self.splits.labels)
-        return build.build_model(self.config.model, input_shape=(size, size, channels), classes=classes)
+        return QuantizeStage(self.config, self.splits, self.spec, self.workers, self._float_model)
 
     def _float_model(self) -> tf_keras.Model:
-        from edgeship.model import build
+        """The trained network, lowered: a fresh one with every call."""
+        from edgeship import lowered
 
-        build.import_custom_objects(self.config.model.custom_objects)
-        model = build.load_model(self.float_file)
-        build.check_weights(model)
-        build.check_probabilities(model, self.splits.test, spec=self.spec)
-        return model
+        return lowered.load(self.float_file, self.splits.test, spec=self.spec)
+
+    def _preflight(self, scratch: Path) -> None:
+        from edgeship.preflight import Preflight
+
+        preflight = Preflight(
+            config=self.config, splits=self.splits, spec=self.spec,
+            tries_export=bool(self.config.model.factory or self.config.model.path),
+        )
+        say(preflight.check(self._float.initial, self._float.initial_flat))
 
     def _quantize(self, scheme: str, scratch: Path) -> None:
-        from edgeship.model import train
-        from quantize import qat
-        from quantize.lower import lower
-        from quantize.state import state_bytes
-
-        model, quantize = self._float_model(), self.config.quantize
-        keep_float, notes = quantize.keep_float, {}
-        flat = lower(model)  # traced before the workers' scope, whose variables cannot be watched
-        if scheme in BOUNDED_SCHEMES:
-            choice = self._choose_float_layers(model, flat)
-            keep_float, notes = (*keep_float, *choice.kept), choice.record
-            say(f"quantize: {scheme}: {choice.sentence}")
-        with self.workers.scope() if SCHEMES[scheme].needs == TRAINING else contextlib.nullcontext():
-            quantized = self._prepare(flat, keep_float)
-            say(f"quantize: {scheme}: {quantized.account.sentence}")
-            if SCHEMES[scheme].needs == TRAINING:
-                images, validation = self._held_out(quantize.validation_images)
-                qat.train(
-                    quantized, calibration=self.splits.calibration, images=images, spec=self.spec, config=quantize,
-                    augmentation=self.config.train.augmentation, teacher=self._float_model(), checkpoints=scratch,
-                    validation=validation,
-                )
-            else:
-                self._calibrate(quantized, SCHEMES[scheme].ranges)
-            top1 = train.accuracy(quantized.model, self.splits.test, spec=self.spec)
-            say(f"quantize: {scheme}: fake-quantized top-1 {top1:.2%} on the test split")
-            state = state_bytes(quantized, keep_float=keep_float, notes=notes)
-        if self.is_chief:
-            write_atomically(self.quantized_file(scheme), state)
-
-    def _prepare(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
-        from quantize import qat
-
-        return qat.prepare(flat, spec=self.spec, config=self.config.quantize, keep_float=keep_float)
-
-    def _calibrate(self, quantized: QuantizedModel, ranges: str | None) -> None:
-        from quantize import qat
-
-        method = ranges or self.config.quantize.calibration
-        qat.seed_ranges(quantized, self.splits.calibration, spec=self.spec, method=method)
-        qat.finish(quantized)
-
-    def _choose_float_layers(self, model: tf_keras.Model, flat: tf_keras.Model) -> Choice:
-        from edgeship.model import train
-        from quantize.mixed import choose_float_layers
-
-        config, calibration = self.config.quantize, self.splits.calibration
-
-        def top1_with(kept: tuple[str, ...]) -> float:
-            candidate = self._prepare(flat, (*config.keep_float, *kept))
-            self._calibrate(candidate, None)
-            return train.accuracy(candidate.model, calibration, spec=self.spec)
-
-        ranked = [row["layer"] for row in self.sensitivity()["layers"] if row["has_weights"]]
-        assert config.max_accuracy_drop is not None  # the configuration saw to it
-        return choose_float_layers(
-            ranked, top1_with, images=len(calibration), max_accuracy_drop=config.max_accuracy_drop,
-            float_top1=train.accuracy(model, calibration, spec=self.spec),
+        self._integers.quantize(
+            scheme, scratch, self.quantized_file(scheme), is_chief=self.is_chief, sensitivity=self.sensitivity
         )
-
-    def _sensitivity(self, scratch: Path) -> None:
-        from quantize.lower import lower
-        from quantize.sensitivity import measure
-
-        quantized = self._prepare(lower(self._float_model()), self.config.quantize.keep_float)
-        self._calibrate(quantized, None)
-        costs = measure(quantized, self.splits.calibration, spec=self.spec)
-        write_json(self.sensitivity_file, {
-            "schema": 1, "calibration": self.config.quantize.calibration, "images": len(self.splits.calibration),
-            "layers": [dataclasses.asdict(cost) for cost in costs],
-        })
 
     def _export(self, scratch: Path) -> None:
+        from edgeship.export_stage import export_schemes
         from edgeship.model import build
         from export.bundle import write_bundle
-        from export.files import export_files
-        from quantize.insert import kept_layers, weighted_layers
-        from quantize.lower import lower
         from quantize.state import load_state, restore
 
-        model = self._float_model()
-        flat = lower(model)
-        kept = kept_layers(flat, self.config.quantize.keep_float)
-        weighted = set(weighted_layers(flat))
-        kernels = tuple(layer.name for layer in flat.layers if layer.name in weighted)
-        models, kept_float, expected = {}, {}, {}
-        for scheme in self.config.quantize.schemes:
-            models[scheme], kept_float[scheme], expected[scheme] = flat, kept, kernels
-            if scheme not in self._fake_quantized:
-                continue
-            state = load_state(self.quantized_file(scheme))
-            quantized = restore(state, functools.partial(self._prepare, flat))
-            models[scheme], kept_float[scheme] = quantized.model, quantized.account.kept_float
-            expected[scheme] = quantized.account.expected
-        exported = export_files(
-            models=models, kept_float=kept_float, expected_weights=expected, splits=self.splits, spec=self.spec,
-            config=self.config,
-        )
+        flat = self._float_model()
+        quantized = {
+            scheme: restore(load_state(self.quantized_file(scheme)), functools.partial(self._integers.prepare, flat))
+            for scheme in self._fake_quantized
+        }
+        exported = export_schemes(flat, quantized, splits=self.splits, spec=self.spec, config=self.config)
         write_bundle(
-            self.bundle_folder, exported, model=model, weights_sha256=build.weights_sha256(model),
+            self.bundle_folder, exported, model=flat, weights_sha256=build.weights_sha256(flat),
             splits=self.splits, spec=self.spec, config=self.config,
         )
 
@@ -403,23 +312,6 @@ class Pipeline:
 
         report = validate_bundle(load_bundle(self.bundle_folder), self.splits.test, self.config.validate)
         write_report(report, self.out)
-
-
-def _save_model(model: tf_keras.Model, path: Path, *, keep: bool) -> None:
-    """Save under a temporary name, then rename; without `keep` only what workers do together is done.
-
-    (Reading what replicas keep for themselves takes all workers.)
-    """
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp.keras")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        model.save(temporary)
-        if keep:
-            temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: the model could not be saved ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sha256_if_file(path: str | None) -> str | None:

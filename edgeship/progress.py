@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -20,6 +21,16 @@ LOG_EVERY_SECONDS = 10.0
 def say(message: str) -> None:
     """One line about what is being done."""
     console.print(message, markup=False)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing is said while this lasts: of work that is only a trial."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def track(

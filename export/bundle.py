@@ -51,7 +51,7 @@ def write_bundle(
     """Write the bundle folder: made beside it under a temporary name, then renamed.
 
     Args:
-        model: the original float model, composite layers and all; saved as the reference.
+        model: the lowered float model, saved as the reference: loading it needs none of the user's code.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written; an older bundle stays as it was.
@@ -94,7 +94,7 @@ def write_bundle(
             labels=splits.labels,
             reference=Reference(
                 file=REFERENCE_FILE, sha256=sha256_of_file(temporary / REFERENCE_FILE),
-                custom_objects=("edgeship.model.layers", *config.model.custom_objects),
+                custom_objects=("edgeship.model.flat_layers",),
             ),
             golden_sha256=sha256_of_bytes(golden_content),
             artifacts=tuple(artifacts),

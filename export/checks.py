@@ -48,7 +48,7 @@ def check_tflite(
             if operation.kind not in CONVERSIONS and layer_of(operation.outputs[0], layers) in set(kept_float)
         )
         broken += _only_integers(graph, INTEGER_TYPES[promised.activations], floats)
-        broken += _only_floats(graph, floats)
+        broken += _only_floats(graph, floats) + _rounds_inside(graph, floats, layers)
         broken += _no_requantization(graph, floats) + _bias_scales(graph)
     if promised.source == FAKE_QUANTIZED:
         # The converter's own calibration decides for itself.
@@ -57,11 +57,14 @@ def check_tflite(
 
 
 def check_onnx(
-    content: bytes, *, name: str, activations: str, weights: str, weight_bits: int = 8, float_weights: int = 0
+    content: bytes, *, name: str, activations: str, weights: str, weight_bits: int = 8, float_weights: int = 0,
+    layers: Collection[str] = (), kept_float: Collection[str] = (),
 ) -> None:
-    """Hold an integer ONNX file against every promise: types, per-channel weights, bias scales, no Pad.
+    """Hold an integer ONNX file against every promise: types, per-channel weights, bias scales, no Pad in float.
 
     Args:
+        layers: the names of the Keras model's layers, after which the file's tensors are named.
+        kept_float: those that stay in float.
         float_weights: how many convolutions and matrix products stay in float: as many as in the TFLite file.
 
     Raises:
@@ -72,6 +75,7 @@ def check_onnx(
         f"{operation.name}: an explicit Pad is left, which stays in float"
         for operation in graph.operations
         if operation.kind == "Pad" and graph.tensors[operation.inputs[0]].dtype == "float32"
+        and layer_of(operation.outputs[0], layers) not in set(kept_float)
     ]
     floats = [item.operation.name for item in graph.weighted_operations() if item.weights.dtype == "float32"]
     if len(floats) != float_weights:
@@ -152,6 +156,22 @@ def _only_floats(graph: Graph, floats: Collection[str]) -> list[str]:
         for name in (*operation.inputs, *operation.outputs)
         if name and graph.tensors[name].scales is not None
     ]
+
+
+def _rounds_inside(graph: Graph, floats: Collection[str], layers: Collection[str]) -> list[str]:
+    """A kept layer's own result that it reads again as what is left of it after rounding."""
+    broken = []
+    for operation in graph.operations:
+        for name in operation.inputs if operation.name in floats else ():
+            conversions = [graph.producers.get(name)]
+            if conversions[0] is not None and conversions[0].kind == "DEQUANTIZE":
+                conversions.append(graph.producers.get(conversions[0].inputs[0]))
+            if len(conversions) < 2 or conversions[1] is None or conversions[1].kind != "QUANTIZE":
+                continue
+            maker, layer = conversions[1].inputs[0], layer_of(operation.outputs[0], layers)
+            if layer is not None and layer == layer_of(maker, layers):
+                broken.append(f"{layer} is kept in float, but rounds {maker} inside")
+    return broken
 
 
 def _no_requantization(graph: Graph, floats: Collection[str]) -> list[str]:

@@ -23,7 +23,7 @@ from export.golden import specs_of
 from export.metadata import with_metadata
 from export.onnx import convert_onnx
 from export.ort import convert_ort
-from export.tflite import convert_tflite, layer_names
+from export.tflite import convert_tflite, layer_names, rounded_layers
 from export.tflite_float import with_float_layers
 from export.tflite_io import SUFFIX as FLOAT_IO
 from export.tflite_io import with_float_io
@@ -96,7 +96,9 @@ def export_files(
         else:
             content = convert_tflite(model, scheme=name, calibration=calibration)
             if kept:
-                content = with_float_layers(content, floats.tflite(model), layers=layers, keep_float=kept)
+                content = with_float_layers(
+                    content, floats.tflite(model), layers=layers, keep_float=kept, rounded=rounded_layers(model)
+                )
         tflite = ExportedFile(name=f"{name}.tflite", format="tflite", scheme=name, content=content)
         bits = config.quantize.weight_bits if scheme.source == FAKE_QUANTIZED else 8
         check_tflite(content, name=tflite.name, scheme=name, layers=layers, kept_float=kept, weight_bits=bits)
@@ -206,6 +208,7 @@ def _integer_onnx_files(
         check_onnx(
             content, name=name, activations=INTEGER_TYPES[variant[0]], weights=INTEGER_TYPES[variant[2]],
             weight_bits=weight_bits, float_weights=float_weighted(tflite.content, name=tflite.name),
+            layers=layers, kept_float=kept,
         )
         yield ExportedFile(name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling)
 

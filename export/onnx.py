@@ -20,13 +20,14 @@ from edgeship.errors import ExportError
 from edgeship.native_output import quiet_native_output
 from export.onnx_float import with_float_layers
 from export.onnx_passes import run_passes
-from export.onnx_passes.editing import rename_tensor
+from export.onnx_passes.editing import producers, rename_tensor
+from export.tflite_for_onnx import with_matrix_products
 from export.tflite_names import DEQUANTIZED
 
 # 18 and later turn MEAN into Transpose + ReduceMean, for which ONNX Runtime has no integer kernel.
 OPSET = 17
-# tf2onnx's name of what becomes the TFLite tensor in the first group.
-RESULT = re.compile(r"(.+)_prequant(?:_Gemm__\d+:0)?")
+# tf2onnx's name of what becomes the TFLite tensor in the first group: of what QuantizeLinear reads, and of a Gemm.
+RESULT = re.compile(r"(.+?)(?:/fully_connected|/products)?(?:_prequant|_prequant_Gemm__\d+:0|_Gemm__\d+:0)")
 
 
 def convert_onnx(
@@ -46,7 +47,7 @@ def convert_onnx(
     Raises:
         ExportError: tf2onnx refused the file, or a pass found its promise broken.
     """
-    model = _from_tflite(tflite)
+    model = _from_tflite(with_matrix_products(tflite))
     _name_results(model)
     model = run_passes(model, variant=variant)
     if keep_float:
@@ -59,20 +60,23 @@ def convert_onnx(
 
 
 def _name_results(model: onnx.ModelProto) -> None:
-    """Name what an operation computes after the TFLite tensor it becomes, or the layer whose bias it adds.
+    """Name what an operation computes after the TFLite tensor it becomes.
 
-    tf2onnx calls the first "x_prequant", and a Gemm, which it merges from two nodes, by a counter.
+    tf2onnx calls it "x_prequant", and a Gemm, which it merges from two nodes, by a counter. A name is given once: equal
+    biases are one constant in its graph, so that two layers may look like one.
     """
+    taken = set(producers(model))
     for node in model.graph.node:
         named = RESULT.fullmatch(node.output[0])
         if named is not None:
-            rename_tensor(model, node.output[0], f"{named[1]}/{node.op_type}")
-        elif node.op_type == "Gemm" and len(node.input) > 2 and "/bias" in node.input[2]:
-            layer = node.input[2].rsplit("/bias", 1)[0]
-            rename_tensor(model, node.output[0], f"{layer}/{node.op_type}")
+            wanted = f"{named[1]}/{node.op_type}"
+            if wanted not in taken:
+                taken.add(wanted)
+                rename_tensor(model, node.output[0], wanted)
         elif node.op_type == "DequantizeLinear" and node.output[0].endswith(DEQUANTIZED):
             integer = node.output[0].removesuffix(DEQUANTIZED)
-            if node.input[0] != integer:
+            if node.input[0] != integer and integer not in taken:
+                taken.add(integer)
                 rename_tensor(model, node.input[0], integer)
 
 

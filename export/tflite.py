@@ -65,6 +65,17 @@ def layer_names(model: tf_keras.Model) -> frozenset[str]:
     return frozenset(layer.name.removeprefix(WRAPPED) for layer in model.layers)
 
 
+def rounded_layers(model: tf_keras.Model) -> frozenset[str]:
+    """The layers of a fake-quantized model whose results are rounded to a grid, under the names of `layer_names`."""
+    found: set[str] = set()
+    for layer in model.layers:
+        if not getattr(layer, "rounds_to_grid", False):
+            continue
+        for node in layer.inbound_nodes:
+            found |= {source.name.removeprefix(WRAPPED) for source in tf.nest.flatten(node.inbound_layers)}
+    return frozenset(found)
+
+
 def _calibrate_int16(converter: Any, calibration: Batches | None, *, scheme: str) -> None:
     """Post-training ranges by the converter itself, which has this scheme only so."""
     if calibration is None:

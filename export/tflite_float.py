@@ -3,7 +3,9 @@
 The converter (TensorFlow 2.21) gives an int8 kernel of its own to every convolution between two tensors of known
 ranges, whether or not its weights were fake-quantized (measured), so a layer cannot be kept in float by leaving its
 fake quantization out. Here its operations are turned back: DEQUANTIZE in front, float32 constants, QUANTIZE behind,
-onto the grid that its readers have. Between two such layers nothing is rounded, unless the Keras model rounds there.
+onto the grid that its readers have. Nothing is rounded inside such a layer, though the converter spreads the rounding
+of its input over operations that keep a grid (TRANSPOSE, MEAN), nor between two such layers, unless the Keras model
+rounds there.
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ Builtin, Type = schema.BuiltinOperator, schema.TensorType
 REAL = "/float"  # after a kept layer's name: its own result, before it is quantized
 
 
-def with_float_layers(content: bytes, plain: bytes, *, layers: Collection[str], keep_float: Collection[str]) -> bytes:
+def with_float_layers(
+    content: bytes, plain: bytes, *, layers: Collection[str], keep_float: Collection[str], rounded: Collection[str]
+) -> bytes:
     """The same file with every operation of the layers `keep_float` in float32.
 
     Args:
         content: a file made from a fake-quantized model.
         plain: the same model converted without quantizing anything, for its float32 constants.
         layers: the names of all the model's layers.
+        rounded: the layers whose results the fake-quantized model rounds.
 
     Raises:
         ExportError: an operation that is not in both files.
@@ -37,7 +42,7 @@ def with_float_layers(content: bytes, plain: bytes, *, layers: Collection[str], 
     source = schema.ModelT.InitFromPackedBuf(plain, 0)
     twins = _by_layer(source, layers)
     counts: defaultdict[tuple[str | None, int], int] = defaultdict(int)
-    rewriting = _Rewriting(file, source)
+    rewriting = _Rewriting(file, source, rounded)
     for operation in file.subgraphs[0].operators:
         key = _key(file, operation, layers)
         if key[0] not in keep_float:
@@ -45,7 +50,7 @@ def with_float_layers(content: bytes, plain: bytes, *, layers: Collection[str], 
             continue
         if counts[key] >= len(twins[key]):
             raise ExportError(f"{key[0]}: cannot be kept in float: its float32 operation was not found")
-        rewriting.turn_back(operation, twins[key][counts[key]])
+        rewriting.turn_back(operation, twins[key][counts[key]], str(key[0]))
         counts[key] += 1
     file.subgraphs[0].operators = rewriting.operations
     drop_unread_conversions(file)
@@ -70,27 +75,25 @@ def _by_layer(file: Any, layers: Collection[str]) -> dict[tuple[str | None, int]
 class _Rewriting:
     """The operations of the new file, and the float32 tensors that were made for them."""
 
-    def __init__(self, file: Any, source: Any) -> None:
-        self.file, self.source = file, source
+    def __init__(self, file: Any, source: Any, rounded: Collection[str]) -> None:
+        self.file, self.source, self.rounded = file, source, rounded
         self.graph = file.subgraphs[0]
         self.operations: list[Any] = []
         self._real: dict[int, int] = {}  # an integer tensor -> its float32 form, after rounding
-        self._unrounded: dict[int, int] = {}  # a kept operation's result -> the same before rounding
+        # A kept operation's result -> (the layer, the same before rounding).
+        self._unrounded: dict[int, tuple[str, int]] = {}
         self._integer = {
             int(operation.outputs[0]): int(operation.inputs[0]) for operation in self.graph.operators
             if self._kind(file, operation) == Builtin.DEQUANTIZE
         }
-        self._rounded = {
-            int(operation.outputs[0]) for operation in source.subgraphs[0].operators
-            if self._kind(source, operation) == Builtin.DEQUANTIZE
-        }
 
-    def turn_back(self, operation: Any, twin: Any) -> None:
-        """Append `operation` on float32 tensors, and the conversions it needs."""
+    def turn_back(self, operation: Any, twin: Any, layer: str) -> None:
+        """Append `operation` of `layer` on float32 tensors, and the conversions it needs."""
         if len(operation.inputs) != len(twin.inputs):
             raise ExportError(f"{self._name(operation.outputs[0])}: cannot be kept in float: its float32 form differs")
         operation.inputs = [
-            self._input(int(tensor), int(other)) for tensor, other in zip(operation.inputs, twin.inputs, strict=True)
+            self._input(int(tensor), int(other), layer)
+            for tensor, other in zip(operation.inputs, twin.inputs, strict=True)
         ]
         self.operations.append(operation)
         results = list(map(int, operation.outputs))
@@ -98,15 +101,17 @@ class _Rewriting:
         for position, tensor in enumerate(results):
             if self.graph.tensors[tensor].type == Type.INT8:
                 real = self._append(tensor, REAL)
-                operation.outputs[position] = self._unrounded[tensor] = real
+                operation.outputs[position] = real
+                self._unrounded[tensor] = layer, real
                 version = INT8_VERSIONS[Builtin.QUANTIZE]
                 self.operations.append(conversion(self.file, Builtin.QUANTIZE, real, tensor, version=version))
 
-    def _input(self, tensor: int, other: int) -> int:
-        """What the float32 operation reads where the integer one reads `tensor`."""
+    def _input(self, tensor: int, other: int, layer: str) -> int:
+        """What the float32 operation of `layer` reads where the integer one reads `tensor`."""
         integer = self._integer.get(tensor, tensor)
-        if other not in self._rounded and integer in self._unrounded:
-            return self._unrounded[integer]
+        maker, real = self._unrounded.get(integer, ("", -1))
+        if maker and (maker == layer or maker not in self.rounded):
+            return real
         if tensor < 0 or tensor in self._real:
             return self._real.get(tensor, tensor)
         constant = other >= 0 and self.source.buffers[self.source.subgraphs[0].tensors[other].buffer].data is not None

@@ -151,6 +151,15 @@ def _softmax(call: Call) -> Result:
     return Replacement(layers.Softmax(-1 if axis is None else int(axis), name="softmax"), call["logits"])
 
 
+def _einsum(call: Call) -> Result:
+    operands = list(call["inputs"])
+    if any(isinstance(item, Owned) for item in operands):
+        return None
+    tensors = [item for item in operands if is_tensor(item)]
+    constants = [None if is_tensor(item) else as_array(item) for item in operands]
+    return Replacement(flat_layers.Einsum(call["equation"], constants, name="einsum"), tensors)
+
+
 ARITHMETIC: dict[str, Callable[[Call], Result]] = {
     "__operators__.add": _add,
     "math.add": _add,
@@ -175,4 +184,6 @@ ARITHMETIC: dict[str, Callable[[Call], Result]] = {
     "math.sigmoid": _activation("sigmoid", "x"),
     "math.tanh": _activation("tanh", "x"),
     "math.softplus": _activation("softplus"),
+    "einsum": _einsum,
+    "linalg.einsum": _einsum,
 }

@@ -45,6 +45,8 @@ class Range(layers.Layer):
         cap: no value above this one is representable: what lies above is clipped, as ReLU6 does.
     """
 
+    rounds_to_grid = True  # what the export looks for: a tensor that such a layer reads is rounded in integer files
+
     def __init__(
         self, *, ema_decay: float, members: int = 1, known: tuple[float, float] | None = None, fixed: bool = False,
         cap: float | None = None, **kwargs: Any,

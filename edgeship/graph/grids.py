@@ -31,6 +31,9 @@ POSITIONS: dict[str, Positions] = {
     "QLinearLeakyRelu": _ONE,
 }
 
+# Of integers these keep the grid of their first input too; all inputs of a Concat have one.
+KEEPING_KINDS = MOVING_KINDS | {"Clip", "Pad", "Concat", "Split", "DepthToSpace", "SpaceToDepth"}
+
 Grid = dict[str, Any]  # the fields scales, zero_points and axis of a Tensor
 
 
@@ -45,7 +48,7 @@ def attach_grids(tensors: dict[str, Tensor], operations: tuple[Operation, ...]) 
     """Replace the integer tensors in `tensors` by ones with scales, zero points and axis.
 
     A tensor's producer decides, then its readers where they agree, then, over operations that only move
-    values (Transpose, Reshape, MaxPool), the tensor on the other side.
+    or clip values (Transpose, Reshape, MaxPool, Concat), the tensor on the other side.
     """
     made: dict[str, Grid | None] = {}
     read: dict[str, Grid | None] = {}
@@ -61,11 +64,13 @@ def attach_grids(tensors: dict[str, Tensor], operations: tuple[Operation, ...]) 
     for operation in operations:
         if operation.kind == "QLinearConv" and len(operation.inputs) == 9 and operation.inputs[8]:
             _attach_bias_grid(tensors, operation)
-    moves = [operation for operation in operations if operation.kind in MOVING_KINDS]
+    moves = [operation for operation in operations if operation.kind in KEEPING_KINDS]
     for operation in moves:
-        _copy_grid(tensors, operation.inputs[0], operation.outputs[0])
+        for name in filter(None, operation.outputs):
+            _copy_grid(tensors, operation.inputs[0], name)
     for operation in reversed(moves):
-        _copy_grid(tensors, operation.outputs[0], operation.inputs[0])
+        for source in operation.inputs if operation.kind == "Concat" else operation.inputs[:1]:
+            _copy_grid(tensors, operation.outputs[0], source)
 
 
 def _dequantized_by_arithmetic(

@@ -14,7 +14,7 @@ import tf_keras
 from edgeship.artifact import Preprocessing
 from edgeship.config import ModelConfig
 from edgeship.data import Images, preprocess
-from edgeship.errors import EdgeshipError, ModelError, first_line
+from edgeship.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.model.keras_file import load_keras_model
 from edgeship.model.resnet import build_resnet
 from edgeship.model.weights import load_weights
@@ -71,7 +71,7 @@ def check_weights(model: tf_keras.Model) -> None:
 
 def check_probabilities(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> None:
     """Raise ModelError where the outputs on a few images are not probabilities."""
-    outputs = model.predict_on_batch(preprocess(images.images[:PROBE_IMAGES], spec))
+    outputs = probe(model, images, spec=spec)
     if not np.all(np.isfinite(outputs)):
         raise ModelError(f"{model.name}: its outputs on real images are NaN or infinite")
     sums = outputs.sum(-1)
@@ -82,6 +82,12 @@ def check_probabilities(model: tf_keras.Model, images: Images, *, spec: Preproce
             'model with a softmax, for example Dense(classes, activation="softmax"); embeddings, regressions and '
             "scores of several labels at once are not supported yet"
         )
+
+
+def probe(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> np.ndarray:
+    """The outputs on a few images, float32 (n, classes)."""
+    outputs: np.ndarray = model.predict_on_batch(preprocess(images.images[:PROBE_IMAGES], spec))
+    return outputs
 
 
 def weights_sha256(model: tf_keras.Model) -> str:
@@ -97,6 +103,9 @@ def weights_sha256(model: tf_keras.Model) -> str:
 def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
     module_name, _, function_name = name.partition(":")
     function = getattr(_import(module_name, key="model.factory"), function_name, None)
+    # Names that Keras makes up must not depend on what else this process has built.
+    tf_keras.backend.reset_uids()
+    policy = tf_keras.mixed_precision.global_policy()
     if not callable(function):
         raise ModelError(
             f"model.factory: expected \"package.module:function\", found {name!r}; {module_name} has no function "
@@ -110,9 +119,11 @@ def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
     except (Exception, SystemExit) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise ModelError(
-            f"model.factory: {name}({given}) failed: {first_line(error)}; correct the factory, or the configuration "
+            f"model.factory: {name}({given}) failed: {in_one_line(error)}; correct the factory, or the configuration "
             "that these values come from (data.image_size, data.channels, model.classes)"
         ) from error
+    finally:
+        tf_keras.mixed_precision.set_global_policy(policy)  # a policy that is left set would reach layers of ours
     if not isinstance(model, tf_keras.Model):
         kind = type(model)
         third = " (Keras 3): import tf_keras in its place" if kind.__module__.split(".")[0] == "keras" else ""
@@ -150,7 +161,7 @@ def _import(module: str, *, key: str) -> Any:
     # A module of the user's may raise anything while it is imported, a SyntaxError among it.
     except (Exception, SystemExit) as error:
         raise ModelError(
-            f"{key}: the module {module!r} could not be imported: {first_line(error)}; correct it"
+            f"{key}: the module {module!r} could not be imported: {in_one_line(error)}; correct it"
         ) from error
 
 

@@ -222,3 +222,26 @@ class DepthToSpace(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "block": self.block, "inverse": self.inverse}
+
+
+@saved
+class Einsum(layers.Layer):
+    """`tf.einsum(equation, ...)` of tensors and constants. (Keras cannot load the operator itself again.)
+
+    Args:
+        constants: one entry per operand of the equation: an array (nested lists), or None for a tensor of the input.
+    """
+
+    def __init__(self, equation: str, constants: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.equation = equation
+        self.constants = [None if item is None else np.asarray(item, np.float32) for item in constants]
+
+    def call(self, inputs: Any) -> Any:
+        tensors = iter(inputs if isinstance(inputs, list | tuple) else [inputs])
+        operands = [next(tensors) if item is None else tf.constant(item) for item in self.constants]
+        return tf.einsum(self.equation, *operands)
+
+    def get_config(self) -> dict[str, Any]:
+        constants = [None if item is None else item.tolist() for item in self.constants]
+        return {**super().get_config(), "equation": self.equation, "constants": constants}

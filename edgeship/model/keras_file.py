@@ -23,7 +23,7 @@ import tf_keras
 
 import edgeship.model.flat_layers
 import edgeship.model.layers  # noqa: F401 - both register our layers for loading
-from edgeship.errors import EdgeshipError, ModelError, first_line
+from edgeship.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.model.hdf5_file import MAGIC as HDF5_MAGIC
 from edgeship.model.hdf5_file import plain_copy
 from edgeship.model.keras_code import FOR_MODELS, Remedies, check_config, defined_in, without_compile_config
@@ -189,7 +189,7 @@ def _check_version(path: Path, version: Any) -> None:
 
 def _damaged(path: Path, error: Exception) -> ModelError:
     return ModelError(
-        f"{path}: not a .keras file this version can load ({first_line(error)}); it must be saved by tf_keras (Keras 2)"
+        f"{path}: not a .keras file this version can load ({in_one_line(error)}); it must be saved by tf_keras"
     )
 
 
@@ -248,6 +248,6 @@ def _build(checked: Path, path: Path, own: dict[str, Any], scope: Any, *, trust_
     # Deserializing what is no model of Keras 2 can raise nearly anything.
     except Exception as error:
         raise ModelError(
-            f"{path}: not a .keras file this version can load ({first_line(error)}); it must be saved by "
+            f"{path}: not a .keras file this version can load ({in_one_line(error)}); it must be saved by "
             "tf_keras (Keras 2), with its custom layers registered and their modules in model.custom_objects"
         ) from error

@@ -20,7 +20,7 @@ import tf_keras
 
 from edgeship.artifact import Preprocessing
 from edgeship.data import Images
-from edgeship.errors import DataError, ModelError, StorageError, first_line, is_full_disk
+from edgeship.errors import DataError, ModelError, StorageError, in_one_line, is_full_disk
 from edgeship.model.batches import TrainingBatches
 from edgeship.model.best_epoch import BestEpoch, EpochScore
 from edgeship.model.distribute import per_replica, share_of, synchronize
@@ -267,7 +267,7 @@ class _Training:
         except (OSError, *STORAGE_ERRORS) as error:
             for path in set(folder.iterdir()) - before if folder.is_dir() else ():
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            reason = "no space left" if is_full_disk(error) else first_line(error)
+            reason = "no space left" if is_full_disk(error) else in_one_line(error)
             raise StorageError(
                 f"{folder}: the state of the training could not be written ({reason}); free some space, and the same "
                 "command continues from the state before"
@@ -284,7 +284,7 @@ class _Training:
             except (ValueError, tf.errors.OpError) as error:
                 raise ModelError(
                     f"{folder}: expected the state of an interrupted training, found one that cannot be used "
-                    f"({first_line(error)}); remove the folder to train from the start"
+                    f"({in_one_line(error)}); remove the folder to train from the start"
                 ) from error
             say(f"{self.label}: continuing at step {self.done}")
         # Every worker takes part in saving, since what replicas keep for themselves is read from all; one keeps it.

@@ -11,6 +11,7 @@ import re
 
 import onnx
 
+from edgeship.errors import ExportError
 from export.onnx_passes.editing import initializers, producers, rename_tensor
 
 GRAPH_NAME = "edgeship"
@@ -59,8 +60,12 @@ def _name_after_tflite(model: onnx.ModelProto) -> None:
 
 
 def _order(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Depth first from the outputs, inputs before their readers; iterative, since networks are deep."""
+    """Depth first from the outputs, inputs before their readers; iterative, since networks are deep.
+
+    Raises ExportError for a node that waits for its own result: two nodes were given one name.
+    """
     made_by, order, done = producers(model), [], set()
+    waiting: set[str] = set()
     pending = [(made_by[value.name], False) for value in reversed(model.graph.output) if value.name in made_by]
     while pending:
         node, ready = pending.pop()
@@ -71,6 +76,9 @@ def _order(model: onnx.ModelProto) -> list[onnx.NodeProto]:
             done.add(key)
             order.append(node)
             continue
+        if key in waiting:
+            raise ExportError(f"{key}: the graph reads this tensor before it is made; two tensors have its name")
+        waiting.add(key)
         pending.append((node, True))
         pending.extend((made_by[name], False) for name in reversed(node.input) if name in made_by)
     return order

@@ -32,6 +32,11 @@ def attribute(node: onnx.NodeProto, name: str) -> list[int]:
     return next((list(item.ints) for item in node.attribute if item.name == name), [])
 
 
+def text_attribute(node: onnx.NodeProto, name: str, default: str) -> str:
+    """A `string` attribute."""
+    return next((item.s.decode() for item in node.attribute if item.name == name), default)
+
+
 def set_ints(node: onnx.NodeProto, name: str, values: list[int]) -> None:
     """Set an `ints` attribute."""
     for item in list(node.attribute):

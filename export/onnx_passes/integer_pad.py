@@ -1,7 +1,8 @@
 """Padding that no convolution can take over, on integers instead of between DequantizeLinear and QuantizeLinear.
 
-What is padded with zeros is, in integers, padded with the zero point: the result is the same on the same grid, and
-ONNX Runtime pads 8-bit integers, while it has no fusion for a Pad in float.
+What is padded with a value is, in integers, padded with the code of that value (the zero point, for zeros), and a
+mirror image of values is one of their codes: the result is the same on the same grid, and ONNX Runtime pads 8-bit
+integers, while it has no fusion for a Pad in float.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from export.onnx_passes.editing import (
     rename_tensor,
     replace_input,
     same_grid,
+    text_attribute,
 )
 
 
 def integer_pad(model: onnx.ModelProto) -> None:
-    """Move every Pad by zeros before the DequantizeLinear it reads.
+    """Move every Pad before the DequantizeLinear it reads.
 
     Requires: zero points that no later pass changes. Ensures: a Pad whose input is dequantized and whose readers
     quantize to the same grid works on integers.
@@ -32,7 +34,11 @@ def integer_pad(model: onnx.ModelProto) -> None:
         constants, made_by, read_by = initializers(model), producers(model), consumers(model)
         source = made_by.get(pad.input[0])
         readers = read_by.get(pad.output[0], [])
-        if source is None or source.op_type != "DequantizeLinear" or not _pads_with_zero(pad, constants):
+        if source is None or source.op_type != "DequantizeLinear":
+            continue
+        mirrors = text_attribute(pad, "mode", "constant") != "constant"
+        code = None if mirrors else _code(pad, source, constants)
+        if code is None and not mirrors:
             continue
         if not readers or not all(
             reader.op_type == "QuantizeLinear" and same_grid(source, reader, constants) for reader in readers
@@ -40,7 +46,8 @@ def integer_pad(model: onnx.ModelProto) -> None:
             continue
         pad.input[0] = source.input[0]
         del pad.input[2:]
-        pad.input.append(add_initializer(model, f"{pad.output[0]}/zero", array(constants[source.input[2]])))
+        if code is not None:
+            pad.input.append(add_initializer(model, f"{pad.output[0]}/value", code))
         # The result keeps the name of the quantized tensor, which may be a graph output's.
         results = [reader.output[0] for reader in readers]
         named = next((value.name for value in model.graph.output if value.name in results), results[0])
@@ -50,7 +57,15 @@ def integer_pad(model: onnx.ModelProto) -> None:
         rename_tensor(model, pad.output[0], named)
 
 
-def _pads_with_zero(pad: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
-    mode = next((item.s for item in pad.attribute if item.name == "mode"), b"constant")
+def _code(
+    pad: onnx.NodeProto, source: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
+) -> np.ndarray | None:
+    """What QuantizeLinear makes of the value that a Pad writes; None for one that is not constant."""
+    scale, zero = (array(constants[name]) for name in source.input[1:3])
     given = [name for name in pad.input[2:3] if name]
-    return mode == b"constant" and all(name in constants and not np.any(array(constants[name])) for name in given)
+    if any(name not in constants for name in given):
+        return None
+    value = array(constants[given[0]]).reshape(()).astype(np.float32) if given else np.float32(0)
+    limits = np.iinfo(zero.dtype)
+    codes = np.clip(np.rint(value / scale) + zero.astype(np.int32), limits.min, limits.max)
+    return np.asarray(codes.reshape(zero.shape), zero.dtype)

@@ -23,7 +23,7 @@ from edgeship.quantization import dequantize
 from export.checks import check_onnx, check_tflite, float_weighted
 from export.golden import specs_of
 from export.onnx import convert_onnx
-from export.tflite import convert_tflite, layer_names
+from export.tflite import convert_tflite, layer_names, rounded_layers
 from export.tflite_float import with_float_layers
 from quantize.insert import QuantizedModel, insert_fake_quantization
 from quantize.qat import calibrate, finish
@@ -57,7 +57,9 @@ def files(made: QuantizedModel) -> tuple[bytes, bytes]:
     names = layer_names(model)
     tflite = convert_tflite(model, scheme="int8-mixed")
     if kept:
-        tflite = with_float_layers(tflite, convert_tflite(model), layers=names, keep_float=kept)
+        tflite = with_float_layers(
+            tflite, convert_tflite(model), layers=names, keep_float=kept, rounded=rounded_layers(model)
+        )
     return tflite, convert_onnx(tflite, variant="u8u8", layers=names, keep_float=kept)
 
 
@@ -183,7 +185,7 @@ def test_a_layer_that_is_not_in_the_other_file_cannot_be_restored() -> None:
     with pytest.raises(ExportError, match="second: cannot be kept in float: its float32 operation was not found"):
         with_float_layers(
             convert_tflite(made.model, scheme="int8-mixed"), convert_tflite(other), layers=layer_names(made.model),
-            keep_float=("second",),
+            keep_float=("second",), rounded=(),
         )
 
 
@@ -213,3 +215,61 @@ def test_the_same_bytes_in_a_fresh_process(mixed: tuple[QuantizedModel, bytes, b
         env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": "."}, cwd=Path(__file__).parents[2],
     )
     assert fresh.stdout.split()[-2:] == [hashlib.sha256(content).hexdigest() for content in mixed[1:]]
+
+
+def test_nothing_is_rounded_inside_a_kept_layer_of_several_operations() -> None:
+    """The converter spreads the rounding of a LayerNormalization's input over its TRANSPOSE and MEAN."""
+    made = normalized("norm")
+    tflite, onnx_file = files(made)
+    codes = np.random.default_rng(4).integers(-128, 128, (8, 8, 8, 3), dtype=np.int8)
+    expected = made.model.predict((codes.astype(np.float32) + 128) / 255, verbose=0)
+    found = [dequantize(run_tflite(tflite, codes), specs_of(tflite, format="tflite")[1][0])]
+    unsigned = (codes.astype(np.int16) + 128).astype(np.uint8)
+    found.append(dequantize(run_onnx(onnx_file, unsigned), specs_of(onnx_file, format="onnx")[1][0]))
+    for answers in found:
+        # One LSB of the softmax: a logit within float32 rounding of the middle between two codes falls to either side.
+        assert np.abs(answers - np.rint(expected * 256) / 256).max() <= 1 / 256
+        assert np.mean(answers != np.clip(np.rint(expected * 256), 0, 255) / 256) < 0.1
+
+
+def test_a_file_that_rounds_inside_a_kept_layer_is_not_what_it_must_be() -> None:
+    made = normalized("norm")
+    names = layer_names(made.model)
+    broken = with_float_layers(  # as if two layers stood where one does, between which the model rounds
+        convert_tflite(made.model, scheme="int8-mixed"), convert_tflite(made.model), layers={*names, "norm/mean"},
+        keep_float=("norm", "norm/mean"), rounded=("norm", "norm/mean"),
+    )
+    with pytest.raises(ExportError, match=r"norm is kept in float, but rounds norm/.* inside"):
+        check_tflite(broken, name="a.tflite", scheme="int8-mixed", layers=names, kept_float=("norm",))
+
+
+def normalized(*keep_float: str) -> QuantizedModel:
+    tf_keras.utils.set_random_seed(2)
+    image = layers.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(image)
+    x = layers.LayerNormalization(name="norm", gamma_initializer="random_uniform")(x)
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="second")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    model = tf_keras.Model(image, layers.Dense(4, activation="softmax", name="head")(x), name="net")
+    made = insert_fake_quantization(model, input_ranges=[(0.0, 1.0)], keep_float=keep_float)
+    calibrate(made, [IMAGES], method="min-max")
+    finish(made)
+    return made
+
+
+def run_tflite(content: bytes, codes: np.ndarray) -> np.ndarray:
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    entry, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    answers = []
+    for image in codes:
+        interpreter.set_tensor(entry, image[None])
+        interpreter.invoke()
+        answers.append(np.array(interpreter.get_tensor(result)))
+    return np.concatenate(answers)
+
+
+def run_onnx(content: bytes, codes: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: image[None]})[0] for image in codes])

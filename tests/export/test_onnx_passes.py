@@ -145,16 +145,83 @@ def test_padding_no_convolution_takes_works_on_integers():
     np.testing.assert_array_equal(run(model, image=CODES), expected)
 
 
-@pytest.mark.parametrize("options", [
-    {"out_zero": 4},  # another grid: the integers change
-    {"constants": {"pads": np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64), "value": np.float32(1)}},
-])
-def test_padding_that_is_not_the_same_on_integers_stays(options):
+def test_padding_that_is_not_the_same_on_integers_stays():
     constants = {"pads": np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64), "value": np.float32(0)}
-    options = {"constants": constants, **options}
-    model = between_grids(helper.make_node("Pad", ["image_dequant", "pads", "value"], ["y"], name="pad"), **options)
+    pad = helper.make_node("Pad", ["image_dequant", "pads", "value"], ["y"], name="pad")
+    model = between_grids(pad, constants=constants, out_zero=4)  # another grid: the integers change
     integer_pad(model)
     assert kinds(model) == ["DequantizeLinear", "Pad", "QuantizeLinear"]
+
+
+@pytest.mark.parametrize(("mode", "value"), [
+    ("reflect", None), ("edge", None), ("constant", 1.0), ("constant", -0.23), ("constant", 99.0),
+])
+def test_other_padding_between_two_equal_grids_works_on_integers_too(mode, value):
+    pads = {"pads": np.array([0, 1, 2, 0, 0, 2, 1, 0], np.int64)}
+    names = ["image_dequant", "pads"]
+    if value is not None:
+        pads["value"] = np.float32(value)
+        names.append("value")
+    model = between_grids(helper.make_node("Pad", names, ["y"], name="pad", mode=mode), constants=pads)
+    expected = run(model, image=CODES)
+    integer_pad(model)
+    canonical(model)
+    assert kinds(model) == ["Pad"]
+    np.testing.assert_array_equal(run(model, image=CODES), expected)
+
+
+def padded_conv(*, mode="constant", value=None, **attributes):
+    constants = {
+        "pads": np.array([0, 0, 1, 2, 0, 0, 2, 1], np.int64),
+        "kernel": generator.normal(size=(2, 1, 3, 3)).astype(np.float32),
+    }
+    names = ["image", "pads"]
+    if value is not None:
+        constants["value"] = np.float32(value)
+        names.append("value")
+    nodes = [
+        helper.make_node("Pad", names, ["padded"], name="pad", mode=mode),
+        helper.make_node("Conv", ["padded", "kernel"], ["out"], name="conv", kernel_shape=[3, 3], **attributes),
+    ]
+    return model_of(
+        nodes, constants, inputs=[("image", TensorProto.FLOAT, [1, 1, 8, 8])],
+        output=("out", TensorProto.FLOAT, [1, 2, None, None]),
+    )
+
+
+FLOATS = generator.normal(size=(1, 1, 8, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize("options", [
+    {"mode": "reflect"}, {"mode": "edge"}, {"value": 1.0}, {"value": float("-inf")}, {"auto_pad": "SAME_UPPER"},
+])
+def test_padding_that_a_convolution_does_not_do_stays(options):
+    model = padded_conv(**options)
+    expected = run(model, image=FLOATS)
+    fold_pad(model)
+    assert kinds(model) == ["Pad", "Conv"]
+    np.testing.assert_array_equal(run(model, image=FLOATS), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"value": 0.0}, {"auto_pad": "VALID"}, {"auto_pad": "NOTSET"}])
+def test_padding_with_zeros_moves_into_the_convolution_however_it_says_so(options):
+    model = padded_conv(**options)
+    expected = run(model, image=FLOATS)
+    fold_pad(model)
+    assert kinds(model) == ["Conv"]
+    np.testing.assert_allclose(run(model, image=FLOATS), expected, rtol=0, atol=1e-5)  # nine products below 8
+
+
+def test_padding_onto_another_grid_is_not_moved_into_the_convolution():
+    model = integer_conv(pad=True)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.2), "coarse"))
+    for node in model.graph.node:
+        if node.name == "q" or node.output[0] == "padded_dequant":
+            node.input[1] = "coarse"
+    expected = run(model, image=IMAGE)
+    fold_pad(model)
+    assert "Pad" in kinds(model)
+    np.testing.assert_array_equal(run(model, image=IMAGE), expected)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgeship.graph import read_tflite
 from export.checks import check_tflite
-from export.tflite import convert_tflite, layer_names
+from export.tflite import convert_tflite, layer_names, rounded_layers
 from export.tflite_float import with_float_layers
 from quantize.insert import insert_fake_quantization
 from quantize.qat import calibrate, finish
@@ -70,7 +70,9 @@ def convert(quantized):
     layers = layer_names(model)
     content = convert_tflite(model, scheme="int8-ptq")
     if kept:
-        content = with_float_layers(content, convert_tflite(model), layers=layers, keep_float=kept)
+        content = with_float_layers(
+            content, convert_tflite(model), layers=layers, keep_float=kept, rounded=rounded_layers(model)
+        )
     check_tflite(content, name="model.tflite", scheme="int8-ptq", layers=layers, kept_float=kept)
     return content, read_tflite(content, where=Path("model.tflite"))
 
