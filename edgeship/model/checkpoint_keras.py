@@ -81,4 +81,7 @@ def _saved_layers(file: Any) -> dict[str, dict[str, Any]] | None:
     if "model_config" not in file.attrs:
         return None
     document = json.loads(file.attrs["model_config"])
-    return {layer["config"]["name"]: layer["config"] for layer in document["config"]["layers"]}
+    layers = {layer["config"]["name"]: layer["config"] for layer in document["config"]["layers"]}
+    if not all(isinstance(config, dict) for config in layers.values()):
+        raise ValueError("the configuration of a layer is no object")
+    return layers

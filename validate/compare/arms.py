@@ -211,6 +211,8 @@ def _specs(path: Path) -> tuple[TensorSpec, TensorSpec]:
         raise RefusedError(
             f"{path}: expected one input and one output, found {len(graph.inputs)} and {len(graph.outputs)}"
         )
+    if graph.tensors[graph.inputs[0]].shape == ():
+        raise RefusedError(f"{path}: {graph.inputs[0]}: expected an input of one axis or more, found a scalar")
     return _spec(graph, graph.inputs[0], path), _spec(graph, graph.outputs[0], path)
 
 
