@@ -16,12 +16,13 @@ from hostile_models import IMAGE, MODULE, entries, network, put, rewrite, with_b
 from tf_keras import layers
 
 from edgeship.config import ModelConfig
-from edgeship.errors import BundleError, ModelError
+from edgeship.errors import BundleError, ModelError, RuntimeFailure
 from edgeship.model.build import build_model
 from edgeship.model.checkpoint import read_checkpoint
 from edgeship.model.flat_layers import Clip
 from edgeship.model.keras_code import DEEPEST_CONFIG
 from edgeship.model.keras_file import load_keras_model
+from validate.runtimes.client import Worker
 from validate.runtimes.reference import FloatKeras
 
 SUFFIXES = ("keras", "h5")
@@ -121,8 +122,22 @@ def test_a_bundle_that_names_modules_is_refused(marker: Path, saved: Path) -> No
     with pytest.raises(BundleError, match=f"the bundle names the module '{MODULE}', and code that a bundle names"):
         FloatKeras(str(saved / "plain.keras"), custom_objects=("edgeship.model.layers", MODULE))
     assert not marker.exists()
-    opened = FloatKeras(str(saved / "plain.keras"), custom_objects=("edgeship.model.layers",))
+    own = ("edgeship.model.layers", "edgeship.model.flat_layers")
+    opened = FloatKeras(str(saved / "plain.keras"), custom_objects=own)
     assert opened.infer(np.zeros((2, *IMAGE), np.float32)).shape == (2, 3)
+
+
+def test_a_bundles_reference_is_opened_in_a_child_with_its_threads(marker: Path, tmp_path: Path) -> None:
+    with_byte_code(marker)["plain"].save(tmp_path / "payload.h5")
+    marker.unlink()
+    network().save(tmp_path / "plain.keras")
+    options = {"threads": 1, "custom_objects": []}
+    with Worker("row", timeout_seconds=300) as worker:
+        answer = worker.ask("load", runtime="keras", path=str(tmp_path / "plain.keras"), options=options)
+    assert answer["outputs"][0]["shape"] == [None, 3]
+    with Worker("row", timeout_seconds=300) as worker, pytest.raises(RuntimeFailure, match=r"Python code .*bundle"):
+        worker.ask("load", runtime="keras", path=str(tmp_path / "payload.h5"), options=options)
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras  # noqa: F401 - takes seconds, which are no part of the time that loading a file takes
 
 from edgeship.errors import BundleError
-from edgeship.model.keras_code import FOR_BUNDLES
-from edgeship.model.keras_file import load_keras_model
 
 # What registers the layers of a lowered network. A bundle is a file from outside, and brings no other code along.
 OWN_MODULES = frozenset({"edgeship.model.layers", "edgeship.model.flat_layers"})
@@ -33,6 +32,10 @@ class FloatKeras:
                 f"{path}: the bundle names the module {others[0]!r}, and code that a bundle names is not imported; it "
                 "was made by an older version: export it again"
             )
+        # Not before: importing it starts TensorFlow, whose threads are then what they are.
+        from edgeship.model.keras_code import FOR_BUNDLES
+        from edgeship.model.keras_file import load_keras_model
+
         model = load_keras_model(Path(path), remedies=FOR_BUNDLES)
         self._function = tf.function(lambda images: model(images, training=False))
         self.inputs = [_specification(tensor) for tensor in model.inputs]
