@@ -123,7 +123,8 @@ def manifest_from_json(text: str, *, where: Path) -> Manifest:
     """
     try:
         document = json.loads(text)
-    except json.JSONDecodeError as error:
+    # A number of thousands of digits is a ValueError, and brackets without end a RecursionError.
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: not valid JSON ({error}); export the bundle again") from error
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != MANIFEST_SCHEMA:
@@ -143,6 +144,7 @@ def _manifest(document: dict[str, Any]) -> Manifest:
         preprocessing[key] = tuple(preprocessing[key])
     reference = dict(document["reference"])
     reference["custom_objects"] = tuple(reference["custom_objects"])
+    _check_inside("the reference", "file", reference["file"])
     return Manifest(**{
         **document,
         "preprocessing": Preprocessing(**preprocessing),
@@ -162,13 +164,19 @@ def _artifact(item: dict[str, Any]) -> Artifact:
     if item["scheme"] not in SCHEMES:
         raise ValueError(f"artifact {item['name']}: unknown scheme {item['scheme']!r}")
     for key in ("file", "operators_config"):
-        if item[key] is not None and (Path(item[key]).name != item[key] or item[key] in ("", "..")):
-            raise ValueError(f"artifact {item['name']}: its {key} {item[key]!r} is not inside the bundle")
+        if item[key] is not None:
+            _check_inside(f"artifact {item['name']}", key, item[key])
     return Artifact(**{
         **item,
         "inputs": tuple(_tensor(tensor) for tensor in item["inputs"]),
         "outputs": tuple(_tensor(tensor) for tensor in item["outputs"]),
     })
+
+
+def _check_inside(who: str, key: str, name: Any) -> None:
+    """A file of the bundle is named without any folder."""
+    if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+        raise ValueError(f"{who}: its {key} {name!r} is not inside the bundle")
 
 
 def _tensor(item: dict[str, Any]) -> TensorSpec:

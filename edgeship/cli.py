@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,17 @@ from edgeship import __version__
 from edgeship.cli_compare import add_baseline, add_compare
 from edgeship.errors import (
     FAILED,
+    FAULT,
     INCONCLUSIVE,
     INTERRUPTED,
     PASS,
     REFUSED,
+    USAGE,
+    ConfigError,
     EdgeshipError,
     StorageError,
+    in_one_line,
+    is_full_disk,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
+        _check_out(getattr(options, "out", None))
         code: int = options.call(options)
         return code
     except KeyboardInterrupt:
@@ -56,11 +63,37 @@ def main(arguments: Sequence[str]) -> int:
             raise
         _complain(f"error: {error}")
         return error.exit_code
-    except OSError as error:
+    # The last resort: a traceback ends with 1, which would read as a gate that failed.
+    except Exception as error:
         if options.debug:
             raise
-        _complain(f"error: {error.filename or 'a file'}: {error.strerror or error}")
-        return StorageError.exit_code
+        text, code = _foreign(error)
+        _complain(f"error: {text}")
+        return code
+
+
+def _foreign(error: Exception) -> tuple[str, int]:
+    """(what to say, the exit code) of an error that edgeship did not raise on purpose."""
+    if is_full_disk(error):
+        where = getattr(error, "filename", None) or f"the disk of --out, or that of {tempfile.gettempdir()}"
+        text = f"{where}: no space left; free some, and the same command continues from what was finished"
+        return text, StorageError.exit_code
+    if isinstance(error, MemoryError):
+        return f"the memory is not enough ({in_one_line(error)}); use fewer images or a smaller batch", USAGE
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or error}", StorageError.exit_code
+    return f"{in_one_line(error)}: this is a fault of edgeship; edgeship --debug ... shows where it happened", FAULT
+
+
+def _check_out(folder: Path | None) -> None:
+    """Refuse an --out that cannot become a folder, before hours are spent. Raises ConfigError."""
+    if folder is None:
+        return  # each command has its default
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if not there.is_dir():
+        raise ConfigError(f"--out: {folder}: expected a folder, found the file {there}; choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out: {folder}: nothing may be written in {there}; choose another folder")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train once, ship two: int8 TFLite and int8 ONNX from one Keras model with custom layers, "
         "each proven against the float model.",
         epilog="Exit codes: 0 pass, 1 a gate failed, 2 wrong input or usage, 3 inconclusive, 4 refused, "
-        "130 interrupted.",
+        "70 a fault of edgeship, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"edgeship {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -167,6 +200,7 @@ def _pipeline(options: argparse.Namespace) -> Pipeline:
 
     config = load_config(options.config)
     out = options.out or Path("runs") / options.config.stem
+    _check_out(out)
     return Pipeline(config=config, out=out, module_folder=options.config.resolve().parent)
 
 

@@ -91,7 +91,8 @@ class ModelConfig:
     weights: str | None = None  # a checkpoint for the home model: .safetensors, .pth, .pt, .bin, .h5 or .keras
     new_head: bool = False  # with weights: the classifier starts anew, for other classes
     factory: str | None = None  # "package.module:function" -> tf_keras.Model
-    path: str | None = None  # a trained .keras file
+    path: str | None = None  # a trained .keras or .h5 file
+    trust_code: bool = False  # with path: the file may run code of its own (Lambda layers, modules that it names)
     custom_objects: tuple[str, ...] = ()  # modules that register the model's own layers
 
     def __post_init__(self) -> None:
@@ -102,6 +103,8 @@ class ModelConfig:
             raise ConfigError(f"model.stage_sizes: expected numbers from 1, found {list(self.stage_sizes)}")
         if self.factory and self.path:
             raise ConfigError("model.factory and model.path are both set; keep the one that brings your model")
+        if self.trust_code and not self.path:
+            raise ConfigError("model.trust_code: is for model.path, which is not set; leave it out")
         _at_least("model.se_divisor", self.se_divisor, 1)
         _one_of("model.padding", self.padding, PADDINGS)
         self._check_weights()

@@ -15,12 +15,20 @@
     │   └── TargetFailure      exit 4   the target, not the artifact: not there, no space, the link cut (a row too)
     └── RefusedError           exit 4   the target or the comparison is not fit
 
+Whatever else is raised is a fault of edgeship (exit 70, as sysexits.h has it): never 1, which says that a gate failed.
 A message names the file or key, what was expected, what was found, and what to do.
 """
 
 from __future__ import annotations
 
-PASS, FAILED, USAGE, INCONCLUSIVE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+import errno
+import re
+from collections.abc import Iterator
+
+PASS, FAILED, USAGE, INCONCLUSIVE, REFUSED, FAULT, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# HDF5 and TensorFlow give the system's reason as text alone.
+FULL_DISK_TEXTS = ("No space left on device", "errno = 28", "Disk quota exceeded", "File too large")
 
 
 class EdgeshipError(Exception):
@@ -87,3 +95,31 @@ class RefusedError(EdgeshipError):
     """The target or the comparison is not fit for a verdict."""
 
     exit_code = REFUSED
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Did a full disk cause it, whatever library says so, and whatever became of its error on the way?"""
+    return any(
+        getattr(cause, "errno", None) in FULL_DISK or any(text in str(cause) for text in FULL_DISK_TEXTS)
+        for cause in _causes(error)
+    )
+
+
+def in_one_line(error: BaseException) -> str:
+    """A foreign error in few words: its type and the first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # Keras puts the layer first, and the reason below it.
+    about = re.match(r"Exception encountered when calling (.*?)\.?$", lines[0])
+    text = f"{lines[1]} ({about[1]})" if about and len(lines) > 1 else lines[0]
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__

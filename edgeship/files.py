@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -48,7 +49,13 @@ def sha256_of_bytes(content: bytes) -> str:
 
 
 def sha256_of_file(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file, read in pieces."""
+    """The hexadecimal SHA-256 of a file, read in pieces.
+
+    Raises:
+        OSError: it cannot be read; also for a device or a pipe, which might never end.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

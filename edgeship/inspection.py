@@ -18,6 +18,7 @@ from rich.text import Text
 from edgeship.files import sha256_of_bytes
 from edgeship.graph import Graph, Tensor, graph_from_bytes, read_content
 from edgeship.graph.form import form_of
+from edgeship.graph.held import held_weights
 from edgeship.graph.tflite_metadata import STANDARD_ENTRY, TfliteMetadata, read_tflite_metadata
 from edgeship.graph.traps import Trap, classify, find_traps
 
@@ -63,7 +64,7 @@ class Inspection:
     weighted_operations: int  # convolutions and matrix products
     per_channel_operations: int  # those with one weight scale per channel
     form: str  # in words, see edgeship/graph/form.py
-    parameters: int  # stored values of their weights and biases
+    parameters: int  # stored values of their weights and biases, and of the weights in attention and recurrent layers
     weights_by_dtype: dict[str, int]  # dtype -> stored values, weights only
     preprocessing: dict[str, Any] | None  # docs/metadata.md; None also where it is unreadable
     labels: tuple[str, ...] | None
@@ -87,6 +88,9 @@ def inspect_file(path: Path) -> Inspection:
     by_dtype: Counter[str] = Counter()
     for tensor in weights.values():
         by_dtype[tensor.dtype] += _values(tensor)
+    held = {item.tensor.name: item for item in held_weights(graph) if item.tensor.name not in weights}
+    for item in held.values():
+        by_dtype[item.dtype] += item.values
     return Inspection(
         path=str(path),
         format=graph.format,
@@ -102,7 +106,7 @@ def inspect_file(path: Path) -> Inspection:
         weighted_operations=len(weighted),
         per_channel_operations=sum(operation.weights.axis is not None for operation in weighted),
         form=form_of(graph),
-        parameters=sum(_values(tensor) for tensor in (weights | biases).values()),
+        parameters=sum(map(_values, (weights | biases).values())) + sum(item.values for item in held.values()),
         weights_by_dtype=dict(by_dtype.most_common()),
         preprocessing=_json(graph.metadata, PREPROCESSING_KEY, dict),
         labels=_labels(graph.metadata),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,53 @@ def test_a_wrong_configuration_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert cli.main(["run", str(tmp_path / "wrong.toml")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "unknown key in [data]: 'nme'" in lines[0]
+
+
+class Unlucky:
+    """A pipeline whose run raises something."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def run(self):
+        raise self.error
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(("error", "code", "message"), [
+    (IndexError("index out of range"), 70, "IndexError: index out of range: this is a fault of edgeship; edgeship --"),
+    (AssertionError(), 70, "error: AssertionError: this is a fault of edgeship"),
+    (OSError(28, "No space left on device", "x.npz"), 2, "error: x.npz: no space left; free some, and the same"),
+    (RuntimeError("Can't write data (file write failed: errno = 28, error message = 'No space ...')"), 2,
+     "error: the disk of --out, or that of .*: no space left"),
+    (caused(ValueError("could not save"), OSError(28, "No space left on device")), 2, "no space left; free some"),
+    (PermissionError(13, "Permission denied", "/x"), 2, "error: /x: Permission denied"),
+    (MemoryError("Unable to allocate 7 TiB"), 2, "the memory is not enough .MemoryError: Unable to allocate 7 TiB.;"),
+])
+def test_whatever_is_raised_is_one_sentence_and_never_a_gate(error, code, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(cli, "_pipeline", lambda options: Unlucky(error))
+    assert cli.main(["run", "--out", str(tmp_path)]) == code
+    said = capsys.readouterr().err
+    assert re.search(message, said) and len(said.splitlines()) == 1
+    with pytest.raises(type(error)):
+        cli.main(["--debug", "run", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize("arguments", [
+    ["run"], ["train", "none.toml"], ["validate", "none"], ["compare", "a.onnx", "b.onnx"],
+    ["baseline", "check", "none", "a.onnx"],
+])
+def test_a_folder_for_results_that_cannot_be_is_refused_first(arguments, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    for out in (file, file / "below" / "it"):
+        assert cli.main([*arguments, "--out", str(out)]) == 2
+        assert f"--out: {out}: expected a folder, found the file {file}" in capsys.readouterr().err
+    assert file.read_text() == "kept"
 
 
 def test_a_file_that_is_no_artifact_is_exit_code_2(tmp_path, capsys):

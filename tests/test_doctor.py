@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from importlib import metadata
 
@@ -138,20 +138,29 @@ def test_what_is_for_phones_is_neither_there_nor_missing(here) -> None:
 
 
 def test_a_failing_examination_is_a_finding(monkeypatch) -> None:
+    """The time is up once the two that end have ended, whenever that is."""
+    finding = Finding(name="b", kind="runtime", works=True, detail="fine")
+    ended = [threading.Event(), threading.Event()]
+
     def fail() -> list[Finding]:
+        ended[0].set()
         raise PermissionError("not yours")
 
-    finding = Finding(name="b", kind="runtime", works=True, detail="fine")
-    monkeypatch.setattr(doctor, "DEADLINE_SECONDS", 1)
+    def find() -> list[Finding]:
+        ended[1].set()
+        return [finding]
+
+    monkeypatch.setattr(time, "monotonic", lambda: 600.0 if all(event.is_set() for event in ended) else 0.0)
+    monkeypatch.setattr(doctor, "DEADLINE_SECONDS", 60)
     monkeypatch.setattr(doctor, "_jobs", lambda: [
-        ("target", "a", fail), ("runtime", "b", lambda: [finding]), ("tool", "c", functools.partial(time.sleep, 600)),
+        ("target", "a", fail), ("runtime", "b", find), ("tool", "c", threading.Event().wait),
     ])
     good, failed, late = examine()
     assert good == finding
     assert (failed.name, failed.works) == ("a", False)
     assert failed.detail == "could not be examined (PermissionError: not yours)"
     assert (late.name, late.works) == ("c", False)
-    assert late.detail.startswith("no answer after 1 s")
+    assert late.detail.startswith("no answer after 60 s")
 
 
 # Packages ----------------------------------------------------------------------------------------------------

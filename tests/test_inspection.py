@@ -18,6 +18,7 @@ from rich.console import Console
 from edgeship.errors import ArtifactError
 from edgeship.graph import Graph, Operation, Tensor, read_onnx
 from edgeship.graph.form import form_of
+from edgeship.graph.held import held_weights
 from edgeship.graph.traps import TRAPS, classify, find_traps
 from edgeship.inspection import (
     LABELS_KEY,
@@ -382,6 +383,72 @@ def test_the_form_of_every_scheme(
         assert inspection.per_channel_operations == (inspection.weighted_operations if per_channel else 0)
         assert inspection.warnings == ()
         assert re.search(rf"^form +{re.escape(form)} *$", shown(inspection), re.MULTILINE)
+
+
+def microsoft(
+    kind: str, constants: dict[str, np.ndarray], inputs: tuple[str, ...], *, domain: str = "com.microsoft",
+    **attributes: object,
+) -> Graph:
+    """A graph of one operation, x and y float32 of shape (1, 64)."""
+    node = helper.make_node(kind, [*inputs], ["y"], domain=domain, **attributes)
+    graph = helper.make_graph(
+        [node], "held", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 32])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=8)
+    return read_onnx(model.SerializeToString(), where=Path("held.onnx"))
+
+
+BYTES = np.ones((32, 2, 16), np.uint8)
+SCALES = np.ones(64, np.float32)
+FLOATS = np.ones((1, 8, 4), np.float32)
+
+
+@pytest.mark.parametrize(("graph", "form", "values"), [
+    (microsoft("MatMulNBits", {"b": BYTES, "s": SCALES}, ("x", "b", "s"), K=64, N=32, bits=4, block_size=32),
+     "int4 weights, computed in float32", {"int4": 2048}),
+    (microsoft("MatMulNBits", {"b": np.ones((32, 2, 32), np.uint8), "s": SCALES}, ("x", "b", "s"), K=60, N=32, bits=8,
+               block_size=32), "int8 weights, computed in float32", {"int8": 1920}),
+    (microsoft("MatMulBnb4", {"b": np.ones(1024, np.uint8), "s": SCALES}, ("x", "b", "s"), K=64, N=32, block_size=32,
+               quant_type=1), "float4 weights, computed in float32", {"float4": 2048}),
+    (microsoft("GatherBlockQuantized", {"t": np.ones((100, 32), np.uint8), "s": np.ones((100, 2), np.float32)},
+               ("t", "x", "s"), bits=4, block_size=32), "int4 weights, computed in float32", {"int4": 6400}),
+    (microsoft("DynamicQuantizeMatMul", {"b": np.ones((64, 32), np.int8), "s": SCALES[:1]}, ("x", "b", "s")),
+     "int8 weights, activations quantized when they are computed", {"int8": 2048}),
+    (microsoft("Attention", {"w": np.ones((64, 192), np.float16)}, ("x", "w"), num_heads=4),
+     "float16 weights, computed in float32", {"float16": 12288}),
+    (microsoft("LSTM", {"w": FLOATS, "r": np.ones((1, 8, 2), np.float32)}, ("x", "w", "r"), domain="", hidden_size=2),
+     "float32", {"float32": 48}),
+    (microsoft("MatMulNBits", {"s": SCALES}, ("x", "x", "s"), K=64, N=32, bits=4, block_size=32), "no weights", {}),
+    (microsoft("MatMulNBits", {"b": BYTES, "s": SCALES}, ("x", "b", "s"), K=-7, N=2**62, bits=99, block_size=32),
+     "int4 weights, computed in float32", {"int4": 2048}),
+])
+def test_weights_inside_an_operation_are_counted(
+    graph: Graph, form: str, values: dict[str, int], tmp_path: Path
+) -> None:
+    """Packed, in attention, in recurrent layers; and attributes that cannot be true are not believed."""
+    assert form_of(graph) == form
+    found = {item.dtype: 0 for item in held_weights(graph)}
+    for item in held_weights(graph):
+        found[item.dtype] += item.values
+    assert found == values
+
+
+def test_held_weights_are_in_the_record(tmp_path: Path) -> None:
+    b, s = numpy_helper.from_array(BYTES, "b"), numpy_helper.from_array(SCALES, "s")
+    node = helper.make_node("MatMulNBits", ["x", "b", "s"], ["y"], domain="com.microsoft", K=64, N=32, block_size=32)
+    graph = helper.make_graph(
+        [node], "held", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 32])], [b, s],
+    )
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), tmp_path / "packed.onnx")
+    inspection = inspect_file(tmp_path / "packed.onnx")
+    assert (inspection.form, inspection.parameters) == ("int4 weights, computed in float32", 2048)
+    assert inspection.weights_by_dtype == {"int4": 2048}
+    assert "2,048 int4" in shown(inspection)
 
 
 def test_fused_relu_with_another_zero_point() -> None:

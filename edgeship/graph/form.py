@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from edgeship.graph.held import HeldWeights, held_weights
 from edgeship.graph.records import WEIGHTED_KINDS, Graph, WeightedOperation
 from edgeship.graph.stored import DYNAMIC_KINDS
 
@@ -15,15 +16,25 @@ WIDE = "int8 weights, int16 activations"
 def form_of(graph: Graph) -> str:
     """For example "int8", "float16 weights, computed in float32", or "int8, but for 2 of 36 products in float32".
 
-    Products are convolutions and matrix products with constant weights; "no weights" where there is none.
+    Products are convolutions, matrix products and what is made of them (attention, recurrent layers), with constant
+    weights; "no weights" where there is none.
     """
     forms = Counter(_form(graph, item) for item in graph.weighted_operations())
+    forms.update({item.operation.name: _held_form(item) for item in held_weights(graph)}.values())
     if not forms:
         return "no weights"
     (most, _), *others = forms.most_common()
     total = sum(forms.values())
     rest = "; ".join(f"{count} of {total} products in {form}" for form, count in others)
     return f"{most}, but for {rest}" if rest else most
+
+
+def _held_form(item: HeldWeights) -> str:
+    if item.dtype == "float32":
+        return FLOAT
+    if item.dynamic:
+        return DYNAMIC
+    return INTEGER if item.integer and item.dtype in ("int8", "uint8") else f"{item.dtype} weights, computed in float32"
 
 
 def _form(graph: Graph, item: WeightedOperation) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +11,18 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-import edgeship.model.flat_layers
-import edgeship.model.layers  # noqa: F401 - both register our layers for loading
 from edgeship.artifact import Preprocessing
 from edgeship.config import ModelConfig
 from edgeship.data import Images, preprocess
-from edgeship.errors import ModelError
+from edgeship.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.model.distribute import LOST
+from edgeship.model.keras_file import load_keras_model
 from edgeship.model.resnet import build_resnet
 from edgeship.model.weights import load_weights
 
 # float32 softmax over up to a few thousand classes sums to 1 within a few units in the last place per class.
 PROBABILITY_TOLERANCE = 1e-3
 PROBE_IMAGES = 8
-# "keras_version" and a date; of a file that claims more only this much is read.
-LARGEST_METADATA_BYTES = 65_536
 
 
 def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], classes: int) -> tf_keras.Model:
@@ -39,7 +34,7 @@ def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], class
     """
     import_custom_objects(config.custom_objects)
     if config.path:
-        model = load_model(Path(config.path))
+        model = load_model(Path(config.path), trust_code=config.trust_code, modules=config.custom_objects)
     elif config.factory:
         model = _call_factory(config.factory, input_shape=input_shape, classes=classes)
     else:
@@ -61,23 +56,9 @@ def import_custom_objects(modules: tuple[str, ...]) -> None:
         _import(module, key="model.custom_objects")
 
 
-def load_model(path: Path) -> tf_keras.Model:
-    """Load a .keras file of Keras 2; code inside it (Lambda layers) is not run. Raises ModelError."""
-    if not path.is_file():
-        raise ModelError(f"model.path: {path}: there is no such file")
-    version = _keras_version(path)
-    if version is not None and not version.startswith("2."):
-        raise ModelError(
-            f"{path}: saved by Keras {version}, expected Keras 2; build the network with tf_keras, "
-            "set its weights there (model.set_weights takes the arrays in the same order) and save it again"
-        )
-    try:
-        return tf_keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        raise ModelError(
-            f"{path}: not a .keras file this version can load ({in_one_line(error)}); it must be saved by "
-            "tf_keras (Keras 2), with its custom layers registered and their modules in model.custom_objects"
-        ) from error
+def load_model(path: Path, *, trust_code: bool = False, modules: tuple[str, ...] = ()) -> tf_keras.Model:
+    """Load a .keras or .h5 file of Keras 2; code inside it is refused, unless the user trusts it. Raises ModelError."""
+    return load_keras_model(path, trust_code=trust_code, modules=modules)
 
 
 def check_weights(model: tf_keras.Model) -> None:
@@ -98,8 +79,9 @@ def check_probabilities(model: tf_keras.Model, images: Images, *, spec: Preproce
     if outputs.min() < 0 or np.any(np.abs(sums - 1) > PROBABILITY_TOLERANCE):
         raise ModelError(
             f"{model.name}: expected probabilities (at least 0, summing to 1), found outputs from "
-            f"{outputs.min():.3g} to {outputs.max():.3g} summing to {sums[0]:.3g}: are these logits? "
-            'end the model with a softmax, for example Dense(classes, activation="softmax")'
+            f"{outputs.min():.3g} to {outputs.max():.3g} summing to {sums[0]:.3g}: are these logits? then end the "
+            'model with a softmax, for example Dense(classes, activation="softmax"); embeddings, regressions and '
+            "scores of several labels at once are not supported yet"
         )
 
 
@@ -132,12 +114,14 @@ def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
         )
     try:
         model = function(**arguments)
-    except LOST:
-        raise  # of another worker, not of the factory
-    except Exception as error:
+    except (EdgeshipError, *LOST):
+        raise  # LOST: another worker, not the factory
+    # The user's code, and Keras in it, may raise anything.
+    except (Exception, SystemExit) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise ModelError(
-            f"model.factory: {name}(input_shape={arguments['input_shape']}, classes={arguments['classes']}) failed: "
-            f"{in_one_line(error)}"
+            f"model.factory: {name}({given}) failed: {in_one_line(error)}; correct the factory, or the configuration "
+            "that these values come from (data.image_size, data.channels, model.classes)"
         ) from error
     finally:
         tf_keras.mixed_precision.set_global_policy(policy)  # a policy that is left set would reach layers of ours
@@ -149,17 +133,6 @@ def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
             "tf_keras.Model (Keras 2)"
         )
     return model
-
-
-def _keras_version(path: Path) -> str | None:
-    """The Keras version a .keras file says it was saved by; None where it says nothing (an .h5 file, no zip)."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("metadata.json") as stream:
-            metadata = json.loads(stream.read(LARGEST_METADATA_BYTES))
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, RuntimeError, NotImplementedError):
-        return None
-    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-    return version if isinstance(version, str) else None
 
 
 def _functional(model: tf_keras.Model) -> tf_keras.Model:
@@ -181,14 +154,15 @@ def _functional(model: tf_keras.Model) -> tf_keras.Model:
 def _import(module: str, *, key: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ModelError(
             f"{key}: the module {module!r} could not be imported ({error}); put it beside the configuration "
             "file or install it"
         ) from error
-    except Exception as error:
+    # A module of the user's may raise anything while it is imported, a SyntaxError among it.
+    except (Exception, SystemExit) as error:
         raise ModelError(
-            f"{key}: the module {module!r} could not be imported, it fails with {in_one_line(error)}; mend it"
+            f"{key}: the module {module!r} could not be imported: {in_one_line(error)}; correct it"
         ) from error
 
 
@@ -199,17 +173,17 @@ def _check_shapes(model: tf_keras.Model, *, input_shape: tuple[int, int, int], c
         )
     found_in, found_out = tuple(model.inputs[0].shape[1:]), tuple(model.outputs[0].shape[1:])
     if found_in != input_shape:
-        raise ModelError(
-            f"{model.name}: expected the input shape {input_shape} (data.image_size, data.channels), "
-            f"found {found_in}"
-        )
+        raise ModelError(_about_input(model.name, expected=input_shape, found=found_in))
     if found_out != (classes,):
         raise ModelError(f"{model.name}: expected {classes} outputs (the data's labels), found shape {found_out}")
 
 
-def in_one_line(error: BaseException) -> str:
-    """A foreign error's kind and the line of its message that says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Keras says first where it happened, and then what.
-    shown = lines[:2] if lines and lines[0].startswith("Exception encountered when calling layer") else lines[:1]
-    return f"{type(error).__name__}: {' '.join(shown)}"
+def _about_input(name: str, *, expected: tuple[int, int, int], found: tuple[int | None, ...]) -> str:
+    text = f"{name}: expected the input shape {expected} (data.image_size, data.channels), found {found}"
+    if len(found) != 3:
+        return f"{text}; only images of height, width and channels are supported yet"
+    if found[0] != found[1]:
+        return f"{text}; only square pictures are supported yet, data.image_size is the one side of both"
+    if found[2] not in (1, 3):
+        return f"{text}; only 1 and 3 channels are supported yet"
+    return f"{text}; set data.image_size = {found[0]} and data.channels = {found[2]}"

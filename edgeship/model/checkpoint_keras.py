@@ -7,17 +7,19 @@ whether a model was built or loaded before it was saved.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import tf_keras
 
-import edgeship.model.layers  # noqa: F401 - registers our layers for loading
 from edgeship.errors import ModelError
 from edgeship.model.checkpoint_tensors import KERAS, Checkpoint
+from edgeship.model.hdf5_file import plain_copy
+from edgeship.model.keras_code import FOR_WEIGHTS
+from edgeship.model.keras_file import load_keras_model
 
 
 def read_h5(path: Path) -> Checkpoint:
@@ -26,30 +28,27 @@ def read_h5(path: Path) -> Checkpoint:
     Raises:
         ModelError: damaged, a file without names (Keras' newer .weights.h5), or data that lies elsewhere.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            group = file.get("model_weights", file)
-            if "layer_names" not in group.attrs:
-                raise ModelError(
-                    f"{path}: its weights have no names (the newer .weights.h5 form); save the whole model as .keras, "
-                    "or its weights under a name that ends in .h5 and not in .weights.h5"
-                )
-            return Checkpoint(layout=KERAS, tensors=_datasets(path, group), layers=_saved_layers(file))
-    # h5py raises OSError, KeyError, RuntimeError and ValueError on damaged bytes.
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: not an .h5 file of tf_keras ({error}); save it again") from error
+    with tempfile.TemporaryDirectory(prefix="edgeship-weights-") as folder:
+        copy = Path(folder) / "numbers.h5"
+        plain_copy(path, copy, where=path)
+        try:
+            with h5py.File(copy, "r") as file:
+                group = file.get("model_weights", file)
+                if "layer_names" not in group.attrs:
+                    raise ModelError(
+                        f"{path}: its weights have no names (the newer .weights.h5 form); save the whole model as "
+                        ".keras, or its weights under a name that ends in .h5 and not in .weights.h5"
+                    )
+                return Checkpoint(layout=KERAS, tensors=_datasets(path, group), layers=_saved_layers(file))
+        # A configuration of another form than Keras'.
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ModelError(f"{path}: not an .h5 file of tf_keras ({error}); save it again") from error
 
 
 def read_keras(path: Path) -> Checkpoint:
-    """Weights by name from a .keras file; code inside it (Lambda layers) is not run. Raises ModelError."""
-    try:
-        model = tf_keras.models.load_model(path, compile=False, safe_mode=True)
-    # Deserializing what is no model of Keras 2 can raise nearly anything.
-    except Exception as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ModelError(
-            f"{path}: not a .keras file of tf_keras with Keras' and edgeship's layers ({type(error).__name__}: {first})"
-        ) from error
+    """Weights by name from a .keras file; code inside it is refused. Raises ModelError."""
+    # The file numbers its variables; what they are called, only the layers know.
+    model = load_keras_model(path, remedies=FOR_WEIGHTS)
     return Checkpoint(
         layout=KERAS,
         tensors=_by_name(path, ((weight.name, weight.numpy()) for weight in model.weights)),
@@ -72,14 +71,9 @@ def _by_name(path: Path, weights: Iterable[tuple[str, np.ndarray]]) -> dict[str,
 
 
 def _datasets(path: Path, group: Any) -> dict[str, np.ndarray]:
-    """Every dataset. Links are not followed, and no more memory is taken than the file is long."""
+    """Every dataset."""
     found: dict[str, Any] = {}
     group.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-    size = path.stat().st_size
-    for name, dataset in found.items():
-        size -= dataset.nbytes
-        if dataset.external or dataset.is_virtual or size < 0:
-            raise ModelError(f"{path}: {name}: expected its numbers in the file, uncompressed, as Keras saves them")
     return _by_name(path, ((name, dataset[()]) for name, dataset in found.items()))
 
 
@@ -87,4 +81,7 @@ def _saved_layers(file: Any) -> dict[str, dict[str, Any]] | None:
     if "model_config" not in file.attrs:
         return None
     document = json.loads(file.attrs["model_config"])
-    return {layer["config"]["name"]: layer["config"] for layer in document["config"]["layers"]}
+    layers = {layer["config"]["name"]: layer["config"] for layer in document["config"]["layers"]}
+    if not all(isinstance(config, dict) for config in layers.values()):
+        raise ValueError("the configuration of a layer is no object")
+    return layers

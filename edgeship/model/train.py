@@ -6,6 +6,7 @@ interrupted continues at the very step where it stopped.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ import tf_keras
 
 from edgeship.artifact import Preprocessing
 from edgeship.data import Images
-from edgeship.errors import DataError, ModelError
+from edgeship.errors import DataError, ModelError, StorageError, in_one_line, is_full_disk
 from edgeship.model.batches import TrainingBatches
 from edgeship.model.best_epoch import BestEpoch, EpochScore
 from edgeship.model.distribute import per_replica, share_of, synchronize
@@ -29,6 +30,13 @@ from edgeship.progress import say, track
 __all__ = ["Phase", "Schedule", "TrainingRecord", "accuracy", "everything", "fit"]
 
 CHECKPOINT_EVERY_STEPS = 500
+# What TensorFlow raises where a file cannot be written; a lost worker is another kind of error.
+STORAGE_ERRORS = (
+    tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError,
+    tf.errors.UnknownError, tf.errors.NotFoundError, tf.errors.DataLossError,
+)
+# tfmot's wrapper of a layer that is being pruned: without a callback of tfmot's its training stops with an assertion.
+PRUNING_WRAPPER = "PruneLowMagnitude"
 LOSS_WINDOW = 50  # steps whose losses are averaged for display
 
 
@@ -130,6 +138,7 @@ class _Training:
     ) -> None:
         if not len(images):
             raise DataError(f"{label}: expected training images, found none; the other splits took them all")
+        _check_no_pruning(model, label)
         self.model, self.schedule, self.label, self.spec = model, schedule, label, spec
         self.teacher, self.teacher_weight, self.validation = teacher, teacher_weight, validation
         self.batches = TrainingBatches(
@@ -247,8 +256,22 @@ class _Training:
         return train_step  # type: ignore[no-any-return]
 
     def _save(self) -> None:
-        if self.manager is not None:
+        """Keep the state. Where that fails, what was kept before is still there, and nothing half written is."""
+        if self.manager is None:
+            return
+        folder = Path(self.manager.directory)
+        before = set(folder.iterdir()) if folder.is_dir() else set()
+        try:
             self.manager.save()
+        # TensorFlow tells a full disk and a missing permission by errors of its own.
+        except (OSError, *STORAGE_ERRORS) as error:
+            for path in set(folder.iterdir()) - before if folder.is_dir() else ():
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            reason = "no space left" if is_full_disk(error) else in_one_line(error)
+            raise StorageError(
+                f"{folder}: the state of the training could not be written ({reason}); free some space, and the same "
+                "command continues from the state before"
+            ) from error
 
     def _restored(self, folder: Path | None) -> Any:
         """The manager of the checkpoints, and the state of the last one."""
@@ -256,13 +279,28 @@ class _Training:
             return None
         checkpoint = tf.train.Checkpoint(step=self.step, model=self.model, optimizer=self.optimizer)
         if latest := tf.train.latest_checkpoint(str(folder)):
-            checkpoint.restore(latest)
+            try:
+                checkpoint.restore(latest)
+            except (ValueError, tf.errors.OpError) as error:
+                raise ModelError(
+                    f"{folder}: expected the state of an interrupted training, found one that cannot be used "
+                    f"({in_one_line(error)}); remove the folder to train from the start"
+                ) from error
             say(f"{self.label}: continuing at step {self.done}")
         # Every worker takes part in saving, since what replicas keep for themselves is read from all; one keeps it.
         if self.share.first:
             self._thrown_away = tempfile.TemporaryDirectory(prefix="edgeship-worker-")
             folder = Path(self._thrown_away.name)
         return tf.train.CheckpointManager(checkpoint, directory=str(folder), max_to_keep=1)
+
+
+def _check_no_pruning(model: tf_keras.Model, label: str) -> None:
+    wrapped = [layer.name for layer in model.submodules if type(layer).__name__ == PRUNING_WRAPPER]
+    if wrapped:
+        raise ModelError(
+            f"{label}: {wrapped[0]} and {len(wrapped) - 1} more layers are wrapped for pruning, which only tfmot's own "
+            "callback can train; end the pruning in the factory: tfmot.sparsity.keras.strip_pruning(model)"
+        )
 
 
 def _optimizer(schedule: Schedule, total: int, warmup: int) -> Any:

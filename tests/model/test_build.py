@@ -25,7 +25,7 @@ def test_logits_are_not_taken_for_probabilities():
     data = DataConfig(image_size=16, test_images=100)
     images, spec = load_test_split(data), preprocessing_of(data)
     check_probabilities(dense("softmax"), images, spec=spec)
-    with pytest.raises(ModelError, match=r"expected probabilities .* are these logits\?"):
+    with pytest.raises(ModelError, match=r"expected probabilities .* are these logits\? .*; embeddings, .* not"):
         check_probabilities(dense(None), images, spec=spec)
 
 
@@ -48,6 +48,15 @@ def test_a_factory_beside_the_configuration_brings_the_model(tmp_path, monkeypat
         "nothing = lambda input_shape, classes: None\n"
         "def unbuilt(input_shape, classes):\n"
         "    return tf_keras.Sequential([tf_keras.layers.Flatten(), tf_keras.layers.Dense(classes)], name='open')\n"
+        "def raises(input_shape, classes):\n"
+        "    return tf_keras.Sequential([tf_keras.layers.Input(input_shape), tf_keras.layers.Conv2D(2, 17)])\n"
+        "def asks_more(input_shape, classes, depth):\n"
+        "    pass\n"
+        "def leaves(input_shape, classes):\n"
+        "    raise SystemExit(3)\n"
+        "def shaped(*shape):\n"
+        "    return lambda input_shape, classes: build(shape, classes)\n"
+        "not_square, flat, deep, larger = shaped(16, 8, 1), shaped(640), shaped(16, 16, 40), shaped(32, 32, 3)\n"
         "def third(input_shape, classes):\n"
         "    import keras\n"
         "    return keras.Sequential([keras.layers.Input(input_shape), keras.layers.Flatten()])\n"
@@ -61,9 +70,27 @@ def test_a_factory_beside_the_configuration_brings_the_model(tmp_path, monkeypat
         "mine_for_a_test:unbuilt": "open: the model is not built, so its input shape is not known",
         "mine_for_a_test:third": r"returned keras\..*\.Sequential \(Keras 3\): import tf_keras in its place",
         "not_there_at_all:build": "'not_there_at_all' could not be imported",
+        "mine_for_a_test:raises": r":raises\(input_shape=\(16, 16, 1\), classes=10\) failed: ValueError: Negative",
+        "mine_for_a_test:asks_more": r"failed: TypeError: asks_more\(\) missing 1 required positional argument",
+        "mine_for_a_test:leaves": "failed: SystemExit: 3; correct the factory, or the configuration",
+        "mine_for_a_test:not_square": r"found \(16, 8, 1\); only square pictures are supported yet, data.image_size is",
+        "mine_for_a_test:flat": r"found \(640,\); only images of height, width and channels are supported yet",
+        "mine_for_a_test:deep": r"found \(16, 16, 40\); only 1 and 3 channels are supported yet",
+        "mine_for_a_test:larger": r"found \(32, 32, 3\); set data.image_size = 32 and data.channels = 3",
     }.items():
         with pytest.raises(ModelError, match=message):
             build_model(ModelConfig(factory=name), **SHAPE)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("def broken(:", "could not be imported: SyntaxError: "), ("1 / 0", "ZeroDivisionError: division by zero; correct"),
+    ("import nowhere_to_be_found", "No module named 'nowhere_to_be_found'"), ("raise SystemExit", "SystemExit"),
+])
+def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, text, message):
+    (tmp_path / "broken_for_a_test.py").write_text(text + "\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises(ModelError, match=rf"model.custom_objects: the module 'broken_for_a_test' .*{message}"):
+        build_model(ModelConfig(custom_objects=("broken_for_a_test",)), **SHAPE)
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path):

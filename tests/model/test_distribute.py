@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +48,7 @@ learning_rate = 1e-2
 augmentation = "flip"
 validation_images = 64
 strategy = "{strategy}"
-worker_timeout_seconds = 120
+worker_timeout_seconds = 3600
 [quantize]
 schemes = ["int8-qat"]
 epochs = 2
@@ -143,9 +142,8 @@ def test_a_lost_worker_ends_the_other_with_a_message(folder):
             break
     workers[1].send_signal(signal.SIGTERM)
     workers[1].communicate(timeout=LONG_SECONDS)
-    start = time.monotonic()
+    # The timeout for silent workers, an hour here, is not waited for.
     text = workers[0].communicate(timeout=LONG_SECONDS)[0]
-    assert time.monotonic() - start < 120, "the timeout for silent workers is not to be waited for"
     assert workers[0].returncode == 1, (said, text)
     assert "error: worker 0 of 2: another worker has ended or is silent" in text
     assert "training continues from the last checkpoint" in text

@@ -276,7 +276,7 @@ class Session:
                 running.extend(self.tools(wait_s=0))
                 kill("validate.runtimes.benchmark_model", str(self.there))
 
-            error = self.interrupted(target, strike, "benchmark-model")
+            error = self.interrupted(target, strike, "benchmark-model", ready=lambda: bool(self.tools(wait_s=0)))
             return {"error": error, "running": running, "tools": self.tools()}
 
     def tools(self, wait_s: float = 15) -> list[int]:
@@ -292,8 +292,11 @@ class Session:
         adb("kill-server")  # which forgets the emulator it thought to see
         return error_of(lambda: enter(self.target("adb")))
 
-    def interrupted(self, target: AdbTarget, strike: Callable[[], Any], runtime: str = "litert") -> dict[str, str]:
-        """A long measurement, and what happens in the middle of it."""
+    def interrupted(
+        self, target: AdbTarget, strike: Callable[[], Any], runtime: str = "litert",
+        ready: Callable[[], bool] = lambda: True,
+    ) -> dict[str, str]:
+        """A measurement that does not end by itself, and what happens in the middle of it, once that is `ready`."""
         kind = "tflite"
         with Worker("x", timeout_seconds=TIMEOUT_SECONDS, target=target, runtime=runtime) as worker:
             worker.ask(
@@ -301,10 +304,17 @@ class Session:
                 options=self.options(target, runtime, kind),
             )
             inputs = target.put(Path(self.plan["images"][kind]))
-            timer = threading.Timer(1.0, strike)
-            timer.start()
-            error = error_of(lambda: worker.ask("time", inputs=inputs, runs=10**9, seconds=60, discarded=1))
-            timer.join()
+            worker.send("time", inputs=inputs, runs=10**9, seconds=3600, discarded=1)
+
+            def strike_when_ready() -> None:
+                while not ready():
+                    time.sleep(0.05)
+                strike()
+
+            striker = threading.Thread(target=strike_when_ready, daemon=True)
+            striker.start()
+            error = error_of(worker.answer)
+            striker.join()
         return error
 
 

@@ -211,13 +211,15 @@ def _specs(path: Path) -> tuple[TensorSpec, TensorSpec]:
         raise RefusedError(
             f"{path}: expected one input and one output, found {len(graph.inputs)} and {len(graph.outputs)}"
         )
+    if graph.tensors[graph.inputs[0]].shape == ():
+        raise RefusedError(f"{path}: {graph.inputs[0]}: expected an input of one axis or more, found a scalar")
     return _spec(graph, graph.inputs[0], path), _spec(graph, graph.outputs[0], path)
 
 
 def _spec(graph: Graph, name: str, path: Path) -> TensorSpec:
     tensor = graph.tensors[name]
-    # A batch that the file leaves open is 1 here, as everywhere in edgeship.
-    shape = None if tensor.shape is None else (tensor.shape[0] or 1, *tensor.shape[1:])
+    # A batch that the file leaves open is 1 here, as everywhere in edgeship. A scalar (a loss) has no axis at all.
+    shape = None if tensor.shape is None else tuple(size or 1 for size in tensor.shape[:1]) + tensor.shape[1:]
     if shape is None or not all(shape):
         raise RefusedError(
             f"{path}: {name}: expected a fixed shape (the batch may be open), found {tensor.shape}; export it fixed"

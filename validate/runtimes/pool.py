@@ -124,7 +124,8 @@ class Pool:
                 )
             outputs: np.ndarray = np.load(errand.local, allow_pickle=False)
             errand.local.unlink()
-        except (OSError, ValueError) as error:
+        # A damaged header may claim more than any memory holds.
+        except (OSError, ValueError, EOFError, MemoryError) as error:
             raise RuntimeFailure(f"{self.label}: its outputs could not be read ({error})") from error
         if errand.outputs != str(errand.local):
             self._target.remove(errand.outputs)

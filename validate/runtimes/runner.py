@@ -454,8 +454,8 @@ def serve(requests: TextIO, answers: TextIO, session_class: type[Session] = Sess
         try:
             answer = getattr(session, f"do_{request.pop('do')}")(**request)
         except BaseException as error:
-            first_line = str(error).strip().split("\n", 1)[0]
-            send({"error": {"type": type(error).__name__, "message": first_line}})
+            in_one_line = str(error).strip().split("\n", 1)[0]
+            send({"error": {"type": type(error).__name__, "message": in_one_line}})
             raise  # the whole traceback goes to standard error, and the process ends
         send({"ok": answer})
 
