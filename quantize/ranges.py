@@ -7,7 +7,9 @@ negative on them starts with a minimum of exactly 0, and the moving average of z
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -120,6 +122,15 @@ class Range(layers.Layer):
     def freeze(self) -> None:
         """Let the range be what it is from now on."""
         self.mode = Mode.FROZEN
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """Let tensors pass as they are, until the block ends."""
+        mode, self.mode = self.mode, Mode.OFF
+        try:
+            yield
+        finally:
+            self.mode = mode
 
     @property
     def scale(self) -> float:
