@@ -112,7 +112,8 @@ class Pipeline:
         """Train the float model; what could be refused afterwards is refused before. Leaves the lowered network."""
         self._check_calibration()
         read = {**self._read_by_all(), **model_key(self.config)}
-        if named_modules(self.config.model):
+        # A file that may run its code can name functions of the user's modules.
+        if named_modules(self.config.model) or read["model"].get("trust_code"):
             read["made"] = self._float.made
         writes = [self.float_file]
         # Workers come to the same stages in the same order, whatever each of them finds done.
