@@ -20,7 +20,7 @@ import tf_keras
 
 from edgeship.artifact import Preprocessing
 from edgeship.data import Images, preprocess
-from edgeship.errors import EdgeshipError, LoweringError, StorageError
+from edgeship.errors import EdgeshipError, LoweringError, StorageError, in_one_line
 from edgeship.model import build
 from edgeship.model.distribute import LOST
 from edgeship.model.flat_layers import PACKAGE
@@ -48,7 +48,7 @@ def lowered(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> tf
         raise
     except Exception as error:
         raise LoweringError(
-            f"{model.name}: could not be taken apart into single operations ({build.in_one_line(error)}); "
+            f"{model.name}: could not be taken apart into single operations ({in_one_line(error)}); "
             "leave out its layers one by one to find the one"
         ) from error
     _check_same_answers(
@@ -90,7 +90,7 @@ def as_json(flat: tf_keras.Model) -> str:
     try:
         return str(flat.to_json())
     except Exception as error:
-        raise _not_kept(flat, f"it could not be saved ({build.in_one_line(error)})") from error
+        raise _not_kept(flat, f"it could not be saved ({in_one_line(error)})") from error
 
 
 def load(path: Path, images: Images, *, spec: Preprocessing) -> tf_keras.Model:
@@ -107,7 +107,7 @@ def _write(flat: tf_keras.Model, path: Path) -> None:
     except OSError:
         raise
     except Exception as error:
-        raise _not_kept(flat, f"it could not be saved ({build.in_one_line(error)})") from error
+        raise _not_kept(flat, f"it could not be saved ({in_one_line(error)})") from error
 
 
 def _check_loaded(flat: tf_keras.Model, path: Path, images: Images, *, spec: Preprocessing) -> None:
@@ -121,7 +121,7 @@ def _check_loaded(flat: tf_keras.Model, path: Path, images: Images, *, spec: Pre
     try:
         again = build.load_model(path)
     except EdgeshipError as error:
-        reason = build.in_one_line(error.__cause__ or error)
+        reason = in_one_line(error.__cause__ or error)
         raise _not_kept(flat, f"what was saved could not be loaded ({reason})") from error
     kept, found = flat.weights, again.weights
     if len(kept) != len(found):

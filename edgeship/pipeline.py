@@ -113,7 +113,7 @@ class Pipeline:
         self._check_calibration()
         read = {**self._read_by_all(), **model_key(self.config)}
         # A file that may run its code can name functions of the user's modules.
-        if named_modules(self.config.model) or read["model"].get("trust_code"):
+        if named_modules(self.config.model) or self.config.model.trust_code:
             read["made"] = self._float.made
         writes = [self.float_file]
         # Workers come to the same stages in the same order, whatever each of them finds done.
