@@ -15,14 +15,20 @@ from export.onnx_passes.editing import array, initializers, replace_array
 from export.onnx_passes.unshare import constant_quantization
 
 OFFSET = 128
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def unsigned_activations(model: onnx.ModelProto) -> None:
-    """int8 activations -> uint8, graph inputs and outputs included.
+    """int8 activations -> uint8, graph inputs and outputs and constants among them included.
 
     Requires: unshared constants. Ensures: no activation is int8; weights and biases are untouched.
     """
     constants, weights = initializers(model), constant_quantization(model)
+    for name in _constant_activations(model, weights):
+        values = array(constants[name])
+        if values.dtype == np.int8:
+            replace_array(constants[name], (values.astype(np.int16) + OFFSET).astype(np.uint8))
+            del weights[name]
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in weights:
             continue
@@ -35,6 +41,18 @@ def unsigned_activations(model: onnx.ModelProto) -> None:
         if value.type.tensor_type.elem_type == onnx.TensorProto.INT8:
             value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
     del model.graph.value_info[:]
+
+
+def _constant_activations(model: onnx.ModelProto, constant: dict[str, onnx.NodeProto]) -> list[str]:
+    """The constants that are joined with activations or added to them: what no product takes as its weights."""
+    products = {
+        name for node in model.graph.node if node.op_type in PRODUCTS for name in node.input
+    }
+    moved = {  # a kernel is transposed on its way to some products
+        node.input[0] for node in model.graph.node
+        if node.op_type in ("Transpose", "Reshape") and node.output[0] in products
+    }
+    return [name for name, node in constant.items() if node.output[0] not in products | moved]
 
 
 def unsigned_weights(model: onnx.ModelProto) -> None:
