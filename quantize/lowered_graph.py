@@ -98,7 +98,8 @@ class LoweredGraph:
             if made is None and is_operator(layer):
                 made = self._operator(layer, args, kwargs, scope, disguised, node.outputs)
             elif made is None:
-                made = self._layer(layer, *tf.nest.map_structure(_as_tensor, (args, kwargs)), scope)
+                args, kwargs = tf.nest.map_structure(_as_tensor, (args, kwargs))
+                made = self._layer(layer, args, kwargs, scope)
             for old, new in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(made), strict=True):
                 tensors[id(old)] = new
         return tf.nest.map_structure(lambda tensor: _as_tensor(tensors[id(tensor)]), outputs)

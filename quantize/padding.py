@@ -1,7 +1,7 @@
 """Padding that is not padding by zero, as parts of the tensor, or constants, joined with it.
 
-LiteRT pads an integer tensor by mirroring and by any value, ONNX has no symmetric kind, and the way from one file to the
-other (tf2onnx) loses which is which. Slices and a concatenation move integers in both.
+LiteRT pads an integer tensor by mirroring and by any value, ONNX has no symmetric kind, and the way from one file to
+the other (tf2onnx) loses which is which. Slices and a concatenation move integers in both.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def sub_pixel(layer: Any) -> SubPixel | None:
     size = folded.shape[:2]
 
     def build(parts: Any, tensor: Any) -> Any:
-        paddings = (rows.padding, columns.padding)
+        paddings: tuple[tuple[int, int], ...] = (rows.padding, columns.padding)
         if any(after < 0 for _, after in paddings):
             cut = tuple((0, max(-after, 0)) for _, after in paddings)
             tensor = parts.layer("cut", layers.Cropping2D, cut)(tensor)
