@@ -73,7 +73,7 @@ def _check_same(model: tf_keras.Model, flat: tf_keras.Model) -> None:
 
     inputs = tf.nest.map_structure(noise, flat._nested_inputs)
     tolerance = RELATIVE_TOLERANCE + rounding_of(model)
-    expected, found = (tf.nest.flatten(_answers(network, inputs)) for network in (model, flat))
+    expected, found = (tf.nest.flatten(answers_of(network, inputs)) for network in (model, flat))
     for name, one, other in zip(flat.output_names, expected, found, strict=True):
         one, other = (np.asarray(tf.cast(item, tf.float32)) for item in (one, other))
         largest = float(np.nanmax(np.abs(one), initial=0.0))
@@ -86,7 +86,8 @@ def _check_same(model: tf_keras.Model, flat: tf_keras.Model) -> None:
             )
 
 
-def _answers(network: tf_keras.Model, inputs: Any) -> Any:
+def answers_of(network: tf_keras.Model, inputs: Any) -> Any:
+    """What a network answers in inference, channels-first ones on any CPU."""
     try:
         return network(inputs, training=False)
     except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
