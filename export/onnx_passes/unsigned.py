@@ -15,7 +15,6 @@ from export.onnx_passes.editing import array, initializers, replace_array
 from export.onnx_passes.unshare import constant_quantization
 
 OFFSET = 128
-PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def unsigned_activations(model: onnx.ModelProto) -> None:
@@ -24,11 +23,10 @@ def unsigned_activations(model: onnx.ModelProto) -> None:
     Requires: unshared constants. Ensures: no activation is int8; weights and biases are untouched.
     """
     constants, weights = initializers(model), constant_quantization(model)
-    for name in _constant_activations(model, weights):
+    for name in _joined_constants(model):
         values = array(constants[name])
         if values.dtype == np.int8:
             replace_array(constants[name], (values.astype(np.int16) + OFFSET).astype(np.uint8))
-            del weights[name]
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in weights:
             continue
@@ -43,16 +41,12 @@ def unsigned_activations(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-def _constant_activations(model: onnx.ModelProto, constant: dict[str, onnx.NodeProto]) -> list[str]:
-    """The constants that are joined with activations or added to them: what no product takes as its weights."""
-    products = {
-        name for node in model.graph.node if node.op_type in PRODUCTS for name in node.input
+def _joined_constants(model: onnx.ModelProto) -> set[str]:
+    """The constants among what is joined: tf2onnx joins integers as they are, without a DequantizeLinear."""
+    constants = initializers(model)
+    return {
+        name for node in model.graph.node if node.op_type == "Concat" for name in node.input if name in constants
     }
-    moved = {  # a kernel is transposed on its way to some products
-        node.input[0] for node in model.graph.node
-        if node.op_type in ("Transpose", "Reshape") and node.output[0] in products
-    }
-    return [name for name, node in constant.items() if node.output[0] not in products | moved]
 
 
 def unsigned_weights(model: onnx.ModelProto) -> None:
