@@ -25,7 +25,8 @@ from edgeship.model import build
 from edgeship.model.distribute import LOST
 from edgeship.model.flat_layers import PACKAGE
 from edgeship.quantization import sqnr_db
-from quantize.lower import lower
+from quantize.lower import answers_of, lower
+from quantize.precision import least_sqnr_db
 
 # Of whose layers a saved network may consist; none is named for what Keras finds by its class alone.
 KNOWN_MODULES = ("", "keras", "tf_keras", "edgeship")
@@ -158,14 +159,15 @@ def _check_same_answers(
     model: tf_keras.Model, other: tf_keras.Model, images: Images, *, spec: Preprocessing, what: str
 ) -> None:
     batch = preprocess(images.images[:COMPARED_IMAGES], spec)
-    expected, found = (np.asarray(network(batch, training=False)) for network in (model, other))
+    expected, found = (np.asarray(answers_of(network, batch), np.float32) for network in (model, other))
+    least = min(LEAST_FLOAT_SQNR_DB, least_sqnr_db(model))
     if expected.shape == found.shape and np.array_equal(expected, found, equal_nan=True):
         return
     ratio = sqnr_db(expected, found) if expected.shape == found.shape else None
     # A ratio that is not finite, of NaN too, is no proof.
-    if ratio is None or not ratio >= LEAST_FLOAT_SQNR_DB:
+    if ratio is None or not ratio >= least:
         shown = "not comparable" if ratio is None else f"{ratio:.0f} dB"
-        raise LoweringError(f"{what} (expected {LEAST_FLOAT_SQNR_DB:.0f} dB or equal, found {shown})")
+        raise LoweringError(f"{what} (expected {least:.0f} dB or equal, found {shown})")
 
 
 def _not_kept(flat: tf_keras.Model, reason: str) -> LoweringError:

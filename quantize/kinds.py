@@ -13,6 +13,13 @@ MAX_DEPTH = 64
 OWN_LAYERS = "edgeship.model.flat_layers"
 # tf_keras defines composite classes of its own beside its networks (ConvNeXt's LayerScale).
 COMPOSITES_OF_KERAS = ("tf_keras.src.applications.",)
+# Random in training, nothing in inference. (RandomCrop resizes in inference.)
+AUGMENTATION = (
+    layers.RandomBrightness, layers.RandomContrast, layers.RandomFlip, layers.RandomHeight, layers.RandomRotation,
+    layers.RandomTranslation, layers.RandomWidth, layers.RandomZoom,
+)
+# Layers around a layer that is computed by their own `call()`.
+WRAPPERS = (layers.SpectralNormalization,)
 
 
 def is_kerases_own(kind: type) -> bool:
@@ -25,7 +32,7 @@ def plain_class(layer: layers.Layer) -> type | None:
     """The class of Keras' whose layer this is: its own, or the one it inherits everything that computes from."""
     for kind in type(layer).__mro__:
         if is_kerases_own(kind):
-            return None if kind in (layers.Layer, layers.Lambda) else kind
+            return None if kind in (layers.Layer, layers.Lambda, *WRAPPERS) else kind
         if {"call", "build", "__call__", "convolution_op", "_jit_compiled_convolution_op"} & set(vars(kind)):
             return None
     return None
@@ -36,7 +43,8 @@ def inherited_class(layer: layers.Layer) -> type | None:
     kind = next(kind for kind in type(layer).__mro__ if is_kerases_own(kind))
     if kind is type(layer):
         return None  # a layer of Keras' own that is opened for what it holds
-    return None if kind in (layers.Layer, layers.Lambda) or issubclass(kind, tf_keras.Model) else kind
+    no_other = kind in (layers.Layer, layers.Lambda, *WRAPPERS) or issubclass(kind, tf_keras.Model)
+    return None if no_other else kind
 
 
 def is_composite(layer: layers.Layer) -> bool:
