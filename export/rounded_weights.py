@@ -67,9 +67,9 @@ def check_against_floats(content: bytes, floats: bytes, *, name: str) -> None:
 
 
 def _stands_for(stored: Tensor, number: np.ndarray) -> bool:
+    assert stored.data is not None
     if stored.dtype == "float32":
         return np.array_equal(stored.data, number)
-    assert stored.data is not None
     if stored.dtype == "float16":
         error = np.abs(stored.data.astype(np.float64) - number)
         return bool(np.all(error <= np.maximum(FLOAT16_ROUNDING * np.abs(number), LEAST_FLOAT16_STEP)))
