@@ -18,7 +18,6 @@ class ExportedFile:
     scheme: str
     content: bytes
     same_grid_as: str | None = None
-    made_from: bytes | None = None  # the TFLite file whose integers an ONNX file has
     operators_config: str | None = None  # the text that belongs to an .ort file
     golden_outputs: np.ndarray | None = None  # what it answers to the golden inputs, `(n, classes)` in its own dtype
 

@@ -203,10 +203,7 @@ def _integer_onnx_files(
             layers=layers, kept_float=kept,
         )
         hold_to_account(content, tflite.content, name=name, source=tflite.name)
-        yield ExportedFile(
-            name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling,
-            made_from=tflite.content,
-        )
+        yield ExportedFile(name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling)
 
 
 def _with_metadata(file: ExportedFile, *, spec: Preprocessing, labels: tuple[str, ...]) -> ExportedFile:
@@ -223,6 +220,6 @@ def _ort_file(onnx: ExportedFile) -> ExportedFile:
     say(f"export: {onnx.scheme} to ORT format")
     converted = convert_ort(onnx.content)
     return dataclasses.replace(
-        onnx, name=onnx.name.removesuffix(".onnx") + ".ort", format="ort", content=converted.content, made_from=None,
+        onnx, name=onnx.name.removesuffix(".onnx") + ".ort", format="ort", content=converted.content,
         operators_config=converted.operators_config,
     )

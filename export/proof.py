@@ -42,7 +42,6 @@ from export.first_bad import first_bad_layer
 from export.golden import Specs, specs_of
 from export.rounding import without_rounding
 from export.runs import Job, run_files
-from export.unbiased import check_unbiased
 
 NOISE_IMAGES, NOISE_SEED = 8, 0
 CONDITION_STEP = 48 * 2.0**-24
@@ -124,8 +123,6 @@ def prove(
         if file.same_grid_as in trials:
             sibling = dataclasses.replace(reference, outputs=trials[str(file.same_grid_as)].values)
             _check(trial, sibling, model)
-        if file.made_from is not None:
-            _check_rounding(trial)
     return {name: answer[: len(golden)] for name, answer in as_shipped.items()}
 
 
@@ -181,18 +178,6 @@ def _check(trial: Trial, reference: Reference, model: tf_keras.Model) -> None:
         f"{np.abs(found - wanted).max():.3g} away"
         + (f"; the first layer that differs is {layer}" if layer is not None else "")
     )
-
-
-def _check_rounding(trial: Trial) -> None:
-    """On two images and on noise."""
-    places = [0, 1, -2, -1]
-    source = specs_of(trial.file.made_from or b"", format="tflite")[0][0]
-    onnx = dataclasses.replace(trial.job, inputs=trial.job.inputs[places])
-    codes = quantize(trial.given[places], source)
-    check_unbiased(onnx, dataclasses.replace(
-        trial.job, name=f"{trial.file.scheme}.tflite", content=trial.file.made_from or b"", format="tflite",
-        inputs=codes,
-    ))
 
 
 def _ask(model: tf_keras.Model, inputs: np.ndarray) -> np.ndarray:

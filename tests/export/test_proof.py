@@ -160,16 +160,6 @@ def pad_elsewhere(model: onnx.ModelProto) -> None:
                 item.ints[:] = [0, 2, 2, 0]
 
 
-def round_down(model: onnx.ModelProto) -> None:
-    """Half a code less before it is rounded to the nearest one."""
-    quantize = next(item for item in model.graph.node if item.op_type == "QuantizeLinear" and item.output[0] == "two")
-    scale = numpy_helper.to_array(constant(model, quantize.input[1]))
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(scale * 0.5), "half"))
-    place = list(model.graph.node).index(quantize)
-    model.graph.node.insert(place, onnx.helper.make_node("Sub", [quantize.input[0], "half"], ["two/down"], name="down"))
-    quantize.input[0] = "two/down"
-
-
 WRONG_INTEGERS: dict[str, Mutation] = {
     "a convolution's bias dropped": drop_bias("Conv", 1),
     "a dense layer's bias dropped": drop_bias("Gemm", 0),
@@ -181,7 +171,6 @@ WRONG_INTEGERS: dict[str, Mutation] = {
     "two kernels exchanged": swap_kernels,
     "a zero point shifted": shift_zero_point,
     "a bias rounded the wrong way": changed("two/bias", lambda bias: bias - 1),
-    "results rounded down": round_down,
     "padded with another value": pad_with_another_value,
     "padded on one side": pad_elsewhere,
 }
