@@ -34,7 +34,9 @@ from edgeship.native_output import quiet_native_output
 from edgeship.pipeline import Pipeline
 from edgeship.progress import say
 from export.bundle import write_bundle
-from export.files import Exported, ExportedFile, export_files
+from export.exported import Exported, ExportedFile
+from export.files import export_files
+from export.golden import specs_and_outputs
 
 OPSET = 17
 
@@ -127,9 +129,12 @@ def measure(
 
     spec = preprocessing_of(config.data)
     float_onnx = next(file.content for file in ours if file.name == "float32.onnx")
-    files = [*ours, *stock_files(model, splits, config, train=train), *ort_files(float_onnx, splits, config)]
+    theirs = [*stock_files(model, splits, config, train=train), *ort_files(float_onnx, splits, config)]
+    golden = preprocess(splits.test.images[: config.export.golden_images], spec)
+    answers = [specs_and_outputs(file.content, format=file.format, inputs=golden)[2] for file in theirs]
+    files = [*ours, *(replace(file, golden_outputs=answer) for file, answer in zip(theirs, answers, strict=True))]
     write_bundle(
-        out / "peers", Exported(files=tuple(files), quantization={}), model=model,
+        out / "peers", Exported(files=tuple(files), golden_inputs=golden, quantization={}), model=model,
         weights_sha256=build.weights_sha256(model), splits=splits, spec=spec, config=config,
     )
     chosen = replace(

@@ -28,7 +28,11 @@ INT8_WEIGHTS_NOISE = (PEAK / 127) ** 2 / 12
 # Activations quantized when they are computed: the same with 255 steps between the smallest and the largest value, or
 # 127 on either side of zero, which LiteRT takes.
 DYNAMIC_NOISE = (PEAK / 127) ** 2 / 12
-MARGIN_DB = 12.0  # a factor of 4 in amplitude
+# What amplifies: measured up to 23 dB on networks of random weights whose last layer tells kinds of images apart by a
+# fraction of its input (benchmarks/families.py); trained ones have 40 dB more than the bound.
+MARGIN_DB = 24.0
+# Two files whose errors are independent and of one size are 3 dB farther from each other than from the float model.
+INDEPENDENT_DB = 10 * math.log10(2)
 
 # Answers that noise turns over: those whose two best classes are nearer to each other than the noise. The outputs of an
 # image are at most 1 in the root of their squares, so the difference of two of them has noise below r = 10^(-dB/20),
@@ -65,11 +69,26 @@ def least_sqnr_db(scheme: str, *, products: int) -> float | None:
 def least_sqnr_between_formats_db(scheme: str) -> float | None:
     """The least SQNR, in dB, of two files of `scheme` in two formats, one as the signal of the other.
 
-    They hold the same numbers, so where both compute in float32 they differ by float32 rounding. None where each
-    runtime quantizes activations in its own way, and for integer schemes.
+    They hold the same numbers, so where both compute in float32 they differ by float32 rounding. None for integer
+    schemes, and where each runtime quantizes activations in its own way: see `least_sqnr_of_siblings_db`.
     """
     made = SCHEMES[scheme]
     return FLOAT32_DB if made.activations == "float32" and not made.dynamic else None
+
+
+def least_sqnr_of_siblings_db(first_db: float, second_db: float) -> float:
+    """The least SQNR, in dB, of two files of one model that round in two ways, one as the signal of the other.
+
+    Each has an error against the float model, which the network's own amplification is in. Two right files share most
+    of it (weights, scales), and differ by the rounding of their kernels; were all of it independent, they would be
+    3 dB farther from each other than from the model. A file that is worse than the other by more than that computes
+    something else than the other.
+
+    Args:
+        first_db: SQNR of one against the float model.
+        second_db: of the other.
+    """
+    return max(first_db, second_db) - INDEPENDENT_DB
 
 
 def least_agreement(scheme: str, *, products: int) -> float | None:

@@ -269,6 +269,8 @@ class ValidateConfig:
     min_coverage: float = 1.0  # share of executed operations that are integer (int8 artifacts)
     min_agreement: float = 0.98  # top-1 agreement of TFLite and ONNX files with the same integer weights
     max_layer_lsb: int = 1  # ONNX against TFLite, layer by layer, given the same integers
+    # The largest difference of a TFLite and an ONNX file's outputs; None: as far as their rounding explains.
+    max_format_lsb: int | None = None
     # Fresh processes that a row is timed in: the fewest that a speed-up's exact 95 % interval can be had from.
     latency_launches: int = 6
     latency_runs: int = 100  # inferences that are timed of a row, in all its launches together
@@ -289,6 +291,8 @@ class ValidateConfig:
             if not 0 <= getattr(self, key) <= 1:
                 raise ConfigError(f"validate.{key}: expected 0 to 1, found {getattr(self, key)}")
         _at_least("validate.max_layer_lsb", self.max_layer_lsb, 0)
+        if self.max_format_lsb is not None:
+            _at_least("validate.max_format_lsb", self.max_format_lsb, 0)
         _at_least("validate.latency_launches", self.latency_launches, 1)
         _at_least("validate.latency_runs", self.latency_runs, 1)
         _positive("validate.latency_seconds", self.latency_seconds)

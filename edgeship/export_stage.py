@@ -9,7 +9,8 @@ import tf_keras
 from edgeship.artifact import Preprocessing
 from edgeship.config import Config
 from edgeship.data import Splits
-from export.files import Exported, export_files
+from export.exported import Exported
+from export.files import export_files
 from quantize.insert import QuantizedModel, kept_layers, weighted_layers
 
 

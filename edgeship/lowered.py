@@ -7,21 +7,29 @@ later stage and every bundle works on what was saved; that needs neither the use
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import secrets
 import tempfile
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tf_keras
 
 from edgeship.artifact import Preprocessing
 from edgeship.data import Images, preprocess
-from edgeship.errors import EdgeshipError, LoweringError, StorageError
+from edgeship.errors import EdgeshipError, LoweringError, StorageError, in_one_line
 from edgeship.model import build
+from edgeship.model.distribute import LOST
+from edgeship.model.flat_layers import PACKAGE
 from edgeship.quantization import sqnr_db
-from quantize.lower import lower
+from quantize.lower import answers_of, lower
+from quantize.precision import least_sqnr_db
 
+# Of whose layers a saved network may consist; none is named for what Keras finds by its class alone.
+KNOWN_MODULES = ("", "keras", "tf_keras", "edgeship")
 COMPARED_IMAGES = 8
 # float32 rounds each result to 2^-24 of it (-144.5 dB). Roundings of random sign add up as the root of their number:
 # for sums of up to 2^12 products in 2^7 operations one after the other, 57 dB. The same network computed in another
@@ -37,11 +45,11 @@ def lowered(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> tf
     """
     try:
         flat = lower(model)
-    except EdgeshipError:
+    except (EdgeshipError, *LOST):
         raise
     except Exception as error:
         raise LoweringError(
-            f"{model.name}: could not be taken apart into single operations ({build.in_one_line(error)}); "
+            f"{model.name}: could not be taken apart into single operations ({in_one_line(error)}); "
             "leave out its layers one by one to find the one"
         ) from error
     _check_same_answers(
@@ -83,7 +91,7 @@ def as_json(flat: tf_keras.Model) -> str:
     try:
         return str(flat.to_json())
     except Exception as error:
-        raise _not_kept(flat, f"it could not be saved ({build.in_one_line(error)})") from error
+        raise _not_kept(flat, f"it could not be saved ({in_one_line(error)})") from error
 
 
 def load(path: Path, images: Images, *, spec: Preprocessing) -> tf_keras.Model:
@@ -100,14 +108,21 @@ def _write(flat: tf_keras.Model, path: Path) -> None:
     except OSError:
         raise
     except Exception as error:
-        raise _not_kept(flat, f"it could not be saved ({build.in_one_line(error)})") from error
+        raise _not_kept(flat, f"it could not be saved ({in_one_line(error)})") from error
 
 
 def _check_loaded(flat: tf_keras.Model, path: Path, images: Images, *, spec: Preprocessing) -> None:
+    with zipfile.ZipFile(path) as archive:
+        foreign = _foreign(json.loads(archive.read("config.json")))
+    if foreign:  # here they could be loaded; where a bundle is proven they cannot
+        raise _not_kept(
+            flat, f"a layer of Keras' holds {', '.join(foreign)}, which only the user's code knows; write it as a "
+            "layer with a call() of its own"
+        )
     try:
         again = build.load_model(path)
     except EdgeshipError as error:
-        reason = build.in_one_line(error.__cause__ or error)
+        reason = in_one_line(error.__cause__ or error)
         raise _not_kept(flat, f"what was saved could not be loaded ({reason})") from error
     kept, found = flat.weights, again.weights
     if len(kept) != len(found):
@@ -121,18 +136,38 @@ def _check_loaded(flat: tf_keras.Model, path: Path, images: Images, *, spec: Pre
     )
 
 
+def _foreign(value: Any) -> list[str]:
+    """The classes and functions in a saved configuration that are neither Keras' nor ours."""
+    if isinstance(value, list):
+        return list(dict.fromkeys(name for item in value for name in _foreign(item)))
+    if not isinstance(value, dict):
+        return []
+    found = list(dict.fromkeys(name for item in value.values() for name in _foreign(item)))
+    if "class_name" not in value:
+        return found
+    registered = value.get("registered_name") or ""
+    if value["class_name"] == "function":
+        name = str(value["config"])
+        known = hasattr(tf_keras.activations, name) and ">" not in registered
+    else:
+        name, module = str(value["class_name"]), (value.get("module") or "").partition(".")[0]
+        known = registered.startswith(f"{PACKAGE}>") if ">" in registered else module in KNOWN_MODULES
+    return found if known else [*found, name]
+
+
 def _check_same_answers(
     model: tf_keras.Model, other: tf_keras.Model, images: Images, *, spec: Preprocessing, what: str
 ) -> None:
     batch = preprocess(images.images[:COMPARED_IMAGES], spec)
-    expected, found = (np.asarray(network(batch, training=False)) for network in (model, other))
+    expected, found = (np.asarray(answers_of(network, batch), np.float32) for network in (model, other))
+    least = min(LEAST_FLOAT_SQNR_DB, least_sqnr_db(model))
     if expected.shape == found.shape and np.array_equal(expected, found, equal_nan=True):
         return
     ratio = sqnr_db(expected, found) if expected.shape == found.shape else None
     # A ratio that is not finite, of NaN too, is no proof.
-    if ratio is None or not ratio >= LEAST_FLOAT_SQNR_DB:
+    if ratio is None or not ratio >= least:
         shown = "not comparable" if ratio is None else f"{ratio:.0f} dB"
-        raise LoweringError(f"{what} (expected {LEAST_FLOAT_SQNR_DB:.0f} dB or equal, found {shown})")
+        raise LoweringError(f"{what} (expected {least:.0f} dB or equal, found {shown})")
 
 
 def _not_kept(flat: tf_keras.Model, reason: str) -> LoweringError:

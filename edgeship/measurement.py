@@ -11,6 +11,8 @@ Schema history of `report.json`:
         run of its own
     4   layers kept in float: `quantization`, `Coverage.kept_float`
     5   `layer_errors`, of integer artifacts that fail
+    6   `Grid.layers_total`, `Grid.not_compared`; `Parity.least_sqnr_db`, `least_agreement`; `Agreement.sqnr_db`,
+        `least_sqnr_db`; pairs of files that compute in float; 5 is read too
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from typing import Any
 
 from edgeship.artifact import Quantization
 
-REPORT_SCHEMA = 5
+REPORT_SCHEMA = 6
+READABLE_SCHEMAS = (5, 6)  # 6 only adds fields
 REPORT_FILE = "report.json"
 
 
@@ -52,6 +55,9 @@ class Parity:
     differing_share: float | None  # share of output integers that differ from the sibling's at all
     sibling_agreement: float | None  # top-1
     sibling_max_abs: float | None = None  # of the golden images' outputs, in output units
+    # Of what computes in float, from its rounding (edgeship.bounds): the least `sqnr_db` and agreement of a right file.
+    least_sqnr_db: float | None = None
+    least_agreement: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +209,8 @@ class Grid:
     layer_max_lsb: int | None
     worst_layer: str | None
     error: str | None = None
+    layers_total: int | None = None  # with those that could not be run alone
+    not_compared: tuple[str, ...] = ()  # tensors without a counterpart, and layers that were not run alone, and why
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +250,9 @@ class Agreement:
     differing_share: float | None
     accuracy_delta: float  # second - first
     accuracy_delta_ci95: tuple[float, float]
+    # Of two formats, on the golden images: one as the signal of the other, and the least that rounding explains.
+    sqnr_db: float | None = None
+    least_sqnr_db: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,7 @@ from edgeship.data import (
 )
 from edgeship.files import sha256_of_file
 from edgeship.measurement import REPORT_FILE, Report
+from edgeship.model_key import model_key
 from edgeship.progress import say
 from edgeship.schemes import FAKE_QUANTIZED, SCHEMES, TRAINING
 from edgeship.source_key import named_modules, put_first
@@ -110,16 +111,9 @@ class Pipeline:
     def train(self) -> None:
         """Train the float model; what could be refused afterwards is refused before. Leaves the lowered network."""
         self._check_calibration()
-        config = self.config
-        read = {
-            **self._read_by_all(), "model": config_to_dict(config.model), "train": config_to_dict(config.train),
-            "path_sha256": _sha256_if_file(config.model.path),
-            "weights_sha256": _sha256_if_file(config.model.weights), "writes": "the lowered network",
-        }
-        for key in ("path", "weights"):
-            read["model"].pop(key)
-        read["train"].pop("worker_timeout_seconds")  # changes no result
-        if named_modules(config.model):
+        read = {**self._read_by_all(), **model_key(self.config)}
+        # A file that may run its code can name functions of the user's modules.
+        if named_modules(self.config.model) or self.config.model.trust_code:
             read["made"] = self._float.made
         writes = [self.float_file]
         # Workers come to the same stages in the same order, whatever each of them finds done.
@@ -312,8 +306,3 @@ class Pipeline:
 
         report = validate_bundle(load_bundle(self.bundle_folder), self.splits.test, self.config.validate)
         write_report(report, self.out)
-
-
-def _sha256_if_file(path: str | None) -> str | None:
-    """None also for a file that is missing: the stage itself says so."""
-    return sha256_of_file(Path(path)) if path is not None and Path(path).is_file() else None

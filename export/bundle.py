@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tf_keras
 
 from edgeship import __version__
@@ -27,11 +26,11 @@ from edgeship.artifact import (
 from edgeship.config import Config
 from edgeship.config_file import config_to_dict
 from edgeship.cpu import processor_identity
-from edgeship.data import Splits, preprocess, splits_record
+from edgeship.data import Splits, splits_record
 from edgeship.errors import StorageError
 from edgeship.files import sha256_of_bytes, sha256_of_file, sha256_of_json, write_atomically
-from export.files import Exported
-from export.golden import Specs, float_probabilities, golden_bytes, specs_and_outputs
+from export.exported import Exported
+from export.golden import Specs, float_probabilities, golden_bytes, specs_of
 
 REFERENCE_FILE = "float.keras"
 TOOLS = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "tf2onnx", "onnx", "onnxruntime",
@@ -57,22 +56,21 @@ def write_bundle(
         StorageError: the disk is full or the folder cannot be written; an older bundle stays as it was.
     """
     probabilities = float_probabilities(model, splits.test, spec=spec)
-    golden = splits.test.select(np.arange(min(config.export.golden_images, len(splits.test.labels))))
-    inputs = preprocess(golden.images[:], spec)
     artifacts, expected = [], {}
     specs: dict[str, Specs] = {}
     for file in exported.files:
         # An .ort file tells no scales; it has those of the .onnx file it was made from.
-        known = specs.get(file.name.removesuffix(".ort") + ".onnx") if file.format == "ort" else None
-        ins, outs, expected[file.name] = specs_and_outputs(
-            file.content, format=file.format, inputs=inputs, specs=known
-        )
-        specs[file.name] = ins, outs
+        onnx = file.name.removesuffix(".ort") + ".onnx"
+        specs[file.name] = specs[onnx] if file.format == "ort" else specs_of(file.content, format=file.format)
+        ins, outs = specs[file.name]
+        assert file.golden_outputs is not None
+        expected[file.name] = file.golden_outputs
         artifacts.append(Artifact(
             name=file.name, file=file.name, format=file.format, scheme=file.scheme,
             sha256=sha256_of_bytes(file.content), size_bytes=len(file.content), inputs=ins, outputs=outs,
             same_grid_as=file.same_grid_as, operators_config=file.operators_file,
         ))
+    inputs = exported.golden_inputs
     golden_content = golden_bytes(
         inputs=inputs, float_outputs=probabilities[: len(inputs)],
         test_float_top1=probabilities.argmax(-1), expected=expected,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,21 @@ import tf_keras
 
 from edgeship.artifact import Preprocessing, Quantization
 from edgeship.config import Config
-from edgeship.data import Splits, preprocessed_batches, require_calibration
+from edgeship.data import Splits, preprocess, preprocessed_batches, require_calibration
 from edgeship.errors import ExportError
 from edgeship.graph import read_tflite
 from edgeship.progress import say
 from edgeship.schemes import FAKE_QUANTIZED, SCHEMES, Scheme
 from export import onnx_weights, tflite_weights
+from export.account import hold_to_account
 from export.checks import check_onnx, check_tflite, float_weighted, quantized_layers
+from export.exported import Exported, ExportedFile
 from export.golden import specs_of
 from export.metadata import with_metadata
 from export.onnx import convert_onnx
 from export.ort import convert_ort
+from export.proof import prove
+from export.rounded_weights import check_against_floats, check_against_keras
 from export.tflite import convert_tflite, layer_names, rounded_layers
 from export.tflite_float import with_float_layers
 from export.tflite_io import SUFFIX as FLOAT_IO
@@ -31,31 +34,6 @@ from export.tflite_names import layer_of
 
 INTEGER_TYPES = {"u": "uint8", "s": "int8"}
 CALIBRATION_BATCH = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportedFile:
-    """One artifact in memory."""
-
-    name: str  # also the file name
-    format: str
-    scheme: str
-    content: bytes
-    same_grid_as: str | None = None
-    operators_config: str | None = None  # the text that belongs to an .ort file
-
-    @property
-    def operators_file(self) -> str | None:
-        """Where that text goes."""
-        return None if self.operators_config is None else f"{self.name}.operators.config"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exported:
-    """All files, and the account of the kernels for each scheme that stores them as int8."""
-
-    files: tuple[ExportedFile, ...]
-    quantization: dict[str, Quantization]
 
 
 def export_files(
@@ -67,7 +45,7 @@ def export_files(
     spec: Preprocessing,
     config: Config,
 ) -> Exported:
-    """Convert to every scheme and format the configuration asks for, and check each file's promises.
+    """Convert to every scheme and format the configuration asks for, check each file's promises, and run each file.
 
     Args:
         models: scheme -> the flat Keras model it starts from (`edgeship.schemes.Scheme.source`): the lowered float
@@ -77,7 +55,8 @@ def export_files(
             variable's name, "conv1/kernel"); for every scheme that stores them so.
 
     Raises:
-        ExportError: a converter refused, a file breaks a promise, or a kernel that is expected as int8 is not.
+        ExportError: a converter refused, a file breaks a promise, a kernel that is expected as int8 is not, or a file
+            answers otherwise than the model it was made from.
     """
     files: list[ExportedFile] = []
     accounts: dict[str, Quantization] = {}
@@ -102,6 +81,10 @@ def export_files(
         tflite = ExportedFile(name=f"{name}.tflite", format="tflite", scheme=name, content=content)
         bits = config.quantize.weight_bits if scheme.source == FAKE_QUANTIZED else 8
         check_tflite(content, name=tflite.name, scheme=name, layers=layers, kept_float=kept, weight_bits=bits)
+        if scheme.source == FAKE_QUANTIZED:
+            check_against_keras(content, model, name=tflite.name, layers=layers)
+        elif not scheme.integer:
+            check_against_floats(content, floats.tflite(model), name=tflite.name)
         if scheme.quantizes_weights:
             accounts[name] = _account(tflite, layers=layers, kept=kept, expected=expected_weights[name], bits=bits)
         formats = config.export.formats_of(name)
@@ -119,7 +102,16 @@ def export_files(
         if file.name == f"{file.scheme}.onnx" and "ort" in config.export.formats_of(file.scheme)
     ]
     say("export: " + ", ".join(f"{file.name} {len(file.content) / 1e6:.2f} MB" for file in finished))
-    return Exported(files=tuple(finished), quantization=accounts)
+    golden = _golden_inputs(splits, spec=spec, config=config)
+    answers = prove(finished, models=models, golden=golden, spec=spec)
+    proven = tuple(dataclasses.replace(file, golden_outputs=answers[file.name]) for file in finished)
+    say(f"export: {len(proven)} files answer as the Keras models they were made from")
+    return Exported(files=proven, golden_inputs=golden, quantization=accounts)
+
+
+def _golden_inputs(splits: Splits, *, spec: Preprocessing, config: Config) -> np.ndarray:
+    golden = splits.test.select(np.arange(min(config.export.golden_images, len(splits.test.labels))))
+    return preprocess(golden.images[:], spec)
 
 
 class _FloatFiles:
@@ -210,7 +202,11 @@ def _integer_onnx_files(
             weight_bits=weight_bits, float_weights=float_weighted(tflite.content, name=tflite.name),
             layers=layers, kept_float=kept,
         )
-        yield ExportedFile(name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling)
+        hold_to_account(content, tflite.content, name=name, source=tflite.name)
+        yield ExportedFile(
+            name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling,
+            made_from=tflite.content,
+        )
 
 
 def _with_metadata(file: ExportedFile, *, spec: Preprocessing, labels: tuple[str, ...]) -> ExportedFile:
@@ -227,6 +223,6 @@ def _ort_file(onnx: ExportedFile) -> ExportedFile:
     say(f"export: {onnx.scheme} to ORT format")
     converted = convert_ort(onnx.content)
     return dataclasses.replace(
-        onnx, name=onnx.name.removesuffix(".onnx") + ".ort", format="ort", content=converted.content,
+        onnx, name=onnx.name.removesuffix(".onnx") + ".ort", format="ort", content=converted.content, made_from=None,
         operators_config=converted.operators_config,
     )

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
@@ -23,8 +21,8 @@ from edgeship.graph import read_onnx
 from edgeship.native_output import quiet_native_output
 from edgeship.progress import track
 from edgeship.quantization import quantize
+from export.runs import Job, run_files
 
-Run = Callable[[np.ndarray], np.ndarray]
 Specs = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 
 
@@ -68,7 +66,7 @@ def specs_of(content: bytes, *, format: str) -> Specs:
 def specs_and_outputs(
     content: bytes, *, format: str, inputs: np.ndarray, specs: Specs | None = None
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], np.ndarray]:
-    """Load a file that was just exported and run it on `inputs`, one image at a time.
+    """Run a file that was just exported on `inputs`, one image at a time, in a child process.
 
     Args:
         specs: for a file that cannot tell its own ("ort").
@@ -77,9 +75,9 @@ def specs_and_outputs(
         Its input specs, its output specs, and its raw outputs `(n, classes)` in its own dtype.
     """
     ins, outs = specs or specs_of(content, format=format)
-    with quiet_native_output():
-        run = _tflite_run(content) if format == "tflite" else _onnx_run(content)
-    return ins, outs, np.concatenate([run(quantize(image[None], ins[0])) for image in inputs])
+    codes = quantize(inputs, ins[0])
+    ((outputs,),) = run_files([Job(name=f"model.{format}", content=content, format=format, inputs=codes)])
+    return ins, outs, outputs
 
 
 def _interpreter(content: bytes) -> Interpreter:
@@ -92,18 +90,6 @@ def _interpreter(content: bytes) -> Interpreter:
 def _tflite_specs(interpreter: Interpreter) -> Specs:
     (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
     return (_tflite_spec(entry),), (_tflite_spec(result),)
-
-
-def _tflite_run(content: bytes) -> Run:
-    interpreter = _interpreter(content)
-    (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def run(values: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(entry["index"], values)
-        interpreter.invoke()
-        return np.array(interpreter.get_tensor(result["index"]))
-
-    return run
 
 
 def _tflite_spec(details: dict) -> TensorSpec:
@@ -130,10 +116,3 @@ def _onnx_specs(content: bytes) -> Specs:
         for names in (graph.inputs, graph.outputs)
     )
     return inputs, outputs
-
-
-def _onnx_run(content: bytes) -> Run:
-    """Of an .onnx or an .ort file; ONNX Runtime tells them apart."""
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda values: session.run(None, {name: values})[0]

@@ -14,6 +14,7 @@ import tf_keras
 from edgeship.errors import ExportError
 from edgeship.native_output import quiet_native_output
 from edgeship.schemes import CALIBRATION, FAKE_QUANTIZED, SCHEMES
+from export.rounding import rounding_layers
 from export.tflite_names import with_stable_names
 
 Batches = Callable[[], Iterator[np.ndarray]]
@@ -68,9 +69,7 @@ def layer_names(model: tf_keras.Model) -> frozenset[str]:
 def rounded_layers(model: tf_keras.Model) -> frozenset[str]:
     """The layers of a fake-quantized model whose results are rounded to a grid, under the names of `layer_names`."""
     found: set[str] = set()
-    for layer in model.layers:
-        if not getattr(layer, "rounds_to_grid", False):
-            continue
+    for layer in rounding_layers(model):
         for node in layer.inbound_nodes:
             found |= {source.name.removeprefix(WRAPPED) for source in tf.nest.flatten(node.inbound_layers)}
     return frozenset(found)

@@ -10,6 +10,7 @@ import tf_keras
 from tf_keras import layers
 
 from edgeship.errors import LoweringError
+from quantize.float_forms import reason_of, require_float_form
 from quantize.operators import is_operator, operation_of
 from quantize.rebuild import nodes_of, readers_of
 from quantize.rewrites import activation_kind
@@ -63,11 +64,16 @@ def plan_grids(model: tf_keras.Model, kept: frozenset[str]) -> Grids:
     for grid in of.values():
         grid.members = [
             tensor for tensor in grid.members
-            if id(tensor) in rounded and not isinstance(tensor.node.layer, layers.Concatenate)
+            if id(tensor) in rounded and not _only_joins(tensor.node.layer, kept)
         ]
     grids = {id(grid): grid for grid in of.values()}.values()
     capped = frozenset().union(*(_cap(grid, kept) for grid in grids))
     return Grids(of=of, rounded=frozenset(rounded), capped=capped)
+
+
+def _only_joins(layer: Any, kept: frozenset[str]) -> bool:
+    """Whether a layer's result is within the range of what it joins, which has one grid with it."""
+    return isinstance(layer, layers.Concatenate) and layer.name not in kept
 
 
 def is_fused(tensor: Any, readers: dict[int, list[Any]], kept: frozenset[str]) -> bool:
@@ -81,18 +87,25 @@ def is_fused(tensor: Any, readers: dict[int, list[Any]], kept: frozenset[str]) -
 
 
 def _refuse_unknown(model: tf_keras.Model, kept: frozenset[str]) -> None:
+    for node in nodes_of(model):
+        if node.layer.name in kept:
+            require_float_form(node)
     unknown = {
-        node.layer.name: node.layer for node in nodes_of(model)
+        node.layer.name: node for node in nodes_of(model)
         if role_of(node.layer) is None and node.layer.name not in kept
     }
     if not unknown:
         return
+    for node in unknown.values():
+        require_float_form(node)
     names = list(unknown)
-    described = ", ".join(f"{name} ({describe(layer)})" for name, layer in list(unknown.items())[:5])
+    shown = [node.layer for node in list(unknown.values())[:5]]
+    described = ", ".join(f"{layer.name} ({describe(layer)})" for layer in shown)
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    reasons = "; ".join(dict.fromkeys(f"{describe(layer)}: {reason_of(layer, describe(layer))}" for layer in shown))
     listed = ", ".join(f'"{name}"' for name in names)
     raise LoweringError(
-        f"{model.name}: integers cannot compute {described}{more}: no kernel for it in LiteRT or ONNX Runtime. "
+        f"{model.name}: integers cannot compute {described}{more}. {reasons}. "
         f"Use another operation, or keep the layer in float: quantize.keep_float = [{listed}]"
     )
 

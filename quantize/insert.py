@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tf_keras
 from tf_keras import layers
 
 from edgeship.errors import LoweringError
 from quantize.grids import Grid, plan_grids
-from quantize.ranges import Range
+from quantize.precision import float32_policy
+from quantize.ranges import Mode, Range
 from quantize.rebuild import nodes_of, readers_of, rebuild
 from quantize.rewrites import weights_of
 from quantize.roles import Role, role_of
+from quantize.same_network import check_same, noise_of
 from quantize.simplify import Copies, call, simplify
 from quantize.weights import SymmetricWeights, with_quantized_weights
 
@@ -57,6 +60,30 @@ class QuantizedModel:
     inputs: dict[str, list[Range]]  # layer name -> the ranges its kernel is multiplied on, one per call
     results: dict[str, Range]  # layer name -> the range its result (after a fused ReLU) is rounded to
     account: Account
+    flat: tf_keras.Model  # the float network it was made from
+
+    def check_in_float(self, batch: Sequence[np.ndarray], *, on: str) -> None:
+        """Hold the model with all rounding switched off against the float network it was made from.
+
+        Args:
+            batch: preprocessed images, float32, one array for every input.
+            on: what the batch is, for the message.
+
+        Raises:
+            LoweringError: they differ by more than float32 rounding; the message names the first layer that differs.
+        """
+        modes = [item.mode for item in self.ranges]
+        self._switch([Mode.OFF] * len(modes), weights=False)
+        try:
+            check_same(self.flat, self.model, batch, what=f"the network that is quantized, in float and on {on},")
+        finally:
+            self._switch(modes, weights=True)
+
+    def _switch(self, modes: Sequence[Mode], *, weights: bool) -> None:
+        for item, mode in zip(self.ranges, modes, strict=True):
+            item.mode = mode
+        for quantizer in self.weights.values():
+            quantizer.enabled = weights
 
 
 def insert_fake_quantization(
@@ -76,7 +103,7 @@ def insert_fake_quantization(
 
     Raises:
         LoweringError: a layer integers cannot compute and that is not kept, a name in `keep_float` that no layer has,
-            or an input that is not real numbers.
+            an input that is not real numbers, or a network that with all rounding switched off differs from `flat`.
     """
     for tensor in flat.inputs:
         if not tensor.dtype.is_floating:
@@ -118,12 +145,15 @@ def insert_fake_quantization(
                 results[tensor.node.layer.name] = rounds
         return rounds(new, member=grid.place(old))
 
-    model = rebuild(simple, replay, forward=forward)
+    with float32_policy():
+        model = rebuild(simple, replay, forward=forward)
     model.output_names = simple.output_names
-    return QuantizedModel(
+    quantized = QuantizedModel(
         model=model, ranges=list(ranges.values()), weights=weights, inputs=inputs, results=results,
-        account=_account(flat, simple, kept),
+        account=_account(flat, simple, kept), flat=flat,
     )
+    quantized.check_in_float(noise_of(flat.inputs, input_ranges), on="noise")
+    return quantized
 
 
 def _range(grid: Grid, known: dict[str, tuple[float, float]], ema_decay: float) -> Range:

@@ -13,6 +13,13 @@ MAX_DEPTH = 64
 OWN_LAYERS = "edgeship.model.flat_layers"
 # tf_keras defines composite classes of its own beside its networks (ConvNeXt's LayerScale).
 COMPOSITES_OF_KERAS = ("tf_keras.src.applications.",)
+# Random in training, nothing in inference. (RandomCrop resizes in inference.)
+AUGMENTATION = (
+    layers.RandomBrightness, layers.RandomContrast, layers.RandomFlip, layers.RandomHeight, layers.RandomRotation,
+    layers.RandomTranslation, layers.RandomWidth, layers.RandomZoom,
+)
+# Layers around a layer that is computed by their own `call()`.
+WRAPPERS = (layers.SpectralNormalization,)
 
 
 def is_kerases_own(kind: type) -> bool:
@@ -25,7 +32,7 @@ def plain_class(layer: layers.Layer) -> type | None:
     """The class of Keras' whose layer this is: its own, or the one it inherits everything that computes from."""
     for kind in type(layer).__mro__:
         if is_kerases_own(kind):
-            return None if kind in (layers.Layer, layers.Lambda) else kind
+            return None if kind in (layers.Layer, layers.Lambda, *WRAPPERS) else kind
         if {"call", "build", "__call__", "convolution_op", "_jit_compiled_convolution_op"} & set(vars(kind)):
             return None
     return None
@@ -34,12 +41,24 @@ def plain_class(layer: layers.Layer) -> type | None:
 def inherited_class(layer: layers.Layer) -> type | None:
     """The class of Keras' that a composite inherits more from than being a layer or a model; None where it does not."""
     kind = next(kind for kind in type(layer).__mro__ if is_kerases_own(kind))
-    return None if kind in (layers.Layer, layers.Lambda) or issubclass(kind, tf_keras.Model) else kind
+    if kind is type(layer):
+        return None  # a layer of Keras' own that is opened for what it holds
+    no_other = kind in (layers.Layer, layers.Lambda, *WRAPPERS) or issubclass(kind, tf_keras.Model)
+    return None if no_other else kind
 
 
 def is_composite(layer: layers.Layer) -> bool:
-    """Whether a layer must be opened: a nested model, a Lambda, or any class that is not a plain layer of Keras'."""
-    return isinstance(layer, tf_keras.Model) or plain_class(layer) is None
+    """Whether a layer must be opened: a nested model, a Lambda, or any class that is not a plain layer of Keras'.
+
+    So must one of Keras' that holds another that is none (`TimeDistributed(MyLayer())`).
+    """
+    if isinstance(layer, tf_keras.Model) or plain_class(layer) is None:
+        return True
+    return any(_is_foreign(inner) for inner in layer._flatten_layers(include_self=False))
+
+
+def _is_foreign(layer: layers.Layer) -> bool:
+    return not is_kerases_own(type(layer)) or isinstance(layer, layers.Lambda)
 
 
 def own_call_is_graph(model: Any) -> bool:

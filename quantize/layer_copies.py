@@ -14,19 +14,19 @@ from tf_keras.src.layers.convolutional.base_conv import Conv
 
 from edgeship.errors import LoweringError
 from quantize.kinds import describe, inherited_class, plain_class
+from quantize.plain_config import plain_config
+from quantize.precision import in_float32
 
-FLOATS = ("float16", "bfloat16", "float64")
+# A recurrent layer is unrolled, one copy of its cell a step, up to this many: the TFLite converter makes one operation
+# of a rolled one, which tf2onnx (1.17) cannot read. More steps would make files of thousands of operations.
+UNROLLED_STEPS = 128
+RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 
 
 def copy_of(layer: Any, *, name: str, linear: bool, kind: Any = None) -> Any:
-    """A fresh layer of Keras' own class with the same configuration; the weights come once it is built."""
-    if layer.compute_dtype in FLOATS:
-        raise LoweringError(
-            f"{describe(layer)}: computes in {layer.compute_dtype}, expected float32; build the model under the "
-            "float32 policy"
-        )
+    """A fresh float32 layer of Keras' own class with the same configuration; the weights come once it is built."""
     kind = kind or plain_class(layer)
-    config = {**kind.get_config(layer), "name": name}
+    config = {**in_float32(plain_config(layer, kind)), "name": name}
     # The weights are set afterwards: drawing random ones would only cost time.
     config |= {key: "zeros" for key in config if key.endswith("_initializer")}
     if linear:
@@ -34,14 +34,36 @@ def copy_of(layer: Any, *, name: str, linear: bool, kind: Any = None) -> Any:
     if isinstance(layer, layers.Normalization):
         # Its statistics as constants: as weights they would count only after a call to finalize_state().
         config |= {key: np.asarray(getattr(layer, key)).reshape(-1).tolist() for key in ("mean", "variance")}
+    _unroll(layer, config)
     try:
         return kind.from_config(config)
     except Exception as error:
         raise LoweringError(
             f"{describe(layer)}: it could not be built again from its own configuration ({type(error).__name__}: "
             f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}); "
-            "register its functions with tf_keras.utils.register_keras_serializable"
+            "use functions of Keras' own in it, or write a layer with a call() of its own"
         ) from error
+
+
+def _unroll(layer: Any, config: dict[str, Any]) -> None:
+    """Have a recurrent layer of known and not too many steps unrolled."""
+    if not isinstance(layer, (*RECURRENT, layers.Bidirectional)) or not layer._inbound_nodes:
+        return
+    first = tf.nest.flatten(layer.get_input_at(0))[0]
+    steps = first.shape[0 if getattr(layer, "time_major", False) else 1]
+    if steps is None or steps > UNROLLED_STEPS:
+        return
+    inner = [config[key]["config"] for key in ("layer", "backward_layer") if config.get(key)]
+    for part in inner if isinstance(layer, layers.Bidirectional) else [config]:
+        if "unroll" in part:
+            part["unroll"] = True
+
+
+def own_weights(layer: Any) -> list[Any]:
+    """A layer's weights without those of an activation that is a layer itself (`activation=PReLU()`)."""
+    activation = getattr(layer, "activation", None)
+    others = {id(weight) for weight in activation.weights} if isinstance(activation, layers.Layer) else set()
+    return [weight for weight in layer.weights if id(weight) not in others]
 
 
 def foreign_activation(layer: Any) -> Any:

@@ -2,8 +2,8 @@
 
 A composite layer is traced through its own `call()`: run on symbolic tensors, its inner layers become nodes of the
 graph and its tensor operators become nodes that `operators.py` turns into the layers that mean the same. No layer is
-known by name. The result has layers of its own, with the weights copied, and its outputs equal the original's bit for
-bit; the original is left as it was.
+known by name. The result has layers of its own, with the weights copied, in the layout of channels-last images; its
+outputs equal the original's bit for bit; the original is left as it was.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import tf_keras
 
 from edgeship.errors import LoweringError
 from quantize.kinds import own_call_is_graph
+from quantize.layouts import with_channels_last
 from quantize.lowered_graph import LoweredGraph
+from quantize.precision import float32_policy, rounding_of
+from quantize.refusals import require_built_keras2, require_no_wrappers
 
 # A wrong meaning shows far above this; only a composite compiled by tf.function rounds differently from its parts.
 RELATIVE_TOLERANCE = 1e-3
@@ -34,39 +37,27 @@ def lower(model: tf_keras.Model) -> tf_keras.Model:
         A functional model with the same inputs and outputs (names, shapes, order, structure). Every layer is one of
         Keras' own, one of `edgeship.model.flat_layers`, or, where neither means the same, a single TensorFlow operator
         (TFOpLambda) under a stable name. A layer inside a composite `x` is called `x_<its name>`, an operator
-        `x_<what it does>`. Outputs equal the original's bit for bit in inference.
+        `x_<what it does>`. Outputs equal the original's bit for bit in inference, where that computes in float32; of
+        mixed precisions and others they are what float32 makes of the same weights. Random augmentation is left out.
 
     Raises:
-        LoweringError: a model that is not built or not of Keras 2; a layer whose `call()` cannot be traced or updates
+        LoweringError: a model that is not built, not of Keras 2, or wrapped by tfmot; a layer that was called with
+            `training=True` and computes something else then; a layer whose `call()` cannot be traced or updates
             a variable; a stateful layer; a trainable variable that no layer of the result owns. The message names the
             layer and the operation.
     """
-    _require_built_keras2(model)
+    require_built_keras2(model)
+    require_no_wrappers(model)
     graph = LoweredGraph()
-    inputs, outputs = graph.lower(model)
-    flat = tf_keras.Model(inputs, outputs, name=model.name)
-    if own_call_is_graph(model):
-        flat.output_names = list(model.output_names)
-    graph.check_no_weight_is_lost(model, flat)
+    with float32_policy():
+        inputs, outputs = graph.lower(model)
+        flat = tf_keras.Model(inputs, outputs, name=model.name)
+        if own_call_is_graph(model):
+            flat.output_names = list(model.output_names)
+        graph.check_no_weight_is_lost(model, flat)
+        flat = with_channels_last(flat)
     _check_same(model, flat)
     return flat
-
-
-def _require_built_keras2(model: Any) -> None:
-    if type(model).__module__.split(".")[0] == "keras":
-        raise LoweringError(
-            f"{getattr(model, 'name', model)!r}: expected a Keras-2 model (tf_keras), found a Keras-3 one "
-            f"({type(model).__module__}.{type(model).__name__}); build it with `import tf_keras` and tf_keras.layers"
-        )
-    if not isinstance(model, tf_keras.Model):
-        raise LoweringError(f"expected a tf_keras.Model, found {type(model).__module__}.{type(model).__name__}")
-    if getattr(model, "_is_graph_network", False):
-        return
-    if not model.built or model.save_spec() is None:
-        raise LoweringError(
-            f"{model.name!r} ({type(model).__name__}): the model is not built, so its input shapes are not known; "
-            "start a Sequential with layers.Input(...), and call any other model once on a batch"
-        )
 
 
 def _check_same(model: tf_keras.Model, flat: tf_keras.Model) -> None:
@@ -81,14 +72,24 @@ def _check_same(model: tf_keras.Model, flat: tf_keras.Model) -> None:
         return tf.zeros(shape, tensor.dtype)
 
     inputs = tf.nest.map_structure(noise, flat._nested_inputs)
-    expected, found = (tf.nest.flatten(network(inputs, training=False)) for network in (model, flat))
+    tolerance = RELATIVE_TOLERANCE + rounding_of(model)
+    expected, found = (tf.nest.flatten(answers_of(network, inputs)) for network in (model, flat))
     for name, one, other in zip(flat.output_names, expected, found, strict=True):
-        one, other = np.asarray(one), np.asarray(other)
+        one, other = (np.asarray(tf.cast(item, tf.float32)) for item in (one, other))
         largest = float(np.nanmax(np.abs(one), initial=0.0))
         if one.shape != other.shape or not np.allclose(
-            one, other, rtol=RELATIVE_TOLERANCE, atol=RELATIVE_TOLERANCE * largest, equal_nan=True
+            one, other, rtol=tolerance, atol=tolerance * largest, equal_nan=True
         ):
             raise LoweringError(
                 f"{model.name!r}: the lowered network computes another {name!r} than the model on the same noise; "
                 "does a layer draw random numbers in inference, or compute outside of TensorFlow?"
             )
+
+
+def answers_of(network: tf_keras.Model, inputs: Any) -> Any:
+    """What a network answers in inference, channels-first ones on any CPU."""
+    try:
+        return network(inputs, training=False)
+    except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
+        # TensorFlow has channels-first kernels on some CPUs alone; its compiler has them on all.
+        return tf.function(network, jit_compile=True)(inputs, training=False)

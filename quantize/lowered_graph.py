@@ -11,11 +11,14 @@ import tf_keras
 from tf_keras import layers
 
 from edgeship.errors import LoweringError
-from quantize.kinds import MAX_DEPTH, describe, is_composite, own_call_is_graph
-from quantize.layer_copies import copy_of, foreign_activation, stand_in_for
+from edgeship.model.flat_layers import Constant
+from quantize.fixed_values import Fixed, anchor_of, fixed_values
+from quantize.kinds import AUGMENTATION, MAX_DEPTH, describe, is_composite, own_call_is_graph, plain_class
+from quantize.layer_copies import copy_of, foreign_activation, own_weights, stand_in_for
 from quantize.operator_arguments import Owned, Replacement, is_tensor
 from quantize.operators import is_operator, operation_of, replacement_of
 from quantize.trace import nodes_between, trace
+from quantize.training_calls import in_inference, training_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class LoweredGraph:
         self._labels: dict[int, str] = {}
         self._taken: set[int] = set()  # ids of the original's variables that a fresh layer owns or has as constants
         self._stand_ins: dict[int, Any] = {}  # id of a layer that inherits from one of Keras' -> that one
-        self._owners: dict[int, Any] = {}  # id of a composite's own variable -> its layer
+        self._owners: dict[Any, Any] = {}  # a composite's own variable, or what it computes of it -> its layer
 
     def lower(self, model: tf_keras.Model) -> tuple[Any, Any]:
         """(inputs, outputs) of the flat graph, in the model's own structure."""
@@ -91,21 +94,35 @@ class LoweredGraph:
             args, kwargs = tf.nest.map_structure(lambda item: tensors.get(id(item), item), (
                 tuple(node.call_args), dict(node.call_kwargs)
             ))
-            if is_operator(layer):
+            made = self._fixed(node, tensors, scope) if is_operator(layer) else None
+            if made is None and is_operator(layer):
                 made = self._operator(layer, args, kwargs, scope, disguised, node.outputs)
-            else:
+            elif made is None:
+                args, kwargs = tf.nest.map_structure(_as_tensor, (args, kwargs))
                 made = self._layer(layer, args, kwargs, scope)
             for old, new in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(made), strict=True):
                 tensors[id(old)] = new
-        return tf.nest.map_structure(lambda tensor: tensors[id(tensor)], outputs)
+        return tf.nest.map_structure(lambda tensor: _as_tensor(tensors[id(tensor)]), outputs)
+
+    def _fixed(self, node: Any, tensors: dict[int, Any], scope: Scope) -> Fixed | None:
+        """The real numbers that an operator computes from nothing but shapes; None for every other operator."""
+        found = fixed_values(node)
+        if found is None:
+            return None
+        values, is_per_example = found
+        if not is_per_example:
+            return Fixed(values, lambda: tf.constant(values))
+        anchor = tensors[id(anchor_of(node))]
+        return Fixed(values, lambda: Constant(values[0], name=self._unique(scope.of("constant")))(_as_tensor(anchor)))
 
     def _layer(self, layer: Any, args: Any, kwargs: Any, scope: Scope) -> Any:
-        training = kwargs.get("training")
+        training = training_of(layer, args, kwargs)
         training = scope.training if training is None else training
         if is_composite(layer):
             return self._open(layer, args, kwargs, scope, training)
-        if training is not None and layer._call_spec.expects_training_arg:
-            kwargs = {**kwargs, "training": training}
+        args, kwargs = in_inference(layer, args, kwargs, training)
+        if plain_class(layer) in AUGMENTATION:
+            return tf.nest.flatten((args, kwargs))[0]
         if getattr(layer, "stateful", False):
             raise LoweringError(
                 f"{describe(layer)}: a stateful layer: on a device the network keeps nothing between two images; "
@@ -160,9 +177,10 @@ class LoweredGraph:
         first = not fresh._inbound_nodes
         outputs = fresh(*args, **{key: value for key, value in kwargs.items() if value is not None})
         if first:
-            self._taken |= {id(weight) for weight in layer.weights}
+            own = own_weights(layer)
+            self._taken |= {id(weight) for weight in own}
             if fresh.weights:
-                fresh.set_weights(layer.get_weights())
+                fresh.set_weights([weight.numpy() for weight in own])
             fresh.trainable = layer.trainable
         return outputs
 
@@ -170,6 +188,8 @@ class LoweredGraph:
         self, layer: Any, args: Any, kwargs: Any, scope: Scope, disguised: dict[int, Owned], outputs: Any
     ) -> Any:
         def value_of(item: Any) -> Any:
+            if isinstance(item, Fixed):
+                return item.values
             if isinstance(item, tf.Variable):
                 return Owned(item, tuple(item.shape))
             if tf.is_tensor(item) and not is_tensor(item):
@@ -179,11 +199,16 @@ class LoweredGraph:
         values = tf.nest.map_structure(value_of, (args, kwargs))
         where = scope.name or "model"
         result = replacement_of(layer, *values, scope=where, outputs=outputs)
+        if result is None and any(isinstance(item, Fixed) for item in tf.nest.flatten((args, kwargs))):
+            # What no layer takes as an array, such as a part of a concatenation, is a tensor of the graph.
+            args, kwargs = tf.nest.map_structure(_as_tensor, (args, kwargs))
+            return self._operator(layer, args, kwargs, scope, disguised, outputs)
         if result is not None:
             return self._apply(result, scope)
         operation = operation_of(layer)
         owned = [item for item in tf.nest.flatten(values) if isinstance(item, Owned)]
-        if owned:
+        self._taken |= {id(variable) for item in owned if item.values is not None for variable in item.variables}
+        if owned := [item for item in owned if item.values is None]:
             raise LoweringError(
                 f"{where}: the variable {owned[0].variable.name!r} belongs to no layer: tf.{operation} with it has no "
                 "layer that means the same, so it would neither train nor be quantized; give it a layer of its own"
@@ -202,7 +227,7 @@ class LoweredGraph:
         inputs = self._apply(result.inputs, scope)
         owned = [item for item in result.weights if isinstance(item, Owned)]
         for item in owned:
-            known = self._owners.get(id(item.variable))
+            known = self._owners.get(item.key)
             if known is not None:
                 if _meaning(known) != _meaning(result.layer):
                     raise LoweringError(
@@ -214,13 +239,11 @@ class LoweredGraph:
         made._name = self._unique(scope.of(made.name))
         outputs = made(inputs)
         if result.weights:
-            made.set_weights([
-                item.variable.numpy() if isinstance(item, Owned) else item for item in result.weights
-            ])
+            made.set_weights([item.numpy() if isinstance(item, Owned) else item for item in result.weights])
         for item in owned:
             made.trainable = item.trainable
-            self._owners[id(item.variable)] = made
-            self._taken.add(id(item.variable))
+            self._owners[item.key] = made
+            self._taken |= {id(variable) for variable in item.variables}
         return outputs
 
     # --- names ------------------------------------------------------------------------------------------------
@@ -242,6 +265,10 @@ class LoweredGraph:
         return name
 
 
+def _as_tensor(item: Any) -> Any:
+    return item.tensor() if isinstance(item, Fixed) else item
+
+
 def _unused(name: str, taken: set[str]) -> str:
     """`name`, or `name_2`, `name_3` ... when taken: in order of computation, so the same in every build."""
     candidate, count = name, 1
@@ -258,7 +285,8 @@ def _without_count(layer: Any) -> str:
 
 
 def _fresh_input(tensor: Any, name: str) -> Any:
-    return layers.Input(tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=name)
+    dtype = tf.float32 if tensor.dtype.is_floating else tensor.dtype
+    return layers.Input(tensor.shape[1:], batch_size=tensor.shape[0], dtype=dtype, name=name)
 
 
 def _meaning(layer: Any) -> tuple[type, dict[str, Any]]:

@@ -13,18 +13,40 @@ from tf_keras.src.engine.keras_tensor import KerasTensor
 
 @dataclass(frozen=True)
 class Owned:
-    """A variable that a composite layer made itself, in the shape in which an operator used it."""
+    """A variable that a composite layer made itself, in the shape in which an operator used it.
+
+    Args:
+        values: where the operator used something computed from the variable (a standardized kernel): that. It is
+            computed once, and becomes a weight of its own.
+        sources: all the variables it was computed from.
+    """
 
     variable: Any
     used_shape: tuple[int, ...]
+    values: np.ndarray | None = None
+    sources: tuple[Any, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.variable.shape)
+        return tuple(self.variable.shape) if self.values is None else tuple(self.values.shape)
 
     @property
     def trainable(self) -> bool:
-        return bool(self.variable.trainable)
+        return any(variable.trainable for variable in self.variables)
+
+    @property
+    def variables(self) -> tuple[Any, ...]:
+        """The variables that are accounted for by this use."""
+        return self.sources or (self.variable,)
+
+    @property
+    def key(self) -> Any:
+        """Equal for two uses of one variable in one way."""
+        return id(self.variable), None if self.values is None else self.values.tobytes()
+
+    def numpy(self) -> np.ndarray:
+        """The weight's values."""
+        return np.asarray(self.variable if self.values is None else self.values)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -56,11 +57,16 @@ def _depth(*, inverse: bool) -> Callable[[Call], Result]:
     return build
 
 
-def _pair(value: Any) -> tuple[int, int] | None:
-    """(height, width) out of TensorFlow's 2, [2], [2, 2] or [1, 2, 2, 1]; None for anything else."""
+# TensorFlow's names of a layout -> Keras'.
+FORMATS = {None: "channels_last", "NHWC": "channels_last", "NCHW": "channels_first"}
+
+
+def _pair(value: Any, layout: str = "channels_last") -> tuple[int, int] | None:
+    """(height, width) out of TensorFlow's 2, [2], [2, 2] or one number per axis; None for anything else."""
     sizes = [int(item) for item in np.atleast_1d(1 if value is None else as_array(value))]
     if len(sizes) == 4:
-        sizes = sizes[1:3] if sizes[0] == sizes[3] == 1 else []
+        image = slice(1, 3) if layout == "channels_last" else slice(2, 4)
+        sizes = sizes[image] if np.prod(sizes) == np.prod(sizes[image]) else []
     return (sizes[0], sizes[-1]) if len(sizes) in (1, 2) else None
 
 
@@ -70,11 +76,14 @@ def _padding(value: Any) -> str | None:
 
 def _pool(layer: Any, name: str) -> Callable[[Call], Result]:
     def build(call: Call) -> Result:
-        tensor = call["input"]
-        size, strides, padding = _pair(call["ksize"]), _pair(call["strides"]), _padding(call["padding"])
-        if tensor.shape.rank != 4 or None in (size, strides, padding) or call.get("data_format") not in (None, "NHWC"):
+        tensor, layout = call["input"], FORMATS.get(call.get("data_format"))
+        if layout is None or tensor.shape.rank != 4:
             return None
-        return Replacement(layer(size, strides, padding, name=name), tensor)
+        size, strides = _pair(call["ksize"], layout), _pair(call["strides"], layout)
+        padding = _padding(call["padding"])
+        if None in (size, strides, padding):
+            return None
+        return Replacement(layer(size, strides, padding, data_format=layout, name=name), tensor)
 
     return build
 
@@ -88,41 +97,114 @@ def _kernel(value: Any) -> Owned | np.ndarray | None:
 
 def _convolution(call: Call, *, depthwise: bool = False) -> Result:
     tensor, kernel = call["input"], _kernel(call.first("filters", "filter"))
-    strides, padding = _pair(call.get("strides")), _padding(call.get("padding", "VALID"))
-    dilation = _pair(call.first("dilations", "dilation_rate", "rate"))
-    if kernel is None or strides is None or padding is None or dilation is None or tensor.shape.rank != 4:
+    layout, padding = FORMATS.get(call.get("data_format")), _padding(call.get("padding", "VALID"))
+    if kernel is None or padding is None or layout is None or tensor.shape.rank != 4 or len(kernel.shape) != 4:
         return None
-    if call.get("data_format") not in (None, "NHWC") or len(kernel.shape) != 4:
+    strides, dilation = (
+        _pair(value, layout) for value in (call.get("strides"), call.first("dilations", "dilation_rate", "rate"))
+    )
+    if strides is None or dilation is None:
         return None
     height, width, inputs, outputs = kernel.shape
-    options = {"use_bias": False, "trainable": isinstance(kernel, Owned) and kernel.trainable,
-               "strides": strides, "padding": padding, "dilation_rate": dilation}
+    options = {"use_bias": False, "trainable": _trains(kernel), "strides": strides, "padding": padding,
+               "dilation_rate": dilation, "data_format": layout}
     if depthwise:
         layer = layers.DepthwiseConv2D((height, width), depth_multiplier=outputs, name="depthwise_conv", **options)
     else:
-        groups = tensor.shape[-1] // inputs
+        groups = tensor.shape[-1 if layout == "channels_last" else 1] // inputs
         layer = layers.Conv2D(outputs, (height, width), groups=groups, name="conv", **options)
     return Replacement(layer, tensor, (kernel,))
+
+
+def _trains(kernel: Owned | np.ndarray) -> bool:
+    return isinstance(kernel, Owned) and kernel.trainable
 
 
 def _depthwise(call: Call) -> Result:
     return _convolution(call, depthwise=True)
 
 
-def _bias_add(call: Call) -> Result:
-    if call.get("data_format") not in (None, "NHWC", "N...C"):
+def _conv1d(call: Call) -> Result:
+    tensor, kernel, padding = call["input"], _kernel(call["filters"]), _padding(call["padding"])
+    strides, dilation = (np.atleast_1d(1 if value is None else as_array(value)) for value in (
+        call.get("stride"), call.get("dilations")
+    ))
+    if kernel is None or padding is None or tensor.shape.rank != 3 or strides.size > 1 or dilation.size > 1:
         return None
-    return with_array("Shift", call["value"], call["bias"])
+    if call.get("data_format") not in (None, "NWC"):
+        return None
+    layer = layers.Conv1D(
+        kernel.shape[2], kernel.shape[0], int(strides[0]), padding, dilation_rate=int(dilation[0]), use_bias=False,
+        groups=tensor.shape[-1] // kernel.shape[1], trainable=_trains(kernel), name="conv",
+    )
+    return Replacement(layer, tensor, (kernel,))
+
+
+def _bias_add(call: Call) -> Result:
+    tensor, bias, layout = call["value"], call["bias"], call.get("data_format")
+    if layout in (None, "NHWC", "N...C"):
+        return with_array("Shift", tensor, bias)
+    if layout not in ("NCHW", "NC...") or is_tensor(bias):
+        return None
+    shape = (-1, *[1] * (tensor.shape.rank - 2))
+    if isinstance(bias, Owned):
+        used = (1, int(np.prod(bias.shape)), *shape[1:])
+        return with_array("Shift", tensor, dataclasses.replace(bias, used_shape=used))
+    return with_array("Shift", tensor, np.reshape(bias, shape))
 
 
 def _matmul(call: Call) -> Result:
     tensor, kernel = call["a"], None if is_tensor(call["b"]) else _kernel(call["b"])
-    flags = ("transpose_a", "transpose_b", "adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse")
-    if kernel is None or not is_tensor(tensor) or tensor.shape.rank != 2 or any(call.get(flag) for flag in flags):
+    flags = ("transpose_a", "adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse")
+    if kernel is None or not is_tensor(tensor) or any(call.get(flag) for flag in flags):
         return None
-    trainable = isinstance(kernel, Owned) and kernel.trainable
-    layer = layers.Dense(kernel.shape[1], use_bias=False, trainable=trainable, name="dense")
+    return _dense(tensor, _turned(kernel) if call.get("transpose_b") else kernel)
+
+
+def _dense(tensor: Any, kernel: Owned | np.ndarray) -> Result:
+    """A product over the last axis; None for a kernel that is no matrix."""
+    if len(kernel.shape) != 2 or tensor.shape.rank < 2:
+        return None
+    layer = layers.Dense(kernel.shape[1], use_bias=False, trainable=_trains(kernel), name="dense")
     return Replacement(layer, tensor, (kernel,))
+
+
+def _turned(kernel: Owned | np.ndarray) -> Owned | np.ndarray:
+    """The matrix transposed: a weight that the layer owns from here on."""
+    if not isinstance(kernel, Owned):
+        return kernel.T
+    turned = kernel.numpy().T
+    return Owned(kernel.variable, turned.shape, turned, kernel.variables)
+
+
+def _tensordot(call: Call) -> Result:
+    tensor, kernel = call["a"], None if is_tensor(call["b"]) else _kernel(call["b"])
+    if kernel is None or not is_tensor(tensor):
+        return None
+    axes = np.asarray(call["axes"])
+    if axes.ndim == 0:
+        fits = int(axes) == 1
+    else:
+        one, other = (np.atleast_1d(item) for item in axes)
+        fits = one.size == 1 and int(one[0]) in (-1, tensor.shape.rank - 1) and int(other[0]) in (0, -len(kernel.shape))
+    return _dense(tensor, kernel) if fits else None
+
+
+def _einsum(call: Call) -> Result:
+    """A matrix over the last axis: "btc,cd->btd", "...c,cd->...d", "bc,dc->bd"."""
+    tensors = list(call["inputs"])
+    if len(tensors) != 2 or not is_tensor(tensors[0]) or is_tensor(tensors[1]):
+        return None
+    kernel = _kernel(tensors[1])
+    inputs, _, output = str(call["equation"]).replace(" ", "").partition("->")
+    first, _, second = inputs.partition(",")
+    if kernel is None or len(second) != 2 or second[0] == second[1] or not output or not first:
+        return None
+    if first[-1] == second[0] and output == first[:-1] + second[1]:
+        return _dense(tensors[0], kernel)
+    if first[-1] == second[1] and output == first[:-1] + second[0]:
+        return _dense(tensors[0], _turned(kernel))
+    return None
 
 
 IMAGES: dict[str, Callable[[Call], Result]] = {
@@ -140,6 +222,11 @@ IMAGES: dict[str, Callable[[Call], Result]] = {
     "nn.conv2d": _convolution,
     "nn.convolution": _convolution,
     "nn.depthwise_conv2d": _depthwise,
+    "nn.conv1d": _conv1d,
     "nn.bias_add": _bias_add,
     "linalg.matmul": _matmul,
+    "tensordot": _tensordot,
+    "linalg.tensordot": _tensordot,
+    "einsum": _einsum,
+    "linalg.einsum": _einsum,
 }

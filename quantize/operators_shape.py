@@ -171,7 +171,8 @@ def _identity(argument: str) -> Callable[[Call], Result]:
 
 
 def _cast(call: Call) -> Result:
-    return call["x"] if tf.as_dtype(call["dtype"]) == call["x"].dtype else None
+    """From one float type to another: the lowered network computes all of them in float32."""
+    return call["x"] if tf.as_dtype(call["dtype"]).is_floating else None
 
 
 SHAPES: dict[str, Callable[[Call], Result]] = {

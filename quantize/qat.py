@@ -17,9 +17,11 @@ from edgeship.config import QuantizeConfig
 from edgeship.data import Images, preprocessed_batches
 from edgeship.errors import ModelError
 from edgeship.model.train import Phase, Schedule, fit
+from edgeship.progress import say
 from quantize.insert import QuantizedModel, insert_fake_quantization
 
 CALIBRATION_BATCH = 32
+CHECKED_IMAGES = 8  # on which the network is held against the float model before it is calibrated
 # The largest bias integer that a scale may lead to: the accumulator (int32) needs room for the products too.
 LARGEST_BIAS_CODE = 2**30
 
@@ -79,12 +81,15 @@ def seed_ranges(quantized: QuantizedModel, calibration: Images, *, spec: Preproc
     """Seed every range from the calibration images, by one of `calibration.CALIBRATIONS`.
 
     Raises:
-        ModelError: no images, or a tensor that is NaN or always zero on them.
+        ModelError: no images, or a tensor that is NaN on them.
+        LoweringError: with all rounding switched off the network answers some of the images otherwise than in float.
     """
     if not len(calibration.labels):
         raise ModelError(
             "data.calibration_images: the calibration split is empty; the integer ranges need some images"
         )
+    first = next(iter(preprocessed_batches(calibration, spec, size=CHECKED_IMAGES)))
+    quantized.check_in_float([first] * len(quantized.model.inputs), on="calibration images")
     calibrate(quantized, preprocessed_batches(calibration, spec, size=CALIBRATION_BATCH), method=method)
 
 
@@ -94,6 +99,8 @@ def calibrate(quantized: QuantizedModel, batches: Iterable[Any], *, method: str)
         quantized.model(tf.nest.map_structure(tf.constant, batch), training=False)
     for item in quantized.ranges:
         item.seed(method)
+    if dead := [item.name.removesuffix("_range") for item in quantized.ranges if item.is_dead]:
+        say(f"quantize: {', '.join(dead)}: only zeros on all calibration images; is this meant?")
 
 
 def finish(quantized: QuantizedModel) -> None:

@@ -7,7 +7,9 @@ negative on them starts with a minimum of exactly 0, and the moving average of z
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -19,6 +21,9 @@ from quantize.calibration import CALIBRATIONS, Seen
 # What the TFLite converter widens smaller ranges to (ExpandVerySmallRange in tensorflow/compiler/mlir/quantization/
 # common/quantization_lib/quantization_utils.cc): on its file's grid such a tensor would be a zero.
 LEAST_RANGE = 1e-6
+# Of a tensor that is zero on all calibration images. Values of the size that others have: what is multiplied on this
+# grid has biases in units of its scale, and training may wake the layer up.
+DEAD_RANGE = (0.0, 1.0)
 
 
 class Mode(enum.Enum):
@@ -56,6 +61,7 @@ class Range(layers.Layer):
         self.known = None if known is None else (min(known[0], 0.0), max(known[1], 0.0))
         self.mode = Mode.FROZEN if fixed else Mode.OBSERVE
         self.seen = Seen()
+        self.is_dead = False  # zero on all calibration images
 
     def build(self, input_shape: Any) -> None:
         low, high = self.known or (0.0, 1.0)
@@ -86,8 +92,10 @@ class Range(layers.Layer):
     def seed(self, calibration: str) -> None:
         """Set the range from what was observed, by one of `CALIBRATIONS`, and start following.
 
+        Only zeros were seen (a branch that ends in a batch norm of gamma 0, a pruned block): any grid holds those.
+
         Raises:
-            ModelError: nothing was seen, or NaN, or only zeros, or almost.
+            ModelError: nothing was seen, or NaN, or almost only zeros.
         """
         if self.fixed:
             return
@@ -99,8 +107,9 @@ class Range(layers.Layer):
         if self.known is not None:
             low, high = min(low, self.known[0]), max(high, self.known[1])
         low, high = min(low, 0.0), max(high, 0.0)
-        if low == high:
-            raise ModelError(f"{self.name}: only zeros on all calibration images; is the layer dead?")
+        self.is_dead = low == high
+        if self.is_dead:
+            low, high = DEAD_RANGE
         if high - low <= LEAST_RANGE:
             raise ModelError(
                 f"{self.name}: all values on the calibration images are from {low:.3g} to {high:.3g}; expected a range "
@@ -120,6 +129,15 @@ class Range(layers.Layer):
     def freeze(self) -> None:
         """Let the range be what it is from now on."""
         self.mode = Mode.FROZEN
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """Let tensors pass as they are, until the block ends."""
+        mode, self.mode = self.mode, Mode.OFF
+        try:
+            yield
+        finally:
+            self.mode = mode
 
     @property
     def scale(self) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from tf_keras import layers
 
 from edgeship.model import flat_layers
+from quantize.padding import joined_padding
 from quantize.transposed import sub_pixel
 
 
@@ -131,6 +132,65 @@ def _relu(layer: Any) -> Replacement | None:
     return Replacement(layer, lambda parts, x: parts.layer("", layers.LeakyReLU, slope)(x))
 
 
+def _prelu(layer: Any) -> Replacement | None:
+    """max(x, 0) - a max(-x, 0) as x + (1 - a) max(-x, 0): ONNX Runtime has no integer PReLU.
+
+    Two operations where no slope is above 1: (1 - a) max(-x, 0) = max((a - 1) x, 0), a product with its ReLU.
+    """
+    slopes = np.asarray(layer.alpha, np.float32)
+    if slopes.size == 1:
+        return Replacement(layer, lambda parts, x: parts.layer("", layers.LeakyReLU, slopes.item())(x))
+    if slopes.size != slopes.shape[-1]:
+        return None
+    slopes = slopes.reshape(-1)
+
+    def build(parts: Replacement, x: Any) -> Any:
+        if np.all(slopes <= 1):
+            negative = parts.layer("negative", flat_layers.ChannelScale, values=slopes - 1)(x)
+            rest = parts.layer("rest", layers.ReLU)(negative)
+        else:
+            negative = parts.layer("negative", layers.Rescaling, -1.0)(x)
+            below = parts.layer("below", layers.ReLU)(negative)
+            rest = parts.layer("rest", flat_layers.ChannelScale, values=1 - slopes)(below)
+        return parts.layer("", layers.Add)([x, rest])
+
+    return Replacement(layer, build)
+
+
+def _resizing(layer: Any) -> Replacement | None:
+    """By a whole factor: a layer that says so; to the same size: nothing."""
+    shape = layer.get_input_at(0).shape
+    if layer.crop_to_aspect_ratio or layer.interpolation not in ("bilinear", "nearest") or None in shape[1:3]:
+        return None
+    return _resized(layer, (int(shape[1]), int(shape[2])), (layer.height, layer.width), layer.interpolation)
+
+
+def _resized(layer: Any, old: tuple[int, int], new: tuple[int, int], how: str) -> Replacement | None:
+    if old == new:
+        return _nothing(layer)
+    if any(after % before for before, after in zip(old, new, strict=True)):
+        return None
+    factors = (new[0] // old[0], new[1] // old[1])
+    return Replacement(layer, lambda parts, x: parts.layer("", layers.UpSampling2D, factors, interpolation=how)(x))
+
+
+def _random_crop(layer: Any) -> Replacement | None:
+    """In inference it does not crop at random: it resizes what the target's proportions leave of the middle."""
+    shape = layer.get_input_at(0).shape
+    if None in shape[1:3] or shape[1] * layer.width != shape[2] * layer.height:
+        return None
+    return _resized(layer, (int(shape[1]), int(shape[2])), (layer.height, layer.width), "bilinear")
+
+
+def _center_crop(layer: Any) -> Replacement | None:
+    shape = layer.get_input_at(0).shape
+    if None in shape[1:3] or shape[1] < layer.height or shape[2] < layer.width:
+        return None  # it resizes then
+    over = (int(shape[1]) - layer.height, int(shape[2]) - layer.width)
+    crop = tuple((size // 2, size - size // 2) for size in over)
+    return Replacement(layer, lambda parts, x: parts.layer("", layers.Cropping2D, crop)(x))
+
+
 def _nothing(layer: Any) -> Replacement:
     """Layers that do nothing in inference."""
     return Replacement(layer, lambda parts, x: x)
@@ -211,6 +271,11 @@ def _global_max(layer: Any) -> Replacement | None:
     return Replacement(layer, build)
 
 
+def _pad(layer: Any) -> Replacement | None:
+    build = joined_padding(layer)
+    return None if build is None else Replacement(layer, build)
+
+
 def _transposed(layer: Any) -> Replacement | None:
     parts = sub_pixel(layer)
     return None if parts is None else Replacement(layer, parts.build, {"": parts.weights})
@@ -225,6 +290,11 @@ def _config(layer: Any, **changes: Any) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.endswith("_initializer")}
 
 
+# Layers that do nothing in inference.
+NOTHING = (
+    layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D,
+    layers.GaussianDropout, layers.GaussianNoise, layers.AlphaDropout, layers.ActivityRegularization,
+)
 REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
     layers.Conv2D: _weighted,
     layers.DepthwiseConv2D: _weighted,
@@ -239,13 +309,15 @@ REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
     layers.Subtract: _subtract,
     layers.GlobalMaxPooling2D: _global_max,
     flat_layers.Clip: _clip,
+    flat_layers.Pad: _pad,
     flat_layers.Reduce: _reduce,
-    **dict.fromkeys((
-        layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D,
-        layers.GaussianDropout, layers.GaussianNoise, layers.AlphaDropout, layers.ActivityRegularization,
-    ), _nothing),
+    layers.PReLU: _prelu,
+    layers.Resizing: _resizing,
+    layers.RandomCrop: _random_crop,
+    layers.CenterCrop: _center_crop,
+    **dict.fromkeys(NOTHING, _nothing),
 }
 # After batch norms were folded into them.
 LATE_REWRITES: dict[type, Callable[[Any], Replacement | None]] = {layers.Conv2DTranspose: _transposed}
 
-__all__ = ["LATE_REWRITES", "REWRITES", "Replacement", "activate", "weights_of"]
+__all__ = ["LATE_REWRITES", "NOTHING", "REWRITES", "Replacement", "activate", "weights_of"]

@@ -44,6 +44,7 @@ ROLES: dict[type, Role] = {
         layers.Permute, layers.Reshape, layers.UpSampling2D, layers.ZeroPadding2D,
     ), Role.SAME),
     layers.Softmax: Role.FIXED,
+    flat_layers.Constant: Role.RANGE,
     **dict.fromkeys((flat_layers.DepthToSpace, flat_layers.StridedSlice), Role.SAME),
 }
 # SAME layers whose results are between grid points and must be rounded to them.

@@ -19,6 +19,8 @@ import tf_keras
 from tf_keras import layers
 
 from quantize.affine import Affine, Depthwise, affine_of
+from quantize.layouts import with_channels_last
+from quantize.precision import float32_policy
 from quantize.rebuild import nodes_of, readers_of, rebuild
 from quantize.rewrites import LATE_REWRITES, REWRITES, Replacement, weights_of
 from quantize.roles import Role, fixed_range, role_of, upper_end
@@ -35,12 +37,12 @@ def simplify(flat: tf_keras.Model) -> tf_keras.Model:
         Layers keep their names; a layer split off `x` is called `x_<what it does>`. Dropout and its kind are gone:
         what is trained from here on is the network as it runs on a device.
     """
-    names = flat.output_names
-    model = _rewrite(flat, REWRITES)
-    while (folded := _fold(model)) is not None or (folded := _stand_alone(model)) is not None:
-        model = folded
-    model = _separate_prescribed(_rewrite(model, LATE_REWRITES))
-    model.output_names = names
+    with float32_policy():
+        model = _rewrite(with_channels_last(flat, arrays=True), REWRITES)
+        while (folded := _fold(model)) is not None or (folded := _stand_alone(model)) is not None:
+            model = folded
+        model = _separate_prescribed(_rewrite(model, LATE_REWRITES))
+    model.output_names = flat.output_names
     return model
 
 

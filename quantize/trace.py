@@ -19,6 +19,7 @@ from quantize.operators import is_operator
 
 # TensorFlow's functions that update a variable.
 ASSIGNMENTS = ("assign", "assign_add", "assign_sub")
+LONGEST_REASON = 200  # characters of a foreign error; TensorFlow writes whole signatures into one line
 
 
 def trace(
@@ -44,11 +45,14 @@ def trace(
             if variable.dtype.is_floating:
                 tape.watch(variable)
         logger.setLevel("ERROR")
+        compiled = not tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(True)  # so that a helper under @tf.function is traced like any other
         try:
             with nullcontext() if stand_in is None else stand_in.in_place():
                 outputs = _call(layer, args, kwargs)
         finally:
             logger.setLevel(level)
+            tf.config.run_functions_eagerly(not compiled)
     _check_nothing_was_assigned(layer, before)
     for output in tf.nest.flatten(outputs):
         if not is_tensor(output):
@@ -76,14 +80,15 @@ def nodes_between(outputs: Any, known: set[int]) -> list[Any]:
 
 def _call(layer: layers.Layer, args: Any, kwargs: Any) -> Any:
     # `call` and not `__call__`: the latter would make one opaque node of it. A `training` that nobody gave stays
-    # open: inner layers that get None take it from the outer call, so dropout and batch norm keep both meanings.
+    # open: inner layers that get None take it from the outer call, so dropout and batch norm keep both meanings. A
+    # default of True counts in Keras only where no caller says otherwise, and inference does.
     function = getattr(layer.call, "python_function", layer.call)
     kwargs = {key: value for key, value in kwargs.items() if not (key in ("training", "mask") and value is None)}
     try:
         signature = inspect.signature(function)
         given = signature.bind_partial(*args, **kwargs).arguments
         asked = [name for name in ("training", "mask") if name in signature.parameters and name not in given
-                 and signature.parameters[name].default is inspect.Parameter.empty]
+                 and signature.parameters[name].default in (inspect.Parameter.empty, True)]
         return function(*args, **kwargs, **dict.fromkeys(asked))
     except LoweringError:
         raise
@@ -91,7 +96,13 @@ def _call(layer: layers.Layer, args: Any, kwargs: Any) -> Any:
         frames = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
         if frames & set(ASSIGNMENTS):
             raise _stateful(layer, "its call() assigns to a variable") from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        # A user's own helper under tf.function is traced like any other: what is left is a function that was loaded.
+        if any("/polymorphic_function/" in frame.filename for frame in traceback.extract_tb(error.__traceback__)):
+            raise LoweringError(
+                f"{describe(layer)}: it calls a function of a SavedModel, in which there are no layers any more that "
+                "could be quantized; build the network from its layers and load their weights"
+            ) from error
+        reason = str(error).strip().splitlines()[0][:LONGEST_REASON] if str(error).strip() else "no message"
         raise LoweringError(
             f"{describe(layer)}: its call() could not be traced on symbolic tensors "
             f"({type(error).__name__}: {reason}); "
@@ -134,13 +145,14 @@ def _variables_in_disguise(layer: layers.Layer, outputs: Any, tape: Any, known: 
             if not sources:
                 continue
             variable, gradient = sources[0]
+            values = np.asarray(value)
             # Its own elements in its own order, each once: the variable itself, read or reshaped.
-            if len(sources) > 1 or not np.all(np.asarray(gradient) == 1) or not np.array_equal(
-                np.asarray(value).reshape(-1), np.asarray(variable).reshape(-1)
+            if len(sources) == 1 and np.all(np.asarray(gradient) == 1) and np.array_equal(
+                values.reshape(-1), np.asarray(variable).reshape(-1)
             ):
-                raise LoweringError(
-                    f"{describe(layer)}: computes with its variable {variable.name!r} before it meets the input, so it "
-                    "would neither train nor be quantized; give it a layer of its own, or use it as it is"
+                found[id(value)] = Owned(variable, tuple(value.shape))
+            else:
+                found[id(value)] = Owned(
+                    variable, tuple(value.shape), values, tuple(source for source, _ in sources)
                 )
-            found[id(value)] = Owned(variable, tuple(value.shape))
     return found

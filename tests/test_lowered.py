@@ -87,3 +87,68 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=r"kept\.keras: the model could not be saved"):
         lowered.save(flat, tmp_path / "file" / "kept.keras", IMAGES, spec=SPEC)
+
+
+class Sparse(tf_keras.regularizers.Regularizer):
+    """Without get_config()."""
+
+    def __call__(self, kernel):
+        return tf.reduce_sum(tf.abs(kernel))
+
+
+def test_regularizers_constraints_and_initializers_of_the_users_are_not_needed_again(tmp_path):
+    regularizer = Sparse()
+    image = layers.Input((8, 8, 1))
+    x = layers.Conv2D(
+        3, 3, kernel_regularizer=regularizer, activity_regularizer=regularizer, name="conv",
+        kernel_initializer=lambda shape, dtype=None: tf.ones(shape), bias_constraint=lambda values: values,
+        kernel_constraint=tf_keras.constraints.MaxNorm(2.0),
+    )(image)
+    x = layers.TimeDistributed(layers.Dense(4, kernel_regularizer=regularizer), name="rows")(x)
+    model = tf_keras.Model(image, x, name="net")
+    flat = lowered.lowered(model, IMAGES, spec=SPEC)
+    lowered.save(flat, tmp_path / "kept.keras", IMAGES, spec=SPEC)
+    assert model.get_layer("conv").kernel_regularizer is regularizer
+    conv = tf_keras.models.load_model(tmp_path / "kept.keras", compile=False).get_layer("conv")
+    assert conv.kernel_regularizer is None and conv.bias_constraint is None
+    assert isinstance(conv.kernel_constraint, tf_keras.constraints.MaxNorm)
+
+
+class Doubled(layers.Dense):
+    """What Keras' Dense does, under another name."""
+
+
+class Halved(layers.Layer):
+    def call(self, x):
+        return x * 0.5
+
+
+def in_rows(inner):
+    image = layers.Input((8, 8, 1))
+    return tf_keras.Model(image, layers.TimeDistributed(inner, name="rows")(image), name="net")
+
+
+@pytest.mark.parametrize("inner", [
+    lambda: Doubled(3), Halved, lambda: layers.Lambda(lambda x: x * 0.5),
+    lambda: tf_keras.Sequential([layers.Dense(4), Halved(), layers.Dense(3)]),
+])
+def test_a_layer_of_keras_that_holds_one_of_the_users_is_opened(inner, tmp_path):
+    model = in_rows(inner())
+    flat = lowered.lowered(model, IMAGES, spec=SPEC)
+    lowered.save(flat, tmp_path / "kept.keras", IMAGES, spec=SPEC)
+    assert not any(isinstance(layer, layers.TimeDistributed) for layer in flat.layers)
+    assert len(model.weights) == len(flat.weights)
+
+
+@tf_keras.utils.register_keras_serializable("of_a_test")
+def wave(x):
+    return tf.sin(x)
+
+
+def test_a_function_of_the_users_that_cannot_be_opened_is_named(tmp_path):
+    image = layers.Input((8, 8, 1))
+    rows = layers.Reshape((8, 8))(image)
+    model = tf_keras.Model(image, layers.LSTM(4, activation=wave, name="lstm")(rows), name="net")
+    flat = lowered.lowered(model, IMAGES, spec=SPEC)
+    with pytest.raises(LoweringError, match=r"net: .* cannot be kept: .* holds of_a_test>wave, which only"):
+        lowered.save(flat, tmp_path / "kept.keras", IMAGES, spec=SPEC)

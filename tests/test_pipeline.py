@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from edgeship.config import ValidateConfig
 from edgeship.pipeline import Pipeline
@@ -23,3 +26,19 @@ def test_an_unchanged_run_does_no_work_and_a_changed_gate_validates_alone(tiny_p
     assert (again, ran) == (report, [])
     _, ran = run(replace(config, validate=replace(gates, max_accuracy_drop=0.4)))
     assert ran == ["validate"]
+
+
+def test_an_unchanged_home_model_is_found_without_tensorflow(tiny_pipeline):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from edgeship.config import *\n"
+        "from edgeship.pipeline import Pipeline\n"
+        f"pipeline = Pipeline(config={tiny_pipeline.config!r}, out=Path({str(tiny_pipeline.out)!r}))\n"
+        "pipeline.export()\n"
+        "print(pipeline.cache.ran, 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[] False\n", done.stderr

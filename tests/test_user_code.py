@@ -22,7 +22,8 @@ CONFIG = Config(
     export=ExportConfig(formats=("tflite",), golden_images=4),
 )
 # None of it can be loaded again: a lambda, a function in a Lambda, a layer that is not registered, one without
-# get_config(), one whose get_config() is wrong, one that keeps a constant, and all of it in a subclassed model.
+# get_config(), one whose get_config() is wrong, one that keeps a constant, a regularizer without get_config(), lambdas
+# as constraint and initializer, and all of it in a subclassed model.
 UNLOADABLE = """
 import numpy as np
 import tensorflow as tf
@@ -34,10 +35,19 @@ def centred(x):
     return 2.0 * x - 1.0
 
 
+class Shrink(tf_keras.regularizers.Regularizer):
+    def __call__(self, kernel):
+        return 0.01 * tf.reduce_sum(tf.abs(kernel))
+
+
 class Block(layers.Layer):
     def __init__(self, width):
         super().__init__(name="block")
-        self.conv = layers.Conv2D(width, 3, padding="same")
+        self.conv = layers.Conv2D(
+            width, 3, padding="same", kernel_regularizer=Shrink(),
+            kernel_constraint=lambda w: tf.clip_by_value(w, -1, 1),
+            kernel_initializer=lambda shape, dtype=None: tf.random.uniform(shape, -0.3, 0.3), name="conv",
+        )
         self.norm = layers.BatchNormalization(momentum=0.5)
 
     def call(self, x, training=None):
@@ -308,6 +318,7 @@ def test_what_was_checked_is_said_once_and_not_repeated(tmp_path, capfd):
     said = capfd.readouterr().err
     assert "checked before training: refused: lowered to" in said
     assert "trial export of 2 files" in said
+    assert "export: " not in said  # what a trial says of its own is not for the user
     (tmp_path / "out" / "float.keras").unlink()  # as if the training had been interrupted
     again = pipeline_of(tmp_path, "refused_for_a_test:fine", config)
     again.train()

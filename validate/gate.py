@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgeship.bounds import FLOAT32_DB
 from edgeship.config import ValidateConfig
 from edgeship.measurement import Agreement, Grid, Row
 from edgeship.schemes import SCHEMES
@@ -18,6 +19,7 @@ PASS, FAIL, INCONCLUSIVE, REFUSED = "pass", "fail", "inconclusive", "refused"
 PRECEDENCE = (FAIL, REFUSED, INCONCLUSIVE, PASS)
 ARM_ONLY = "-s8s8.onnx"
 ON_TARGET = " on "  # in a row's label: not on this machine
+ROUNDED_LSB = 1  # one rounding at the output alone
 NAMED_OPERATIONS = 5  # of a long list in a sentence; report.json has them all
 
 
@@ -58,7 +60,7 @@ def wrong_answers(
     findings = [*_grids(grids, config), *_agreements(agreements, config)]
     for row in rows:
         if RUNTIMES[row.runtime].production:
-            findings += _accuracy(row, config)
+            findings += [*_accuracy(row, config), *_rounding(row, config)]
     return frozenset(name for finding in findings if finding.verdict == FAIL for name in finding.artifacts)
 
 
@@ -85,6 +87,7 @@ def _rows(
         yield Finding(verdict=verdict, sentence=sentence)
     for row in gated:
         yield from _accuracy(row, config)
+        yield from _rounding(row, config)
         if SCHEMES[row.scheme].integer and RUNTIMES[row.runtime].by_runner:
             yield from _coverage(row, config, architectures.get(row.target))
 
@@ -125,6 +128,31 @@ def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
         )
 
 
+def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
+    """What computes in float is as near to float Keras as the rounding of its numbers leaves it."""
+    parity, label = row.parity, row_label(row.artifact, row.runtime, row.target)
+    artifacts = (row.artifact,) if row.target == CPU else ()
+    if parity is None or parity.least_sqnr_db is None or parity.least_agreement is None:
+        return
+    differs = (parity.max_abs_error or 0) > 0
+    if parity.sqnr_db is not None and differs and parity.sqnr_db < parity.least_sqnr_db:
+        yield Finding(verdict=FAIL, label=label, artifacts=artifacts, sentence=(
+            f"its answers to the golden images are {parity.sqnr_db:.1f} dB from float Keras's, and the rounding of a "
+            f"{row.scheme} file leaves at least {parity.least_sqnr_db:.0f} dB; it computes something else"
+        ))
+    if row.accuracy is None or row.accuracy.agreement is None:
+        return
+    least = min(config.min_agreement, parity.least_agreement)
+    # Few images cannot prove 98 %, so the whole interval must be below.
+    _, upper = wilson_interval(round(row.accuracy.agreement * row.accuracy.images), row.accuracy.images)
+    if upper < least:
+        yield Finding(verdict=FAIL, label=label, artifacts=artifacts, sentence=(
+            f"predicts float Keras's class for {row.accuracy.agreement:.1%} of {row.accuracy.images:,} images (at most "
+            f"{upper:.1%} of all, with 95 % confidence), and the rounding of a {row.scheme} file leaves at least "
+            f"{least:.1%}; it computes something else"
+        ))
+
+
 def made_for_other_processors(row: Row, architecture: str | None) -> bool:
     """Whether its integers run in float on this processor by design of the runtime: S8S8 ONNX on x86.
 
@@ -159,6 +187,16 @@ def _grids(grids: Sequence[Grid], config: ValidateConfig) -> Iterator[Finding]:
         pair = f"{grid.onnx} against {grid.tflite}"
         if grid.error is not None and not grid.error.startswith(NOT_MEASURED):
             yield Finding(verdict=FAIL, sentence=f"{pair}: {grid.error}")
+        if grid.error is None and not grid.tensors_compared:
+            yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
+                f"{pair}: no tensor of the one file could be matched with one of the other, so that they are one "
+                "network is not proven; export the bundle again"
+            ))
+        elif grid.layers_total is not None and not grid.layers_compared:
+            yield Finding(verdict=INCONCLUSIVE, sentence=(
+                f"{pair}: no layer could be run alone, so that both compute the same layer by layer is not proven: "
+                f"{_some(grid.not_compared)}"
+            ))
         if grid.mismatches:
             yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
                 f"{pair}: {len(grid.mismatches)} of {grid.tensors_compared} tensors are not on one integer "
@@ -174,7 +212,9 @@ def _grids(grids: Sequence[Grid], config: ValidateConfig) -> Iterator[Finding]:
 
 def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iterator[Finding]:
     for agreement in agreements:
-        if agreement.top1_agreement >= config.min_agreement:
+        yield from _formats(agreement, config)
+        computes_in_float = between_formats(agreement) and agreement.max_lsb is None
+        if agreement.top1_agreement >= config.min_agreement or computes_in_float:
             continue
         if ON_TARGET in agreement.second.rsplit(" / ", 1)[1]:
             yield from _other_target(agreement, config)
@@ -197,6 +237,45 @@ def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iter
                 f"{found}; the optimized kernels compute something else: on x86 CPUs without VNNI, "
                 "products of uint8 activations and int8 weights saturate; ship the u8u8 variant"
             ))
+
+
+def _formats(agreement: Agreement, config: ValidateConfig) -> Iterator[Finding]:
+    """Two formats of one model: how far they part, end to end."""
+    if not between_formats(agreement):
+        return
+    artifacts = tuple(label.rsplit(" / ", 1)[0] for label in (agreement.first, agreement.second))
+    found = f"{agreement.first} and {agreement.second}: {formats_sentence(agreement)}"
+    allowed, least = config.max_format_lsb, agreement.least_sqnr_db
+    if allowed is not None and agreement.max_lsb is not None and agreement.max_lsb > allowed:
+        yield Finding(verdict=FAIL, artifacts=artifacts, sentence=f"{found}; validate.max_format_lsb is {allowed}")
+        return
+    rounded = agreement.max_lsb is not None and agreement.max_lsb <= ROUNDED_LSB
+    if agreement.sqnr_db is None or least is None or rounded or agreement.sqnr_db >= least:
+        return
+    if agreement.max_lsb is None and least >= FLOAT32_DB:
+        why = f"they hold the same numbers, so rounding leaves at least {least:.0f} dB; one of them computes otherwise"
+    else:
+        why = (
+            f"their rounding explains {least:.1f} dB: the better one of them is much nearer to float Keras than to the "
+            "other file, so the other one computes something else or rounds worse"
+        )
+    yield Finding(verdict=FAIL, artifacts=artifacts, sentence=f"{found}; {why}")
+
+
+def between_formats(agreement: Agreement) -> bool:
+    """Whether it is of a TFLite and an ONNX file on the runtimes that users have here."""
+    return {label.rsplit(" / ", 1)[1] for label in (agreement.first, agreement.second)} == {"litert", "onnxruntime"}
+
+
+def formats_sentence(agreement: Agreement) -> str:
+    """How far two formats part, in words."""
+    same = f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} images"
+    if agreement.max_lsb == 0:
+        return f"equal in every output, {same}"
+    lsb = "" if agreement.max_lsb is None else f"up to {agreement.max_lsb} LSB apart, "
+    share = "" if agreement.differing_share is None else f"{agreement.differing_share:.1%} of the outputs differ, "
+    db = "" if agreement.sqnr_db is None else f", {agreement.sqnr_db:.1f} dB from each other on the golden images"
+    return f"{lsb}{share}{same}{db}"
 
 
 def _other_target(agreement: Agreement, config: ValidateConfig) -> Iterator[Finding]:

@@ -1,9 +1,15 @@
-"""Is the ONNX file on the TFLite file's integer grid? Tensor by tensor by name, then layer by layer."""
+"""Is the ONNX file on the TFLite file's integer grid? Tensor by tensor, matched by structure, then layer by layer.
+
+What is matched must be equal: scales, zero points, the integers of kernels and biases. What cannot be matched, and a
+layer that cannot be run alone, is not compared, is named, and is no failure: the files may say one thing in two ways.
+Where nothing at all is compared, nothing is proven, which is a failure of tensors and inconclusive of layers
+(`validate.gate`).
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +23,25 @@ from validate.inputs import InputKind, write_array
 from validate.runtimes.client import Worker
 
 if TYPE_CHECKING:
-    from edgeship.graph import Graph, Tensor
+    from edgeship.graph import Graph
+    from edgeship.graph.matching import Matching
 
 LAYER_IMAGES = 4  # of the golden ones
 NOT_MEASURED = "not measured: "
+MOVES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 NEEDED = {"onnx": "onnx", "ai_edge_litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
 
-# A uint8 tensor holds q + 128 where an int8 tensor holds q.
-SHIFTS = {"uint8": 128}
-# Of weights, TFLite -> ONNX: OHWI -> OIHW, 1HWC (depthwise) -> C1HW; in x out of a dense layer.
-PERMUTATIONS: dict[int, tuple[tuple[int, ...], ...]] = {
-    4: ((0, 1, 2, 3), (0, 3, 1, 2), (3, 0, 1, 2)), 2: ((0, 1), (1, 0)),
-}
-# What these make has its input's values and grid, so an exporter may do without the tensor.
-MOVING_KINDS = frozenset({"PAD", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"})
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Files:
+    """Two files on one grid, read and matched."""
+
+    bundle: Bundle
+    tflite: Artifact
+    onnx: Artifact
+    first: Graph
+    second: Graph
+    matching: Matching
 
 
 def measure_grids(bundle: Bundle, *, timeout_seconds: float, folder: Path) -> tuple[Grid, ...]:
@@ -45,20 +56,6 @@ def measure_grids(bundle: Bundle, *, timeout_seconds: float, folder: Path) -> tu
     )
 
 
-def compare_tensors(tflite: Graph, onnx: Graph) -> tuple[int, tuple[str, ...]]:
-    """How many quantized tensors of the TFLite file were compared, and one sentence per difference."""
-    compared, mismatches = 0, []
-    for tensor in tflite.tensors.values():
-        if tensor.scales is None or not tensor.is_integer:
-            continue
-        other = onnx.tensors.get(tensor.name)
-        if other is None and _is_moved(tflite, tensor):
-            continue
-        compared += 1
-        mismatches += [f"{tensor.name}: {what}" for what in _tensor_differences(tensor, other)]
-    return compared, tuple(mismatches)
-
-
 def _measure_grid(
     bundle: Bundle, tflite: Artifact, onnx: Artifact, timeout_seconds: float, folder: Path
 ) -> Grid:
@@ -68,93 +65,98 @@ def _measure_grid(
             tflite, onnx, f"{NOT_MEASURED}install {' and '.join(missing)} to compare the two files"
         )
     # Imported here: the package `onnx` costs a third of a second, and a device may not have it.
-    from edgeship.graph import read_graph
+    from edgeship.graph.differences import compare
 
     try:
-        compared, mismatches = compare_tensors(
-            read_graph(bundle.path_of(tflite)), read_graph(bundle.path_of(onnx))
-        )
+        files = _matched(bundle, tflite, onnx)
+        comparison = compare(files.first, files.second, files.matching)
     except ArtifactError as error:
         return _without(tflite, onnx, str(error))
+    layers, failed = None, None
     try:
-        answer = _run_layers(bundle, tflite, onnx, timeout_seconds, folder)
+        layers = _run_layers(files, timeout_seconds, folder)
     except RuntimeFailure as error:
-        return Grid(
-            tflite=tflite.name, onnx=onnx.name, tensors_compared=compared, mismatches=mismatches,
-            layers_compared=None, layer_max_lsb=None, worst_layer=None, error=str(error),
-        )
-    layers, skipped = answer["layers"], answer["skipped"]
-    worst = max(layers, key=lambda layer: layer["max_lsb"], default=None)
+        failed = str(error)
+    worst = None if layers is None else max(layers["layers"], key=lambda layer: layer["max_lsb"], default=None)
     return Grid(
         tflite=tflite.name,
         onnx=onnx.name,
-        tensors_compared=compared,
-        mismatches=mismatches,
-        layers_compared=len(layers),
+        tensors_compared=comparison.compared,
+        mismatches=comparison.differences,
+        layers_compared=None if layers is None else len(layers["layers"]),
         layer_max_lsb=None if worst is None else worst["max_lsb"],
         worst_layer=None if worst is None else f"{worst['kind']} {worst['name']}",
-        error=f"{len(skipped)} layers could not be run alone: {'; '.join(skipped)}" if skipped else None,
+        error=failed,
+        layers_total=None if layers is None else layers["total"],
+        not_compared=(*comparison.not_compared, *(() if layers is None else layers["not_compared"])),
     )
 
 
-def _run_layers(
-    bundle: Bundle, tflite: Artifact, onnx: Artifact, timeout_seconds: float, folder: Path
-) -> dict[str, Any]:
+def _matched(bundle: Bundle, tflite: Artifact, onnx: Artifact) -> _Files:
+    """Both files and what belongs together in them. Raises ArtifactError."""
+    from edgeship.graph import read_graph
+    from edgeship.graph.matching import match
+    from edgeship.graph.records import BROKEN_CONTENT
+
+    first, second = read_graph(bundle.path_of(tflite)), read_graph(bundle.path_of(onnx))
+    try:
+        matching = match(first, second)
+    except BROKEN_CONTENT as error:
+        raise ArtifactError(
+            f"{onnx.name} against {tflite.name}: expected two files of one network, found graphs that cannot be "
+            f"matched ({type(error).__name__}: {error}); export the bundle again"
+        ) from error
+    return _Files(bundle=bundle, tflite=tflite, onnx=onnx, first=first, second=second, matching=matching)
+
+
+def _run_layers(files: _Files, timeout_seconds: float, folder: Path) -> dict[str, Any]:
+    """The layers that were run, how many there are, and why others were not: `{"layers", "total", "not_compared"}`."""
+    tflite, onnx = files.tflite, files.onnx
     inputs = write_array(
-        folder / "layers-inputs.npy", bundle.golden.inputs[:LAYER_IMAGES], InputKind.of(tflite.inputs[0])
+        folder / "layers-inputs.npy", files.bundle.golden.inputs[:LAYER_IMAGES], InputKind.of(tflite.inputs[0])
     )
-    tensors = folder / "layers-tensors.npz"
+    tensors, layouts = folder / "layers-tensors.npz", folder / "layers-layouts.npz"
     with Worker(f"{tflite.name} / litert, layer by layer", timeout_seconds=timeout_seconds) as worker:
-        worker.ask("load", runtime="litert-tensors", path=str(bundle.path_of(tflite)), options={"threads": 1})
+        path = str(files.bundle.path_of(tflite))
+        worker.ask("load", runtime="litert-tensors", path=path, options={"threads": 1})
         names = worker.ask("tensors", inputs=str(inputs), outputs=str(tensors))["names"]
+    places, orders, untold = _places(files, {name: str(index) for index, name in enumerate(names)})
+    np.savez(layouts, **orders)  # type: ignore[arg-type]
     with Worker(f"{onnx.name} / onnxruntime, layer by layer", timeout_seconds=timeout_seconds) as worker:
-        worker.ask("load", runtime="onnx-layers", path=str(bundle.path_of(onnx)), options={"threads": 1})
-        return worker.ask("layers", tensors=str(tensors), names=names)
+        path = str(files.bundle.path_of(onnx))
+        worker.ask("load", runtime="onnx-layers", path=path, options={"threads": 1})
+        answer: dict[str, Any] = worker.ask("layers", tensors=str(tensors), layouts=str(layouts), places=places)
+    skipped = [f"{name} ({why})" for name, why in answer["skipped"]]
+    return {
+        "layers": answer["layers"],
+        "total": len(answer["layers"]) + len(skipped) + len(untold),
+        "not_compared": [*skipped, *untold],
+    }
 
 
-def _tensor_differences(tensor: Tensor, other: Tensor | None) -> Iterator[str]:
-    """What of an ONNX tensor is not as in the TFLite file, in words."""
-    if other is None:
-        yield "not in the ONNX file"
-        return
-    scales, other_scales = tensor.scales, other.scales
-    if scales is None or other_scales is None:
-        yield "no scale in the ONNX file"
-        return
-    if not np.array_equal(scales, other_scales):
-        yield f"scale {_short(scales)} in the TFLite file, {_short(other_scales)} in the ONNX file"
-    zero_points, other_zero_points = _zero_points_as_int8(tensor), _zero_points_as_int8(other)
-    if not np.array_equal(zero_points, other_zero_points):
-        yield (
-            f"zero point {_short(zero_points)} in the TFLite file, {_short(other_zero_points)} in the ONNX "
-            "file (both as int8)"
-        )
-    if tensor.data is not None and not _same_integers(tensor, other):
-        yield "other integers in the ONNX file"
+def _places(
+    files: _Files, kept: dict[str, str]
+) -> tuple[dict[str, str], dict[str, np.ndarray], list[str]]:
+    """Which of the `kept` LiteRT tensors each ONNX tensor is, the orders of their elements, and who has none."""
+    from edgeship.graph.layouts import Layouts
 
-
-def _same_integers(tensor: Tensor, other: Tensor) -> bool:
-    if tensor.data is None or other.data is None:
-        return False
-    wanted = tensor.data.astype(np.int64) - SHIFTS.get(tensor.dtype, 0)
-    found = other.data.astype(np.int64) - SHIFTS.get(other.dtype, 0)
-    permutations = PERMUTATIONS.get(wanted.ndim, (tuple(range(wanted.ndim)),))
-    return any(np.array_equal(wanted.transpose(axes), found) for axes in permutations)
-
-
-def _zero_points_as_int8(tensor: Tensor) -> np.ndarray:
-    """The different zero points of a tensor: its channels share one, however often the file repeats it."""
-    assert tensor.zero_points is not None
-    return np.unique(tensor.zero_points - SHIFTS.get(tensor.dtype, 0))
-
-
-def _is_moved(graph: Graph, tensor: Tensor) -> bool:
-    producer = graph.producers.get(tensor.name)
-    return producer is not None and producer.kind in MOVING_KINDS
-
-
-def _short(numbers: np.ndarray) -> str:
-    return f"{numbers[0]}" if numbers.size == 1 else f"[{numbers[0]}, ... {numbers.size} numbers]"
+    layouts = Layouts(files.first, files.second, files.matching)
+    places: dict[str, str] = {}
+    orders: dict[str, np.ndarray] = {}
+    untold: dict[str, None] = {}
+    for pair in files.matching.pairs:
+        maker = files.second.producers.get(pair.onnx.name)
+        moved = maker is not None and maker.kind in MOVES  # then a piece of the next layer
+        if moved or not pair.same_integers or pair.onnx.name in places or pair.tflite.name not in kept:
+            continue
+        order = layouts.order(pair)
+        if order is None:
+            untold[pair.onnx.name] = None
+        else:
+            orders[str(len(places))] = order.astype(np.int32)
+            places[pair.onnx.name] = kept[pair.tflite.name]
+    why = "its layout does not follow from the files"
+    return places, orders, [f"{name} ({why})" for name in untold if name not in places]
 
 
 def _without(tflite: Artifact, onnx: Artifact, error: str) -> Grid:

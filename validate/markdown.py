@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from edgeship.measurement import Agreement, Grid, Latency, LayerErrors, Report, Row, TargetRecord
-from validate.columns import COLUMNS, LEGEND, NOT_APPLICABLE, NOT_MEASURED, cells, megabytes, percent, points
+from validate.columns import COLUMNS, EXACT, LEGEND, NOT_APPLICABLE, NOT_MEASURED, cells, megabytes, percent, points
 from validate.compare.summary import P99_SAMPLES
+from validate.gate import between_formats, formats_sentence
 from validate.layer_columns import LAYER_COLUMNS, LAYER_LEGEND, layer_cells, layer_sentence
 from validate.machine import FLAGS_THAT_MATTER
 from validate.rows import row_label
@@ -54,6 +55,7 @@ def report_to_markdown(report: Report) -> str:
     parts = [
         f"# Validation of {report.bundle}",
         f"**{HEADLINES[report.verdict]}**",
+        *_list_lines(format_lines(report)),
         *_list("Failures", report.failures),
         "## Artifacts on their runtimes",
         _table(list(COLUMNS), [cells(row) for row in report.rows]),
@@ -205,17 +207,28 @@ def kept_lines(report: Report) -> Iterator[str]:
             yield f"{scheme}: kept in float: {', '.join(account.kept_float)}"
 
 
+def format_lines(report: Report) -> Iterator[str]:
+    """How far the formats of each model part on this machine."""
+    for item in report.agreements:
+        if between_formats(item):
+            yield f"{item.first} and {item.second}: {formats_sentence(item)}"
+
+
 def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
     if not agreements:
         return
-    yield "## Pairs on one integer grid"
+    yield "## Pairs on one integer grid, or of one scheme in two formats"
     yield _table(
-        ["first", "second", "top-1 agreement", "max LSB", "differing outputs", "delta, points [95 %]"],
+        [
+            "first", "second", "top-1 agreement", "max LSB", "differing outputs", "SQNR dB (least)",
+            "delta, points [95 %]",
+        ],
         [
             [
                 item.first, item.second, percent(item.top1_agreement),
                 NOT_APPLICABLE if item.max_lsb is None else str(item.max_lsb),
                 NOT_APPLICABLE if item.differing_share is None else percent(item.differing_share),
+                _between(item),
                 f"{points(item.accuracy_delta)} [{points(item.accuracy_delta_ci95[0])}, "
                 f"{points(item.accuracy_delta_ci95[1])}]",
             ]
@@ -223,6 +236,13 @@ def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
         ],
     )
     yield f"- delta: second minus first, on the same {agreements[0].images:,} images"
+
+
+def _between(item: Agreement) -> str:
+    """Of two formats only; in parentheses what their rounding explains."""
+    if item.sqnr_db is None:
+        return EXACT if item.max_lsb == 0 else NOT_APPLICABLE
+    return f"{item.sqnr_db:.1f}" + ("" if item.least_sqnr_db is None else f" ({item.least_sqnr_db:.1f})")
 
 
 def _grids(grids: Sequence[Grid]) -> Iterator[str]:
@@ -233,6 +253,8 @@ def _grids(grids: Sequence[Grid]) -> Iterator[str]:
         yield f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}."
         if grid.mismatches:
             yield "\n".join(f"- {mismatch}" for mismatch in grid.mismatches)
+        if grid.not_compared:
+            yield f"- not compared: {_escape('; '.join(grid.not_compared))}"
 
 
 def grid_sentence(grid: Grid) -> str:
@@ -242,7 +264,8 @@ def grid_sentence(grid: Grid) -> str:
     tensors = f"{grid.tensors_compared - len(grid.mismatches)} of {grid.tensors_compared} tensors are equal"
     if grid.layers_compared is None:
         return f"{tensors}; layers {NOT_MEASURED}: {grid.error}"
-    layers = f"{grid.layers_compared} layers compared"
+    of_all = "" if grid.layers_total in (None, grid.layers_compared) else f" of {grid.layers_total}"
+    layers = f"{grid.layers_compared}{of_all} layers compared"
     if grid.layer_max_lsb is not None:
         layers += f", at most {grid.layer_max_lsb} LSB apart given the same integers ({grid.worst_layer})"
     return f"{tensors}; {layers}" + ("" if grid.error is None else f"; {grid.error}")

@@ -11,8 +11,8 @@ from edgeship.artifact import Quantization
 from edgeship.errors import InputError
 from edgeship.files import write_atomically, write_json
 from edgeship.measurement import (
+    READABLE_SCHEMAS,
     REPORT_FILE,
-    REPORT_SCHEMA,
     Accuracy,
     Agreement,
     Coverage,
@@ -55,9 +55,9 @@ def load_report(path: Path) -> Report:
             f"{path}: expected a {REPORT_FILE}, found none that can be read ({error}); validate again"
         ) from error
     schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != REPORT_SCHEMA:
+    if schema not in READABLE_SCHEMAS:
         raise InputError(
-            f"{path}: expected a report of schema {REPORT_SCHEMA}, found {schema!r}; "
+            f"{path}: expected a report of schema {' or '.join(map(str, READABLE_SCHEMAS))}, found {schema!r}; "
             "use the edgeship version that wrote it, or validate again"
         )
     try:

@@ -16,7 +16,8 @@ import numpy as np
 import edgeship
 from edgeship.config import ValidateConfig
 from edgeship.data import Images, split_sha256
-from edgeship.errors import BundleError, ParityFailure, RuntimeFailure, TargetFailure
+from edgeship.errors import ArtifactError, BundleError, ParityFailure, RuntimeFailure, TargetFailure
+from edgeship.graph import read_graph
 from edgeship.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row
 from edgeship.progress import say
 from edgeship.schemes import SCHEMES
@@ -38,7 +39,7 @@ from validate.notes import (
     missing_baselines,
     pinning,
 )
-from validate.parity import measure_agreement, measure_parity
+from validate.parity import MOST_PRODUCTS, measure_agreement, measure_parity
 from validate.rows import CPU, KERAS, Candidate, Measured, candidates, grid_of
 from validate.times import measure_times
 from validate.visits import Visit, visit_target
@@ -138,7 +139,7 @@ def _report(
              errors.get(candidate.label))
         for candidate in rows if candidate.reported
     )
-    agreements = tuple(_agreements(answers, test.labels))
+    agreements = tuple(_agreements(answers, test.labels, bundle.golden.float_outputs))
     architectures = {
         visit.target.name: (visit.machine or {}).get("architecture") for visit in visits
     } | {CPU: machine["architecture"]}
@@ -209,8 +210,20 @@ def _accuracy(
 
 def _parity(measured: Measured, bundle: Bundle, answers: Answers) -> Parity:
     return measure_parity(
-        measured, bundle.golden.float_outputs, sibling=_sibling(measured, answers)
+        measured, bundle.golden.float_outputs, sibling=_sibling(measured, answers),
+        products=_products(bundle, measured.candidate),
     )
+
+
+def _products(bundle: Bundle, candidate: Candidate) -> int:
+    """Of the scheme's TFLite file, which needs no package to be read, or of the artifact itself."""
+    files = [item for item in bundle.manifest.artifacts if item.scheme == candidate.scheme]
+    for artifact in sorted(files, key=lambda item: item.format != "tflite"):
+        try:
+            return len(read_graph(bundle.path_of(artifact)).weighted_operations())
+        except (ArtifactError, ImportError):
+            continue
+    return MOST_PRODUCTS
 
 
 def _sibling(measured: Measured, answers: Answers) -> Measured | None:
@@ -240,10 +253,11 @@ def _format(measured: Measured) -> str | None:
     return None if artifact is None else artifact.format.replace("ort", "onnx")
 
 
-def _agreements(answers: Answers, labels: np.ndarray) -> Iterator[Agreement]:
+def _agreements(answers: Answers, labels: np.ndarray, float_outputs: np.ndarray) -> Iterator[Agreement]:
     """Pairs of this machine's rows on one integer grid, and every other target's row with this machine's.
 
-    Here: what users run of any two files, and one file on any two runtimes.
+    Here: what users run of any two files, and one file on any two runtimes; and what computes in float, in two
+    formats.
     """
     tested = {label: row for label, row in answers.measured.items() if row.top1 is not None}
     here = [row for row in tested.values() if row.candidate.target.name == CPU]
@@ -251,8 +265,12 @@ def _agreements(answers: Answers, labels: np.ndarray) -> Iterator[Agreement]:
         grid = grid_of(first.candidate)
         one_file = first.candidate.name == second.candidate.name
         both_run_by_users = first.candidate.kind.production and second.candidate.kind.production
+        two_formats = both_run_by_users and _format(first) != _format(second)
+        one_scheme = first.candidate.scheme == second.candidate.scheme and not first.candidate.is_integer
         if grid is not None and grid == grid_of(second.candidate) and (one_file or both_run_by_users):
-            yield measure_agreement(first, second, labels)
+            yield measure_agreement(first, second, labels, float_outputs=float_outputs if two_formats else None)
+        elif two_formats and one_scheme:
+            yield measure_agreement(first, second, labels, float_outputs=float_outputs)
     for row in tested.values():
         baseline = tested.get(row.candidate.baseline_label or "")
         if baseline is not None:

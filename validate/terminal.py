@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgeship.measurement import Report
 from validate.columns import COLUMNS, NOT_APPLICABLE, NOT_MEASURED, cells
-from validate.markdown import HEADLINES, grid_sentence, kept_lines, layer_sentence, machine_lines
+from validate.markdown import HEADLINES, format_lines, grid_sentence, kept_lines, layer_sentence, machine_lines
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "refused": "bold yellow"}
 TEXT_COLUMNS = ("artifact", "runtime", "target", "error")
@@ -33,6 +33,7 @@ def report_to_terminal(report: Report, *, width: int) -> RenderableType:
         Text("\n".join(islice(machine_lines(report), MACHINE_LINES)), style="dim"),
         *(Text(line) for line in kept_lines(report)),
         *(Text(f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}") for grid in report.grids),
+        *(Text(line) for line in format_lines(report)),
         *(Text(f"- {failure}") for failure in report.failures),
         *(Text(f"{table.artifact}, layer by layer: {layer_sentence(table)}") for table in report.layer_errors),
         Text(HEADLINES[report.verdict], style=STYLES[report.verdict]),

@@ -6,6 +6,7 @@ not follow from its rank or shape: they follow from the operations, from the inp
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Mapping
@@ -24,14 +25,21 @@ class _Unknown(Exception):
     """The layout does not follow from what the files say."""
 
 
+UNTOLD = (_Unknown, ValueError, KeyError, IndexError, TypeError)  # also what numpy says of a move that does not fit
+
+
 class Layouts:
-    """Of two matched files; each tensor is followed when it is asked for."""
+    """Of two matched files; each tensor's elements are followed when it is asked for."""
 
     def __init__(self, tflite: Graph, onnx: Graph, matching: Matching) -> None:
         self.first, self.second = Moves(tflite), Moves(onnx)
         self.values = matching.values
         self.pairs = {output: pair for pair in matching.operations for output in pair.tflite.outputs}
         self._roots: dict[str, tuple[tuple[int, ...] | None, Shape]] = {}
+        for root in self.first.roots:  # in the file's order, so that each rests on those before it
+            if root in self.values and self.first.roots[root] == root:
+                with contextlib.suppress(*UNTOLD):
+                    self._roots[root] = self._axes(root, _known(tflite, root))
 
     def order(self, pair: TensorPair) -> np.ndarray | None:
         """Of the ONNX tensor's shape: for each element its place in the flattened TFLite tensor.
@@ -50,7 +58,7 @@ class Layouts:
     def _places_or_none(self, one: str, other: str) -> tuple[np.ndarray, np.ndarray] | None:
         try:
             return self._places_of_pair(one, other)
-        except (_Unknown, ValueError, KeyError, IndexError, TypeError):
+        except UNTOLD:
             return None
 
     def _places_of_pair(self, one: str, other: str) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +73,7 @@ class Layouts:
         shape = _known(self.first.graph, root)
         first = np.arange(math.prod(shape)).reshape(shape)
         if root not in self._roots:
-            self._roots[root] = self._axes(root, shape)
+            raise _Unknown
         axes, shape = self._roots[root]
         return first, (first if axes is None else first.transpose(axes)).reshape(shape)
 

@@ -60,10 +60,11 @@ MAX_ROUNDS = 8  # of walking through the file: each goes on from what the one be
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TensorPair:
-    """Two activations that hold the same integers, wherever these were moved in between."""
+    """Two activations of one value on one grid, wherever it was moved in between."""
 
     tflite: Tensor
     onnx: Tensor
+    same_integers: bool = True  # False: the ONNX file clips those of its tensor behind it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -246,7 +247,10 @@ def _pairs(walk: _Walk) -> tuple[tuple[TensorPair, ...], list[str]]:
     lonely: list[str] = []
     for root, tensors in first.items():
         others = second.get(walk.values.get(root, ""), [])
-        found = list(_pairs_of_value(tensors, others))
+        found = [
+            TensorPair(tflite=one, onnx=other, same_integers=not _is_clipped(walk.second.graph, other))
+            for one, other in _pairs_of_value(tensors, others)
+        ]
         paired = {id(pair.tflite) for pair in found}
         pairs += found
         lonely += [tensor.name for tensor in tensors if id(tensor) not in paired]
@@ -263,7 +267,12 @@ def _by_root(side: Moves) -> dict[str, list[Tensor]]:
     return found
 
 
-def _pairs_of_value(tensors: list[Tensor], others: list[Tensor]) -> Iterator[TensorPair]:
+def _is_clipped(graph: Graph, tensor: Tensor) -> bool:
+    """Whether an operation on its integers cuts them off."""
+    return any(reader.kind == "Clip" for reader in graph.consumers.get(tensor.name, ()))
+
+
+def _pairs_of_value(tensors: list[Tensor], others: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """Pair what holds one value: by name, else by grid, else what is left over where only one grid is left."""
     by_name = {other.name: other for other in others}
     used: set[int] = set()
@@ -274,16 +283,16 @@ def _pairs_of_value(tensors: list[Tensor], others: list[Tensor]) -> Iterator[Ten
             left.append(tensor)
         else:
             used.add(id(other))
-            yield TensorPair(tflite=tensor, onnx=other)
+            yield tensor, other
     for other in [item for item in others if id(item) not in used]:
         # What was moved once more in the ONNX file has a counterpart already; so has what is clipped.
         tensor_of_grid = next((item for item in tensors if same_grid(item, other)), None)
         if tensor_of_grid is not None:
-            yield TensorPair(tflite=tensor_of_grid, onnx=other)
+            yield tensor_of_grid, other
         elif left and _one_grid(left):
-            yield TensorPair(tflite=left[0], onnx=other)
+            yield left[0], other
         elif _one_grid(tensors):
-            yield TensorPair(tflite=tensors[0], onnx=other)
+            yield tensors[0], other
 
 
 def _one_grid(tensors: list[Tensor]) -> bool:

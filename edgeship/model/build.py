@@ -15,6 +15,7 @@ from edgeship.artifact import Preprocessing
 from edgeship.config import ModelConfig
 from edgeship.data import Images, preprocess
 from edgeship.errors import EdgeshipError, ModelError, in_one_line
+from edgeship.model.distribute import LOST
 from edgeship.model.keras_file import load_keras_model
 from edgeship.model.resnet import build_resnet
 from edgeship.model.weights import load_weights
@@ -113,8 +114,8 @@ def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
         )
     try:
         model = function(**arguments)
-    except EdgeshipError:
-        raise
+    except (EdgeshipError, *LOST):
+        raise  # LOST: another worker, not the factory
     # The user's code, and Keras in it, may raise anything.
     except (Exception, SystemExit) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())

@@ -245,3 +245,21 @@ class Einsum(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         constants = [None if item is None else item.tolist() for item in self.constants]
         return {**super().get_config(), "equation": self.equation, "constants": constants}
+
+
+@saved
+class Constant(layers.Layer):
+    """The same array for every example of a batch, whatever the input is: `(batch, *values.shape)`, float32."""
+
+    def __init__(self, values: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.values = np.asarray(values, np.float32)
+
+    def call(self, inputs: Any) -> Any:
+        return tf.tile(tf.constant(self.values[None]), [tf.shape(inputs)[0], *[1] * self.values.ndim])
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return tf.TensorShape([tf.TensorShape(input_shape)[0], *self.values.shape])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "values": self.values.tolist()}

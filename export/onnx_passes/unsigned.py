@@ -18,11 +18,15 @@ OFFSET = 128
 
 
 def unsigned_activations(model: onnx.ModelProto) -> None:
-    """int8 activations -> uint8, graph inputs and outputs included.
+    """int8 activations -> uint8, graph inputs and outputs and constants among them included.
 
     Requires: unshared constants. Ensures: no activation is int8; weights and biases are untouched.
     """
     constants, weights = initializers(model), constant_quantization(model)
+    for name in _joined_constants(model):
+        values = array(constants[name])
+        if values.dtype == np.int8:
+            replace_array(constants[name], (values.astype(np.int16) + OFFSET).astype(np.uint8))
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in weights:
             continue
@@ -35,6 +39,14 @@ def unsigned_activations(model: onnx.ModelProto) -> None:
         if value.type.tensor_type.elem_type == onnx.TensorProto.INT8:
             value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
     del model.graph.value_info[:]
+
+
+def _joined_constants(model: onnx.ModelProto) -> set[str]:
+    """The constants among what is joined: tf2onnx joins integers as they are, without a DequantizeLinear."""
+    constants = initializers(model)
+    return {
+        name for node in model.graph.node if node.op_type == "Concat" for name in node.input if name in constants
+    }
 
 
 def unsigned_weights(model: onnx.ModelProto) -> None:

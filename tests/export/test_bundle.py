@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from edgeship.data import preprocess
 from edgeship.errors import StorageError
 from export import bundle
-from export.files import Exported, ExportedFile
+from export.exported import Exported, ExportedFile
 from export.golden import specs_and_outputs
 
 
@@ -33,10 +35,13 @@ def test_a_full_disk_leaves_the_older_bundle_and_nothing_else(tiny_pipeline, tmp
         name="float32.tflite", format="tflite", scheme="float32",
         content=(tiny_pipeline.bundle_folder / "float32.tflite").read_bytes(),
     )
+    golden = preprocess(tiny_pipeline.splits.test.images[:2], tiny_pipeline.spec)
+    file = replace(file, golden_outputs=specs_and_outputs(file.content, format="tflite", inputs=golden)[2])
+    exported = Exported(files=(file,), golden_inputs=golden, quantization={})
     with pytest.raises(StorageError, match="No space left on device"):
         bundle.write_bundle(
-            folder, Exported(files=(file,), quantization={}), model=tiny_pipeline._float_model(), weights_sha256="0",
-            splits=tiny_pipeline.splits, spec=tiny_pipeline.spec, config=tiny_pipeline.config,
+            folder, exported, model=tiny_pipeline._float_model(), weights_sha256="0", splits=tiny_pipeline.splits,
+            spec=tiny_pipeline.spec, config=tiny_pipeline.config,
         )
     assert (folder / "manifest.json").read_text() == "the older one"
     assert [item.name for item in tmp_path.iterdir()] == ["bundle"]

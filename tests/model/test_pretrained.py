@@ -153,4 +153,4 @@ def test_a_pth_file_is_fine_tuned_with_a_classifier_of_its_own(folder, tmp_path)
     save_zip(tmp_path / "last.pth", state_dict(torch_state(**NETWORK, classes=1000, seed=1)))
     third = Pipeline(config=config, out=tmp_path / "out")
     third.train()
-    assert third.cache.ran == ["train"]
+    assert third.cache.ran == ["preflight", "train"]

@@ -230,7 +230,8 @@ def test_a_kept_convolution_is_not_fused_into_a_relu_that_is_not_kept():
 def test_an_operation_without_an_integer_kernel_is_refused_by_name():
     x = image()
     with pytest.raises(LoweringError, match=(
-        r"^model: integers cannot compute odd \(activation gelu\): no kernel for it in LiteRT or ONNX Runtime. Use "
+        r"^model: integers cannot compute odd \(activation gelu\)\. activation gelu: LiteRT has an "
+        r"integer kernel for it, ONNX Runtime has none\. Use "
         r'another operation, or keep the layer in float: quantize.keep_float = \["odd"\]$'
     )):
         Planned(layers.Activation("gelu", name="odd")(conv(x, "a")), inputs=x)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from edgeship.errors import ModelError
-from quantize.ranges import Mode, Range
+from quantize.ranges import DEAD_RANGE, Mode, Range
 
 DECAY = 0.75  # exact in float32, and so are the values below
 
@@ -169,7 +169,6 @@ def test_what_moves_along_on_a_grid_is_rounded_and_sets_nothing():
     ([], "layer_range: no calibration image reached this tensor"),
     ([[[np.nan, 1.0]]], "layer_range: NaN or infinite values on the calibration images"),
     ([[[1.0, 2.0]], [[np.inf, 1.0]]], "layer_range: NaN or infinite values on the calibration images"),
-    ([[[0.0, 0.0]]], "layer_range: only zeros on all calibration images; is the layer dead"),
     ([[[1e-9, 2e-7]]], "layer_range: all values on the calibration images are from 0 to 2e-07; expected a range above "
                        "1e-06, below which TFLite has no grid"),
 ])
@@ -178,6 +177,16 @@ def test_what_has_no_range_is_refused(batches, message, method):
     item = observe(made(), *batches)
     with pytest.raises(ModelError, match=message):
         item.seed(method)
+
+
+@pytest.mark.parametrize("known", [None, (-1.0, 3.0)])
+@pytest.mark.parametrize("method", ["min-max", "batch-mean", "percentile", "mse"])
+def test_zeros_have_a_grid_too(method, known):
+    item = observe(made(known=known), [[0.0, 0.0]], [[0.0, 0.0]])
+    item.seed(method)
+    assert item.is_dead is (known is None)
+    assert ends(item) == (known or DEAD_RANGE)
+    np.testing.assert_array_equal(item(tf.constant([[0.0, 0.0]])), [[0.0, 0.0]])
 
 
 def test_a_configuration_makes_the_same_range_again():

@@ -41,14 +41,18 @@ def test_a_kernel_that_is_not_square(use_bias):
     assert_same_to_rounding(model, simple, products=10 * CHANNELS)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("options", [
-    {"strides": (1, 2)}, {"strides": 2, "output_padding": 1}, {"dilation_rate": 2},
-], ids=["strides that differ", "output padding", "dilation"])
-def test_a_form_that_no_convolution_has_is_left_as_it_is(options):
-    model = model_of((4, 4), kernel_size=3, **options)
-    simple = simplify(model)
-    assert [type(layer) for layer in simple.layers[1:]] == [layers.Conv2DTranspose]
-    assert_same_to_rounding(model, simple, products=9 * CHANNELS)
+    {"strides": (1, 2)}, {"strides": (2, 1)}, {"strides": (3, 2)}, {"strides": 2, "output_padding": 1},
+    {"strides": (2, 3), "output_padding": (1, 0)}, {"dilation_rate": 2},
+], ids=str)
+def test_strides_that_differ_output_padding_and_dilation_are_convolutions_too(options, padding):
+    for shape, kernel in [((3, 4), 3), ((4, 5), 4), ((5, 3), (2, 5))]:
+        model = model_of(shape, kernel_size=kernel, padding=padding, **options)
+        simple = simplify(model)
+        assert not any(type(layer) is layers.Conv2DTranspose for layer in simple.layers)
+        assert simple.output_shape == model.output_shape
+        assert_same_to_rounding(model, simple, products=16 * CHANNELS)
 
 
 def test_an_image_of_any_size_is_left_as_it_is():

@@ -67,7 +67,7 @@ BROKEN = Row(
     error="int8_qat.onnx / onnxruntime: crashed (SIGSEGV) while loading the file",
 )
 REPORT = Report(
-    schema=5, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
+    schema=6, created_by="edgeship 0.1.0", bundle="out/bundle", created_at="2026-01-01T00:00:00+00:00",
     machine=describe_machine(), rows=(ROW, BROKEN),
     grids=(Grid(
         tflite="int8_qat.tflite", onnx="int8_qat.onnx", tensors_compared=131, mismatches=("a|b: scale",),
@@ -104,9 +104,9 @@ def test_no_figure_may_be_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "message"), [
     (None, "expected a report.json, found none"),
     ("{", "expected a report.json, found none"),
-    ("[]", "expected a report of schema 5, found None"),
-    ('{"schema": 4}', "expected a report of schema 5, found 4"),
-    ('{"schema": 5, "rows": []}', "not a complete report"),
+    ("[]", "expected a report of schema 5 or 6, found None"),
+    ('{"schema": 4}', "expected a report of schema 5 or 6, found 4"),
+    ('{"schema": 6, "rows": []}', "not a complete report"),
 ])
 def test_files_that_are_no_report(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "report.json"

@@ -6,7 +6,7 @@ by its own rounding only. So each layer is judged alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,30 @@ class Layer:
         return "+".join(kinds) or "QuantizeLinear"
 
 
+class Given(Mapping[str, np.ndarray]):
+    """LiteRT's integers by the .onnx file's names and in its layout, one tensor at a time: all together are large."""
+
+    def __init__(
+        self, tensors: Mapping[str, np.ndarray], layouts: Mapping[str, np.ndarray], places: Mapping[str, str]
+    ) -> None:
+        """`places`: name in the .onnx file -> key in `tensors`; `layouts` has the same names' orders by index."""
+        self.tensors, self.layouts, self.places = tensors, layouts, places
+        self.order = {name: str(index) for index, name in enumerate(places)}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """int8 (images, *shape)."""
+        images = self.tensors[self.places[name]]
+        order = self.layouts[self.order[name]]
+        values: np.ndarray = images.reshape(len(images), -1)[:, order]
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
 class Layers:
     """The file; `compare` cuts it and runs the pieces."""
 
@@ -68,7 +92,6 @@ class Layers:
             value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
             for value in (*graph.input, *graph.value_info, *graph.output) if value.type.tensor_type.elem_type
         }
-        self.channels_first = channels_first_tensors(graph, self.constants)
 
     def compare(
         self, known: Mapping[str, np.ndarray], *, progress: Callable[[int], None]
@@ -76,10 +99,10 @@ class Layers:
         """Run every layer whose output is in `known`.
 
         Args:
-            known: int8 (images, *shape) per tensor name, shape being LiteRT's (channels last).
+            known: int8 (images, *shape) per tensor name of this file, in this file's layout.
 
         Returns:
-            {"layers": [{"name", "kind", "max_lsb"}], "skipped": [sentence, ...]}
+            {"layers": [{"name", "kind", "max_lsb"}], "skipped": [(name, why), ...]}
         """
         layers, skipped = [], []
         for done, name in enumerate(name for name in self.producers if name in known):
@@ -87,7 +110,7 @@ class Layers:
                 layer = self.cut(name, set(known))
                 layers.append({"name": name, "kind": layer.kind, "max_lsb": self.max_lsb(layer, known)})
             except LAYER_ERRORS as error:
-                skipped.append(f"{name}: {str(error).splitlines()[0]}")
+                skipped.append((name, str(error).splitlines()[0]))
             progress(done)
         return {"layers": layers, "skipped": skipped}
 
@@ -112,33 +135,32 @@ class Layers:
 
     def max_lsb(self, layer: Layer, known: Mapping[str, np.ndarray]) -> int:
         """The largest difference between the layer's output and LiteRT's, over all images."""
-        session = self.session(layer, known)
+        given = {name: self.as_onnx(name, known[name]) for name in layer.inputs}
+        wanted = self.as_onnx(layer.output, known[layer.output])
+        session = self.session(layer, {name: values.shape[1:] for name, values in given.items()})
         worst = 0
-        for number in range(len(known[layer.output])):
-            feeds = {name: self.as_onnx(name, known[name][number]) for name in layer.inputs}
-            found = session.run([layer.output], feeds)[0].astype(np.int32)
-            expected = self.as_onnx(layer.output, known[layer.output][number]).astype(np.int32)
+        for number, image in enumerate(wanted):
+            found = session.run([layer.output], {name: values[number] for name, values in given.items()})[0]
+            found, expected = found.astype(np.int32), image.astype(np.int32)
             if found.shape != expected.shape:
                 raise ValueError(f"answers shape {found.shape}, LiteRT {expected.shape}")
             worst = max(worst, int(np.abs(found - expected).max(initial=0)))
         return worst
 
     def as_onnx(self, name: str, integers: np.ndarray) -> np.ndarray:
-        """LiteRT's int8 tensor in the .onnx file's type and layout."""
+        """LiteRT's int8 tensor in the .onnx file's type."""
         dtype = self.dtypes.get(name)
         if dtype not in SHIFTS:
             raise ValueError(f"{name!r} is {dtype or 'of unknown type'}, not int8 or uint8")
-        if integers.ndim == 4 and name in self.channels_first:
-            integers = integers.transpose(TO_CHANNELS_FIRST)
         return np.ascontiguousarray((integers.astype(np.int16) + SHIFTS[dtype]).astype(dtype))
 
-    def session(self, layer: Layer, known: Mapping[str, np.ndarray]) -> Any:
+    def session(self, layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         """A default session of this layer alone."""
         used = {name for node in layer.nodes for name in node.input}
         graph = onnx.helper.make_graph(
             list(layer.nodes),
             "layer",
-            [self._value(name, self.as_onnx(name, known[name][0]).shape) for name in layer.inputs],
+            [self._value(name, shapes[name]) for name in layer.inputs],
             [self._value(layer.output, None)],
             [constant for name, constant in self.constants.items() if name in used],
         )

@@ -49,13 +49,18 @@ class LocalSession(runner.Session):
             for name, kind in types.items()
         }}
 
-    def do_layers(self, *, tensors: str, names: list[str]) -> dict[str, Any]:
-        """Run each layer of an .onnx file on the integers that another runtime gave it."""
-        with np.load(tensors, allow_pickle=False) as arrays:
-            known = {name: arrays[str(index)] for index, name in enumerate(names)}
-        answer: dict[str, Any] = self._runtime.compare(
-            known, progress=lambda done: self._send({"progress": done})
-        )
+    def do_layers(self, *, tensors: str, layouts: str, places: dict[str, str]) -> dict[str, Any]:
+        """Run each layer of an .onnx file on the integers that another runtime gave it.
+
+        `tensors` is what `do_tensors` wrote, `places` says which of its arrays each tensor of the file is, and array
+        `0`, `1` ... of `layouts` where the elements of the first, second ... of these are in that.
+        """
+        from validate.runtimes.layers import Given
+
+        with np.load(tensors, allow_pickle=False) as arrays, np.load(layouts, allow_pickle=False) as orders:
+            answer: dict[str, Any] = self._runtime.compare(
+                Given(arrays, orders, places), progress=lambda done: self._send({"progress": done})
+            )
         return answer
 
 
