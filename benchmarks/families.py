@@ -1,8 +1,10 @@
 """Every family of models in tests/quantize/families.py from float to two integer files, as a Markdown table.
 
     python benchmarks/families.py [NAME ...] [--out FILE]    docs/families.md is this script's output
+    python benchmarks/families.py --gates [NAME ...]         only the column "gates"
 
-The networks at the end are Keras' own, whole, with random weights; each takes about a minute.
+The networks at the end are Keras' own, whole, with random weights; each takes about a minute, and some more for the
+column "gates": `edgeship run` with the default gates, on handwritten digits, after a little training.
 """
 
 from __future__ import annotations
@@ -10,34 +12,82 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
+
+from gates import run_to_verdict
 
 from edgeship.progress import say
 
 HEAD = (
     "| family | layers, lowered | float vs lowered | int8 kernels, found / expected | TFLite fully integer "
-    "| ONNX Runtime, executed in integers | TFLite vs ONNX, same top-1 | top-1 float, TFLite, ONNX |"
+    "| ONNX Runtime, executed in integers | TFLite vs ONNX, same top-1 | top-1 float, TFLite, ONNX | gates |"
 )
+GATES_HEAD = "| family | gates |"
+TESTS = Path(__file__).resolve().parent.parent / "tests/quantize"
+# A factory of one family, as a module beside the configuration.
+FACTORY = """import sys
+
+sys.path.insert(0, {tests!r})
+import families
+
+
+def build(input_shape, classes):
+    return families.build({name!r})
+"""
+ONE_INPUT_AND_OUTPUT = "does not apply: edgeship run takes classifiers of one input and one output"
+EPOCHS = 4
 
 
 def main() -> None:
     """Measure the families named, or all, and print one row for each."""
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests/quantize"))
+    sys.path.insert(0, str(TESTS))
     import families
     import family_row
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {'; '.join(families.FAMILIES)}")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser.add_argument("--gates", action="store_true", help="only the column gates")
+    parser.add_argument("--work", type=Path, default=Path("families"), help="where the runs leave their files")
     options = parser.parse_args()
-    lines = [HEAD, "|" + " --- |" * HEAD.count(" |")]
+    head = GATES_HEAD if options.gates else HEAD
+    lines = [head, "|" + " --- |" * head.count(" |")]
     for name in options.names or families.FAMILIES:
         say(name)
-        lines.append(line_of(family_row.measure(name)))
+        model = families.build(name)
+        gates = gates_of(name, model, options.work.resolve())
+        if options.gates:
+            lines.append(f"| {name} | {gates} |")
+        else:
+            lines.append(f"{line_of(family_row.measure(name))} {gates} |")
         print(lines[-1], flush=True)
     table = "\n".join(lines) + "\n"
     print(f"\n{table}")
     if options.out:
         options.out.write_text(table)
+
+
+def gates_of(name: str, model: Any, work: Path) -> str:
+    """How `edgeship run` ends for a family, with the default gates."""
+    if len(model.inputs) > 1 or len(model.outputs) > 1 or len(model.output_shape) != 2:
+        return ONE_INPUT_AND_OUTPUT
+    from family_images import largest_pixel
+
+    folder = work / "modules" / name.replace("/", " ")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "family.py").write_text(FACTORY.format(tests=str(TESTS), name=name))
+    size, channels = model.input_shape[1], model.input_shape[3]
+    outcome = run_to_verdict(
+        {
+            # Networks that scale their images themselves take 0 to 255.
+            "data": {"name": "digits", "image_size": size, "channels": channels, "std": [1 / largest_pixel(model)]},
+            "model": {"factory": "family:build"},
+            "train": {"epochs": EPOCHS},
+            "quantize": {"schemes": ["float32", "int8-ptq"]},
+        },
+        modules=[folder / "family.py"], folder=work / "runs" / name.replace("/", " "),
+    )
+    return outcome.gates
 
 
 def line_of(row) -> str:

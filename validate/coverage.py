@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ WEIGHT_SCALE = 1
 FOLLOWING_KINDS = frozenset({
     "QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Transpose", "ReorderInput", "ReorderOutput",
 })
+FLOAT_RESIZE = "Resize"
 RUNTIME_SUFFIX = re.compile(r"(_nchwc|_token_\d+)+$")  # what ONNX Runtime appends to the name of what it rewrites
 # Their further inputs are parameters (regions, factors), whatever type the pixels have.
 ORT_WITH_PARAMETERS = frozenset({"Resize", "Upsample"})
@@ -169,14 +170,30 @@ def coverage_of_profile(events: Sequence[Mapping[str, Any]]) -> tuple[Coverage, 
 def with_kept_float(coverage: Coverage, layers: Collection[str]) -> Coverage:
     """The same, with the float operations that follow from layers kept in float told apart from the others.
 
+    So are those of a Resize that ONNX Runtime has no integer kernel for.
+
     An operation belongs to a layer when its name is the layer's or begins with that and a "/": export names tensors
     and nodes so.
     """
-    if not layers:
-        return coverage
-    kept = tuple(operation for operation in coverage.float_ops if _is_kept(operation, layers))
+    kept = tuple(operation for operation in coverage.float_ops if layers and _is_kept(operation, layers))
+    kept = kept or tuple(_resizes(coverage.float_ops))
     others = tuple(operation for operation in coverage.float_ops if operation not in kept)
     return dataclasses.replace(coverage, float_ops=others, kept_float=kept)
+
+
+def _resizes(operations: Sequence[str]) -> Iterator[str]:
+    """Of ONNX Runtime's: each Resize with one conversion before and one behind it.
+
+    Its integer Resize cuts off what is behind the point instead of rounding, so the exported file has a linear one in
+    float; a nearest one is executed on integers.
+    """
+    count = sum(operation.startswith(f"{FLOAT_RESIZE} ") for operation in operations)
+    left = {FLOAT_RESIZE: count, "DequantizeLinear": count, "QuantizeLinear": count}
+    for operation in operations:
+        kind = operation.partition(" ")[0]
+        if left.get(kind, 0) > 0:
+            left[kind] -= 1
+            yield operation
 
 
 def _is_kept(operation: str, layers: Collection[str]) -> bool:

@@ -18,10 +18,11 @@ more than `LOST_DB` over it; a sum or a concatenation with something larger may 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ from validate.layer_pairs import Pair, pair_results
 from validate.runtimes.client import Worker
 
 BAD_DB, OWN_DB, LOST_DB = 20.0, 10.0, 10.0
+MOST_LONG_AXES = 4
 DILUTING = frozenset({"ADD", "SUB", "CONCATENATION", "Add", "Sub", "Concat"})
 FLOAT = "float32"
 # Format -> who keeps a file's results, the name of its runtime, and the packages that this takes.
@@ -137,9 +139,9 @@ def _measure(
         for index, pair in enumerate(pairs):  # one at a time: all of them are as large as the network's memory
             codes = integers[str(index)]
             candidates = {twin: reals[places[twin]] for twin in pair.twins}
-            alike = {twin: real.reshape(codes.shape) for twin, real in candidates.items() if _is_like(real, codes)}
+            alike = [(twin, view) for twin, real in candidates.items() for view in _views(real, codes.shape)]
             if alike:
-                layers.append(max((_layer_error(pair, twin, codes, real) for twin, real in alike.items()), key=_db))
+                layers.append(max((_layer_error(pair, twin, codes, real) for twin, real in alike), key=_db))
             else:
                 unlike.append(pair.tensor.name)
     # What is not known is taken for bad, so that nothing which reads it is blamed.
@@ -207,10 +209,19 @@ def _saturated(codes: np.ndarray, wanted: np.ndarray, zero_point: int) -> float:
     return float(sum(np.mean((codes == end) & (wanted != end)) for end in ends))
 
 
-def _is_like(one: np.ndarray, other: np.ndarray) -> bool:
-    """Of one shape, but for axes of length 1, which a Squeeze or Reshape beside a result adds or takes."""
-    first, second = (tuple(size for size in values.shape if size != 1) for values in (one, other))
-    return first == second and one.size == other.size
+def _views(real: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """A result as it may lie in the other file: in its shape, its axes in every order that gives that.
+
+    A converter folds transposes away in one file and not in the other, so that one name may mean two layouts. A result
+    that is wrong is far from all of them. Axes of length 1 come and go with a Squeeze or Reshape beside a result.
+    """
+    sizes, wanted = ([size for size in values[1:] if size != 1] for values in (real.shape, shape))
+    if real.shape[0] != shape[0] or sorted(sizes) != sorted(wanted) or len(sizes) > MOST_LONG_AXES:
+        return
+    long = real.reshape(real.shape[0], *sizes)
+    for axes in itertools.permutations(range(len(sizes))):
+        if [sizes[axis] for axis in axes] == wanted:
+            yield long.transpose(0, *(axis + 1 for axis in axes)).reshape(shape)
 
 
 def _without(artifact: Artifact, floats: Artifact | None, error: str) -> LayerErrors:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeship.graph.kernels import Constant, constant_of, kernel_differences, kernel_of
-from edgeship.graph.matching import FAMILIES, Matching, OperationPair, TensorPair, as_int8
+from edgeship.graph.matching import FAMILIES, IN_ORDER, Matching, OperationPair, TensorPair, as_int8
 from edgeship.graph.moves import Moves
 from edgeship.graph.records import WEIGHTED_KINDS, Graph, Operation, affine_grid
 
@@ -40,6 +40,9 @@ def compare(tflite: Graph, onnx: Graph, matching: Matching) -> Comparison:
     for pair in matching.pairs:
         found.setdefault(pair.tflite.name, []).extend(_grid_differences(pair, onnx))
     for operations in matching.operations:
+        if _in_other_order(operations, matching, *sides):
+            name = operations.tflite.outputs[0]
+            found.setdefault(name, []).append(f"{name}: reads its inputs in another order in the ONNX file")
         for name, sentences in _constants(operations, *sides):
             if sentences is None:
                 not_compared.append(name)
@@ -50,6 +53,15 @@ def compare(tflite: Graph, onnx: Graph, matching: Matching) -> Comparison:
         differences=tuple(dict.fromkeys(sentence for sentences in found.values() for sentence in sentences)),
         not_compared=tuple(dict.fromkeys(not_compared)),
     )
+
+
+def _in_other_order(pair: OperationPair, matching: Matching, first: Moves, second: Moves) -> bool:
+    """Whether an operation that is not commutative reads the same values in another order."""
+    if FAMILIES.get(pair.tflite.kind) not in IN_ORDER:
+        return False
+    wanted = [matching.values.get(first.root(name)) for name in first.operands(pair.tflite)]
+    found = [second.root(name) for name in second.operands(pair.onnx)]
+    return None not in wanted and wanted != found and sorted(filter(None, wanted)) == sorted(found)
 
 
 def _grid_differences(pair: TensorPair, onnx: Graph) -> Iterator[str]:

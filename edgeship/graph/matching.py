@@ -121,10 +121,9 @@ class _Walk:
         """Walk through the first file until nothing new is found."""
         for one, other in _ends(self.first.graph.inputs, self.second.graph.inputs):
             self.pair_values(one, other)
-        steps = (self.by_structure, self.by_name)
         for _ in range(MAX_ROUNDS):
-            # By name only where the structure leads no further: then the walk goes on by structure from there.
-            if not any(self._sweep(step) for step in steps):
+            # The next only where the ones before lead no further: then the walk goes on by structure from there.
+            if not any(self._sweep(step) for step in (self.by_structure, self.by_name, self.by_kernel)):
                 break
 
     def operations(self) -> list[tuple[Operation, Operation]]:
@@ -159,6 +158,16 @@ class _Walk:
         if maker is not None and FAMILIES.get(maker.kind) == FAMILIES.get(operation.kind, "none"):
             return id(maker) not in self.claimed and self.pair_operations(operation, maker)
         return self.pair_values(result, root)
+
+    def by_kernel(self, operation: Operation) -> bool:
+        """Match a product by its kernel, where one product alone has that: parts of one tensor look alike."""
+        if not _kernel_name(self.first, operation):
+            return False
+        candidates = [
+            other for other in self.second.computing()
+            if id(other) not in self.claimed and _kernel_name(self.second, other) and self._has_kernel(operation, other)
+        ]
+        return len(candidates) == 1 and self.pair_operations(operation, candidates[0])
 
     def pair_operations(self, one: Operation, other: Operation) -> bool:
         """Note two operations, their results, and what they read."""

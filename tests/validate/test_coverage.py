@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from edgeship.measurement import Coverage
@@ -121,3 +122,14 @@ def test_float_operations_of_kept_layers_are_told_apart() -> None:
     assert told.float_ops == ("Conv b_1", "Conv d")
     assert told.kept_float == tuple(name for name in floats if name not in told.float_ops)
     assert (told.promised, told.promised_share, told.share) == (4, 0.5, 0.2)
+
+
+def test_a_resize_in_float_is_told_apart_with_its_two_conversions_and_nothing_else() -> None:
+    floats = (
+        "DequantizeLinear a", "Resize b", "QuantizeLinear b/q", "Conv c", "DequantizeLinear d", "QuantizeLinear e",
+    )
+    coverage = Coverage(integer=2, total=8, float_ops=floats, per_channel=0, weighted=0)
+    told = with_kept_float(coverage, ())
+    assert told.kept_float == floats[:3] and told.float_ops == floats[3:]
+    without = dataclasses.replace(coverage, float_ops=("Conv c", "DequantizeLinear d", "Softmax e"))
+    assert with_kept_float(without, ()) == without
