@@ -151,7 +151,7 @@ def _softmax(call: Call) -> Result:
     return Replacement(layers.Softmax(-1 if axis is None else int(axis), name="softmax"), call["logits"])
 
 
-def _einsum(call: Call) -> Result:
+def any_einsum(call: Call) -> Result:
     operands = list(call["inputs"])
     if any(isinstance(item, Owned) for item in operands):
         return None
@@ -184,6 +184,4 @@ ARITHMETIC: dict[str, Callable[[Call], Result]] = {
     "math.sigmoid": _activation("sigmoid", "x"),
     "math.tanh": _activation("tanh", "x"),
     "math.softplus": _activation("softplus"),
-    "einsum": _einsum,
-    "linalg.einsum": _einsum,
 }

@@ -11,7 +11,7 @@ from tf_keras import layers
 
 from edgeship.model import flat_layers
 from quantize.operator_arguments import Call, Owned, Replacement, Result, as_array, is_tensor, static_shape
-from quantize.operators_arithmetic import with_array
+from quantize.operators_arithmetic import any_einsum, with_array
 
 
 def _reduce(kind: str, image: Any = None) -> Callable[[Call], Result]:
@@ -191,7 +191,11 @@ def _tensordot(call: Call) -> Result:
 
 
 def _einsum(call: Call) -> Result:
-    """A matrix over the last axis: "btc,cd->btd", "...c,cd->...d", "bc,dc->bd"."""
+    """A matrix over the last axis: "btc,cd->btd", "...c,cd->...d", "bc,dc->bd"; else the operator as a layer."""
+    return _product(call) or any_einsum(call)
+
+
+def _product(call: Call) -> Result:
     tensors = list(call["inputs"])
     if len(tensors) != 2 or not is_tensor(tensors[0]) or is_tensor(tensors[1]):
         return None

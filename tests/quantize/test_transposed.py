@@ -44,7 +44,7 @@ def test_a_kernel_that_is_not_square(use_bias):
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("options", [
     {"strides": (1, 2)}, {"strides": (2, 1)}, {"strides": (3, 2)}, {"strides": 2, "output_padding": 1},
-    {"strides": (2, 3), "output_padding": (1, 0)}, {"dilation_rate": 2},
+    {"strides": (2, 3), "output_padding": (1, 1)}, {"dilation_rate": 2},
 ], ids=str)
 def test_strides_that_differ_output_padding_and_dilation_are_convolutions_too(options, padding):
     for shape, kernel in [((3, 4), 3), ((4, 5), 4), ((5, 3), (2, 5))]:
