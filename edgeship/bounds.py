@@ -28,8 +28,9 @@ INT8_WEIGHTS_NOISE = (PEAK / 127) ** 2 / 12
 # Activations quantized when they are computed: the same with 255 steps between the smallest and the largest value, or
 # 127 on either side of zero, which LiteRT takes.
 DYNAMIC_NOISE = (PEAK / 127) ** 2 / 12
-# What amplifies: measured up to 23 dB on networks of random weights whose last layer tells kinds of images apart by a
-# fraction of its input (benchmarks/families.py); trained ones have 40 dB more than the bound.
+# What amplifies. It is not derived but measured: up to 23 dB on networks of random weights whose last layer tells kinds
+# of images apart by a fraction of its input (benchmarks/families.py). The export, which has the model at hand, measures
+# it for the network itself (export/proof.py).
 MARGIN_DB = 24.0
 # Two files whose errors are independent and of one size are 3 dB farther from each other than from the float model.
 INDEPENDENT_DB = 10 * math.log10(2)
@@ -51,19 +52,24 @@ def least_sqnr_db(scheme: str, *, products: int) -> float | None:
     Returns:
         None for a scheme that computes in integers: its error is the calibration's, which its accuracy tells.
     """
-    made = SCHEMES[scheme]
-    if made.activations != "float32":
+    if SCHEMES[scheme].activations != "float32":
         return None
-    noise = 0.0
+    noise = relative_noise(scheme)
+    if not noise:
+        return FLOAT32_DB
+    return min(FLOAT32_DB, -10 * math.log10(noise * max(products, 1)) - MARGIN_DB)
+
+
+def relative_noise(scheme: str) -> float:
+    """The noise power that one product of a file of `scheme` brings, relative to its result; 0 for float32 weights."""
+    made, noise = SCHEMES[scheme], 0.0
     if made.weights == "float16":
         noise += FLOAT16_NOISE
     if made.weights == "int8":
         noise += INT8_WEIGHTS_NOISE
     if made.dynamic:
         noise += DYNAMIC_NOISE
-    if not noise:
-        return FLOAT32_DB
-    return min(FLOAT32_DB, -10 * math.log10(noise * max(products, 1)) - MARGIN_DB)
+    return noise
 
 
 def least_sqnr_between_formats_db(scheme: str) -> float | None:

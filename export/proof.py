@@ -9,6 +9,7 @@ Both bounds grow with what the network itself makes of rounding, which is measur
 
     a float network     its answers to inputs that differ by CONDITION_STEP of the largest one. That is what one layer
                         may add: 4,608 products summed in float32 are off by about 48 x 2^-24 (edgeship/bounds.py).
+                        Weights in fewer bits add more, and the network amplifies that alike.
     an int8 network     its answers with and without the rounding of activations. A kernel gives one of the two codes
                         around the exact result. Where that is the wrong one, which it is in a quarter of all places at
                         most, it is off by 1 LSB: in the mean of the squares 1/4 LSB^2, three times the 1/12 LSB^2 of
@@ -31,7 +32,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.artifact import Preprocessing, TensorSpec
-from edgeship.bounds import least_sqnr_db
+from edgeship.bounds import least_sqnr_db, relative_noise
 from edgeship.data import preprocess
 from edgeship.errors import ExportError
 from edgeship.graph import graph_from_bytes
@@ -151,19 +152,17 @@ class _References:
             lsb = SOFTMAX_LSB if result.scale is None else result.scale  # a file with float outputs has that grid too
             allowed = MARGIN * (KERNELS_TO_ROUNDING * condition + OUTPUT_FLOOR_LSB2 * lsb**2)
         else:
-            allowed = max(_power(outputs) * 10 ** (-_bound_db(file.scheme, trial.products) / 10), MARGIN * condition)
+            scheme = BOUND_OF.get(file.scheme, file.scheme)
+            steps = max(1.0, relative_noise(scheme) * trial.products / CONDITION_STEP**2)
+            bound_db = least_sqnr_db(scheme, products=trial.products)
+            assert bound_db is not None  # schemes of fake-quantized models have another bound
+            allowed = max(_power(outputs) * 10 ** (-bound_db / 10), MARGIN * condition * steps)
         return Reference(outputs=outputs, allowed=allowed)
 
 
 def _products(content: bytes, format: str) -> int:
     """Convolutions and matrix products with constant weights."""
     return sum(1 for _ in graph_from_bytes(content, where=Path(f"model.{format}")).weighted_operations())
-
-
-def _bound_db(scheme: str, products: int) -> float:
-    bound_db = least_sqnr_db(BOUND_OF.get(scheme, scheme), products=products)
-    assert bound_db is not None  # schemes of fake-quantized models have another bound
-    return bound_db
 
 
 def _check(trial: Trial, reference: Reference, model: tf_keras.Model) -> None:

@@ -46,7 +46,7 @@ def with_float_layers(
     for operation in file.subgraphs[0].operators:
         key = _key(file, operation, layers)
         if key[0] not in keep_float:
-            rewriting.operations.append(operation)
+            rewriting.pass_on(operation)
             continue
         if counts[key] >= len(twins[key]):
             raise ExportError(f"{key[0]}: cannot be kept in float: its float32 operation was not found")
@@ -80,12 +80,20 @@ class _Rewriting:
         self.graph = file.subgraphs[0]
         self.operations: list[Any] = []
         self._real: dict[int, int] = {}  # an integer tensor -> its float32 form, after rounding
+        self._floats: dict[int, str] = {}  # a kept operation's float32 result -> the layer
         # A kept operation's result -> (the layer, the same before rounding).
         self._unrounded: dict[int, tuple[str, int]] = {}
         self._integer = {
             int(operation.outputs[0]): int(operation.inputs[0]) for operation in self.graph.operators
             if self._kind(file, operation) == Builtin.DEQUANTIZE
         }
+
+    def pass_on(self, operation: Any) -> None:
+        """Append an operation that stays as it is; the converter may quantize a kept layer's float result by itself."""
+        self.operations.append(operation)
+        if self._kind(self.file, operation) == Builtin.QUANTIZE and int(operation.inputs[0]) in self._floats:
+            source = int(operation.inputs[0])
+            self._unrounded[int(operation.outputs[0])] = self._floats[source], source
 
     def turn_back(self, operation: Any, twin: Any, layer: str) -> None:
         """Append `operation` of `layer` on float32 tensors, and the conversions it needs."""
@@ -105,6 +113,8 @@ class _Rewriting:
                 self._unrounded[tensor] = layer, real
                 version = INT8_VERSIONS[Builtin.QUANTIZE]
                 self.operations.append(conversion(self.file, Builtin.QUANTIZE, real, tensor, version=version))
+            elif self.graph.tensors[tensor].type == Type.FLOAT32:
+                self._floats[tensor] = layer
 
     def _input(self, tensor: int, other: int, layer: str) -> int:
         """What the float32 operation of `layer` reads where the integer one reads `tensor`."""

@@ -31,6 +31,9 @@ WEIGHT_SCALE = 1
 FOLLOWING_KINDS = frozenset({
     "QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Transpose", "ReorderInput", "ReorderOutput",
 })
+# ONNX Runtime moves a Transpose through a float operation, and gives the other operand as many axes. What it adds is
+# called as its kind is, as nothing in an exported file is.
+RUNTIMES_OWN = frozenset({"Unsqueeze", "Squeeze"})
 FLOAT_RESIZE = "Resize"
 RUNTIME_SUFFIX = re.compile(r"(_nchwc|_token_\d+)+$")  # what ONNX Runtime appends to the name of what it rewrites
 # Their further inputs are parameters (regions, factors), whatever type the pixels have.
@@ -199,6 +202,8 @@ def _resizes(operations: Sequence[str]) -> Iterator[str]:
 def _is_kept(operation: str, layers: Collection[str]) -> bool:
     kind, _, name = operation.partition(" ")
     name = RUNTIME_SUFFIX.sub("", name)
+    if kind in RUNTIMES_OWN and name == kind:
+        return True
     return kind in FOLLOWING_KINDS or any(name == layer or name.startswith(f"{layer}/") for layer in layers)
 
 
