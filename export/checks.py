@@ -5,7 +5,7 @@ Each check answers with sentences, one per broken promise; an empty list means t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -242,9 +242,8 @@ def _relu_zero_points(graph: Graph) -> list[str]:
     """After a ReLU half of the codes would be wasted below zero, unless it shares its grid in a concatenation."""
     broken = []
     shared = {
-        (float(output.scales[0]), int(output.zero_points[0]))
-        for output in (graph.tensors[item.outputs[0]] for item in graph.operations if item.kind == "CONCATENATION")
-        if output.scales is not None and output.zero_points is not None
+        (float(tensor.scales[0]), int(tensor.zero_points[0])) for tensor in _joined(graph)
+        if tensor.scales is not None and tensor.zero_points is not None
     }
     for operation in graph.operations:
         if operation.kind in RELUS or operation.attributes.get("fused_activation_function") in RELUS:
@@ -256,6 +255,18 @@ def _relu_zero_points(graph: Graph) -> list[str]:
             if output.is_integer and (output.zero_points is None or np.any(output.zero_points != -128)):
                 broken.append(f"{output.name}: a ReLU with zero point {output.zero_points}, not -128")
     return broken
+
+
+def _joined(graph: Graph) -> Iterator[Tensor]:
+    """The tensors that are on a concatenation's grid: its result, and what it joins in float where it is kept so."""
+    for operation in graph.operations:
+        if operation.kind != "CONCATENATION":
+            continue
+        yield graph.tensors[operation.outputs[0]]
+        for name in operation.inputs:
+            made_by = graph.producers.get(name)
+            if made_by is not None and made_by.kind == "DEQUANTIZE":
+                yield graph.tensors[made_by.inputs[0]]
 
 
 def _is_convolution(operation: Operation) -> bool:

@@ -55,7 +55,7 @@ def plan_grids(model: tf_keras.Model, kept: frozenset[str]) -> Grids:
     _refuse_unknown(model, kept)
     readers = readers_of(model)
     of = _share(model, kept)
-    _concatenations(model, kept, of)
+    _concatenations(model, of)
     rounded = {id(tensor) for tensor in model.inputs}
     for node in nodes_of(model):
         for tensor in tf.nest.flatten(node.outputs):
@@ -138,13 +138,14 @@ def _share(model: tf_keras.Model, kept: frozenset[str]) -> dict[int, Grid]:
     return of
 
 
-def _concatenations(model: tf_keras.Model, kept: frozenset[str], of: dict[int, Grid]) -> None:
+def _concatenations(model: tf_keras.Model, of: dict[int, Grid]) -> None:
     """Give the inputs of every concatenation its result's grid: that rounds once, where a change of grid rounds twice.
 
+    One that is kept in float too: the TFLite converter puts its inputs on one grid before it is turned back to float.
     `simplify` saw to it that prescribed ranges meet no others here.
     """
     for node in nodes_of(model):
-        if isinstance(node.layer, layers.Concatenate) and node.layer.name not in kept:
+        if isinstance(node.layer, layers.Concatenate):
             for tensor in node.keras_inputs:
                 _merge(of, of[id(node.outputs)], of[id(tensor)])
 

@@ -161,12 +161,12 @@ def test_a_prescribed_range_and_another_have_a_product_between_them():
     assert planned.grid("both").fixed is None and set(planned.members("both")) == {"both_input1", "b"}
 
 
-def test_a_concatenation_kept_in_float_shares_nothing():
+def test_a_concatenation_kept_in_float_has_one_grid_with_what_it_joins_too():
     x = image()
     planned = Planned(
         conv(layers.Concatenate(name="both")([conv(x, "a"), conv(x, "b")]), "c"), inputs=x, kept=["both"]
     )
-    assert planned.grid("a") is not planned.grid("b") and "both" in planned.rounded
+    assert planned.grid("a") is planned.grid("b") is planned.grid("both") and "both" in planned.rounded
 
 
 # --- upper ends ----------------------------------------------------------------------------------------------------

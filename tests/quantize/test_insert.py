@@ -343,3 +343,16 @@ def test_a_composite_means_all_its_layers():
         "head", "block_first", "block_norm", "block_relu", "block_second", "block_add"
     )
     assert weighted_layers(flat)[:3] == ("stem", "block_first", "block_second")
+
+
+@pytest.mark.parametrize("kept", [["join"], ["join", "left"]])
+def test_a_concatenation_that_is_kept_in_float_has_one_grid_too(kept):
+    image = layers.Input((8, 8, 3), name="image")
+    left = layers.Conv2D(4, 3, padding="same", activation="relu", name="left")(image)
+    right = layers.Conv2D(4, 1, name="right")(image)
+    x = layers.Concatenate(name="join")([left, right, image])
+    model = randomize(tf_keras.Model(image, layers.Conv2D(4, 3, name="last")(x), name="model"))
+    quantized, noise = quantized_model(model, keep_float=kept)
+    content, _ = convert(quantized)
+    (found,), (lsb,) = run_tflite(content, noise)
+    np.testing.assert_allclose(found, quantized.model(noise), rtol=0, atol=1.01 * lsb)
