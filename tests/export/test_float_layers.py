@@ -217,9 +217,16 @@ def test_the_same_bytes_in_a_fresh_process(mixed: tuple[QuantizedModel, bytes, b
     assert fresh.stdout.split()[-2:] == [hashlib.sha256(content).hexdigest() for content in mixed[1:]]
 
 
-def test_nothing_is_rounded_inside_a_kept_layer_of_several_operations() -> None:
-    """The converter spreads the rounding of a LayerNormalization's input over its TRANSPOSE and MEAN."""
-    made = normalized("norm")
+@pytest.mark.parametrize("norm", [
+    layers.LayerNormalization(name="norm", gamma_initializer="random_uniform"),
+    layers.GroupNormalization(4, name="norm", gamma_initializer="random_uniform"),
+    layers.UnitNormalization(name="norm"),
+], ids=["layer", "group", "unit"])
+def test_nothing_is_rounded_inside_a_kept_layer_of_several_operations(norm: layers.Layer) -> None:
+    """The converter spreads the rounding of a LayerNormalization's input over its TRANSPOSE and MEAN, and quantizes the
+    result of a GroupNormalization in front of its last RESHAPE.
+    """
+    made = normalized("norm", norm=norm)
     tflite, onnx_file = files(made)
     codes = np.random.default_rng(4).integers(-128, 128, (8, 8, 8, 3), dtype=np.int8)
     expected = made.model.predict((codes.astype(np.float32) + 128) / 255, verbose=0)
@@ -243,11 +250,12 @@ def test_a_file_that_rounds_inside_a_kept_layer_is_not_what_it_must_be() -> None
         check_tflite(broken, name="a.tflite", scheme="int8-mixed", layers=names, kept_float=("norm",))
 
 
-def normalized(*keep_float: str) -> QuantizedModel:
+def normalized(*keep_float: str, norm: layers.Layer | None = None) -> QuantizedModel:
     tf_keras.utils.set_random_seed(2)
     image = layers.Input((8, 8, 3), name="image")
     x = layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(image)
-    x = layers.LayerNormalization(name="norm", gamma_initializer="random_uniform")(x)
+    norm = norm or layers.LayerNormalization(name="norm", gamma_initializer="random_uniform")
+    x = layers.ReLU(name="behind")(type(norm).from_config(norm.get_config())(x))
     x = layers.Conv2D(8, 3, padding="same", activation="relu", name="second")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     model = tf_keras.Model(image, layers.Dense(4, activation="softmax", name="head")(x), name="net")

@@ -124,6 +124,14 @@ def test_float_operations_of_kept_layers_are_told_apart() -> None:
     assert (told.promised, told.promised_share, told.share) == (4, 0.5, 0.2)
 
 
+def test_axes_that_the_runtime_adds_to_float_operations_follow_them() -> None:
+    floats = ("Conv b", "Unsqueeze Unsqueeze", "Unsqueeze Unsqueeze_token_9", "Unsqueeze d")
+    coverage = Coverage(integer=2, total=6, float_ops=floats, per_channel=0, weighted=0)
+    told = with_kept_float(coverage, ("b",))
+    assert told.kept_float == floats[:3] and told.float_ops == floats[3:]
+    assert with_kept_float(coverage, ()).float_ops == floats
+
+
 def test_a_resize_in_float_is_told_apart_with_its_two_conversions_and_nothing_else() -> None:
     floats = (
         "DequantizeLinear a", "Resize b", "QuantizeLinear b/q", "Conv c", "DequantizeLinear d", "QuantizeLinear e",
