@@ -15,6 +15,17 @@ _OPTIONS = {
 }
 
 
+# The converter gives an int8 DEPTH_TO_SPACE version 2. The kernels of both versions are one, and LiteRT 2.3 registers
+# it in its reference kernels under version 1 only (tflite/kernels/register_ref.cc).
+LOWEST_VERSIONS = {schema.BuiltinOperator.DEPTH_TO_SPACE: 1}
+
+
+def with_known_versions(file: schema.ModelT) -> None:
+    """Let every kind of operation have a version that all of LiteRT's kernel sets know."""
+    for code in file.operatorCodes:
+        code.version = min(code.version, LOWEST_VERSIONS.get(code.builtinCode, code.version))
+
+
 def operator_code(file: schema.ModelT, kind: int, version: int) -> int:
     """The index of an operator code of at least that version, which is added where the file has none."""
     for index, code in enumerate(file.operatorCodes):

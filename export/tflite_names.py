@@ -18,6 +18,7 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeship.errors import ExportError
+from export.tflite_edit import with_known_versions
 
 WEIGHTED = {
     schema.BuiltinOperator.CONV_2D,
@@ -40,7 +41,7 @@ BUFFER_ALIGNMENT = 16
 def with_stable_names(
     content: bytes, *, model: str, layers: Collection[str], inputs: list[str], outputs: list[str]
 ) -> bytes:
-    """The same TFLite file with every tensor named after its Keras layer.
+    """The same TFLite file with every tensor named after its Keras layer, and versions that every kernel set knows.
 
     Args:
         model: the Keras model's name, which prefixes the converter's names.
@@ -89,6 +90,7 @@ def with_stable_names(
                 names[tensor] = _unused(f"{owner}/{role}", "again", taken)
     for index, tensor in enumerate(graph.tensors):
         tensor.name = names.get(index, f"unused{index}").encode()
+    with_known_versions(file)
     return pack(file)
 
 
