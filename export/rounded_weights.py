@@ -18,8 +18,9 @@ from edgeship.graph import Tensor, read_tflite
 from export.tflite import WRAPPED
 from export.tflite_names import layer_of
 
-# Half a step, and the rounding of weight / scale in float32: 127 codes are known to 127 x 2^-24 of one.
-HALF_A_STEP = 0.5 + 127 * 2.0**-23
+# Half a step, and float32's rounding on the way to the code: TensorFlow's fake quantization subtracts the lower end and
+# multiplies by the reciprocal of a scale, which were rounded themselves, so that up to 254 steps are rounded 8 times.
+HALF_A_STEP = 0.5 + 254 * 8 * 2.0**-24
 FLOAT16_ROUNDING = 2.0**-11
 LEAST_FLOAT16_STEP = 2.0**-25  # half the distance of float16's subnormal numbers
 FLOAT32_ROUNDING = 2.0**-23
