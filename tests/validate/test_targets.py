@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,7 +61,13 @@ def test_a_target_without_its_part_is_exit_code_4(
 ) -> None:
     monkeypatch.setenv("EDGESHIP_CHROMIUM", str(tmp_path / "none"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert cli.main(["validate", str(tiny_bundle), "--on", "browser", "--out", str(tmp_path), "--images", "8"]) == 4
+    bundle = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    # U8S8 is right only on processors with VNNI: elsewhere its layers fail, which is another exit code.
+    manifest["artifacts"] = [item for item in manifest["artifacts"] if "u8s8" not in item["name"]]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert cli.main(["validate", str(bundle), "--on", "browser", "--out", str(tmp_path), "--images", "8"]) == 4
     assert "apt install chromium" in capsys.readouterr().out
     assert "refused, see below" in (tmp_path / "report.md").read_text()
 
