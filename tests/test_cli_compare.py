@@ -34,6 +34,7 @@ def compare(*arguments: object, out: Path) -> tuple[int, Comparison]:
 # The command line, but for one thing: the second launch of a timing says that it begins, and has no end of its own. So
 # what happens then happens in the middle, on a machine of any speed. (The pilot makes launches of its own.)
 WITHOUT_END = """
+import signal
 import sys
 from edgeship.cli import entry_point
 from validate.compare import timing
@@ -47,6 +48,7 @@ def announced(*arguments, rounds, **options):
         print("the second launch begins", file=sys.stderr, flush=True)
     return launch(*arguments, rounds=rounds, **options)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 timing.launch = announced
 entry_point()
 """
