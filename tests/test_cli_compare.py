@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -20,6 +23,8 @@ from ssh_board import missing_part, running_board
 
 from edgeship.cli import main
 from edgeship.comparison import Comparison
+from validate.compare import timing as timing_module
+from validate.compare.launches import Observed
 from validate.compare.report import load_comparison
 
 Chain = Callable[..., Path]
@@ -290,8 +295,11 @@ def test_baselines(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.skipif(missing_part() is not None, reason=missing_part() or "")
-def test_the_same_verdicts_over_ssh(chain: Chain, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A real sshd on loopback."""
+def test_the_same_verdicts_over_ssh(
+    chain: Chain, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real sshd on loopback. This board shares its processor with whatever else runs here: its clock isn't judged."""
+    monkeypatch.setattr(timing_module, "CANARY_SLOWER", math.inf)
     with running_board(tmp_path_factory.mktemp("board")) as board:
         there = ("--on", board.url, "--ssh-command", board.ssh_command, "--device-python", sys.executable,
                  "--no-exact")
@@ -304,6 +312,32 @@ def test_the_same_verdicts_over_ssh(chain: Chain, tmp_path: Path, tmp_path_facto
         assert (code, found.verdict) == (0, "improved"), found.reasons
         code, found = compare(chain(20), chain(20, name="same", last="Identity"), *there, out=tmp_path / "same")
         assert found.verdict != "regression", found.reasons
+
+
+@pytest.mark.skipif(missing_part() is not None, reason=missing_part() or "")
+def test_a_board_whose_clock_slows_down_decides_nothing(
+    chain: Chain, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fixed piece of work takes longer and longer: every launch but the first is discarded."""
+    real, made = timing_module.launch, []
+
+    def slower_and_slower(*arguments: Any, **options: Any) -> Observed:
+        made.append(options)
+        return replace(real(*arguments, **options), canary_ns=2 ** len(made))
+
+    monkeypatch.setattr(timing_module, "launch", slower_and_slower)
+    monkeypatch.setattr(timing_module, "COOLING_SECONDS", 0)
+    monkeypatch.setattr(timing_module, "MOST_DISCARDED", 0.05)
+    with running_board(tmp_path_factory.mktemp("board")) as board:
+        code, found = compare(
+            chain(4), chain(8), "--on", board.url, "--ssh-command", board.ssh_command, "--device-python",
+            sys.executable, "--no-exact", out=tmp_path / "out",
+        )
+    assert (code, found.verdict) == (3, "inconclusive")
+    assert "the clock kept changing: a fixed piece of work took" in found.reasons[0]
+    timing = found.checks[0].timing
+    assert timing is not None and timing.samples[0].discarded is None
+    assert all(sample.discarded is not None for sample in timing.samples[1:])
 
 
 @pytest.mark.skipif(missing_part() is not None, reason=missing_part() or "")
