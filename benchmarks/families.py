@@ -1,7 +1,7 @@
-"""Every family of models in tests/quantize/families.py from float to two integer files, as a Markdown table.
+"""Every family of models in benchmarks/networks/families.py from float to two integer files, as a Markdown table.
 
-    python benchmarks/families.py [NAME ...] [--out FILE]    docs/families.md is this script's output
-    python benchmarks/families.py --gates [NAME ...]         only the column "gates"
+    python -m benchmarks.families [NAME ...] [--out FILE]    docs/families.md is this script's output
+    python -m benchmarks.families --gates [NAME ...]         only the column "gates"
 
 The networks at the end are Keras' own, whole, with random weights; each takes about a minute, and some more for the
 column "gates": `edgeship run` with the default gates, on handwritten digits, after a little training.
@@ -10,25 +10,25 @@ column "gates": `edgeship run` with the default gates, on handwritten digits, af
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from gates import run_to_verdict
-
-from edgeship.progress import say
+from benchmarks.gates import run_to_verdict
+from benchmarks.networks import families
+from benchmarks.networks import row as family_row
+from edgeship.core.progress import say
 
 HEAD = (
     "| family | layers, lowered | float vs lowered | int8 kernels, found / expected | TFLite fully integer "
     "| ONNX Runtime, executed in integers | TFLite vs ONNX, same top-1 | top-1 float, TFLite, ONNX | gates |"
 )
 GATES_HEAD = "| family | gates |"
-TESTS = Path(__file__).resolve().parent.parent / "tests/quantize"
+ROOT = Path(__file__).resolve().parent.parent
 # A factory of one family, as a module beside the configuration.
 FACTORY = """import sys
 
-sys.path.insert(0, {tests!r})
-import families
+sys.path.insert(0, {root!r})
+from benchmarks.networks import families
 
 
 def build(input_shape, classes):
@@ -40,10 +40,6 @@ EPOCHS = 4
 
 def main() -> None:
     """Measure the families named, or all, and print one row for each."""
-    sys.path.insert(0, str(TESTS))
-    import families
-    import family_row
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {'; '.join(families.FAMILIES)}")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
@@ -71,11 +67,11 @@ def gates_of(name: str, model: Any, work: Path) -> str:
     """How `edgeship run` ends for a family, with the default gates."""
     if len(model.inputs) > 1 or len(model.outputs) > 1 or len(model.output_shape) != 2:
         return ONE_INPUT_AND_OUTPUT
-    from family_images import largest_pixel
+    from benchmarks.networks.images import largest_pixel
 
     folder = work / "modules" / name.replace("/", " ")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "family.py").write_text(FACTORY.format(tests=str(TESTS), name=name))
+    (folder / "family.py").write_text(FACTORY.format(root=str(ROOT), name=name))
     size, channels = model.input_shape[1], model.input_shape[3]
     outcome = run_to_verdict(
         {

@@ -1,6 +1,6 @@
 """Every model of a folder's cases.py through `edgeship run`: how each ends, as a Markdown table.
 
-    python benchmarks/field.py FOLDER [CASE ...] [--work DIR] [--out FILE]
+    python -m benchmarks.field FOLDER [CASE ...] [--work DIR] [--out FILE]
 
 FOLDER/cases.py has factories `build(input_shape, classes)`; FOLDER/data.py, where it is, writes .npz files into the
 folder it is given. A case is a factory, or one of VARIANTS: a factory with options. FOLDER/variants.toml, where it is,
@@ -17,9 +17,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from gates import run_to_verdict
-
-from edgeship.progress import say
+from benchmarks.gates import run_to_verdict
+from edgeship.core.progress import say
 
 HEAD = "| case | options | exit | verdict | what it says |"
 PARAMETERS = ["input_shape", "classes"]

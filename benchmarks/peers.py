@@ -1,7 +1,7 @@
 """edgeship beside its peers on the same work: one float model, one calibration set, every route to int8.
 
-    python benchmarks/peers.py accuracy CONFIG --out DIR    a trained model: accuracy, SQNR, coverage, size
-    python benchmarks/peers.py latency --out DIR            full-width ResNet-34 at 224x224x3, random weights
+    python -m benchmarks.peers accuracy CONFIG --out DIR    a trained model: accuracy, SQNR, coverage, size
+    python -m benchmarks.peers latency --out DIR            full-width ResNet-34 at 224x224x3, random weights
 
 `accuracy` first runs the configuration's own pipeline (up to the bundle) in DIR, then builds the peers from its
 float model. Both print a Markdown table and leave report.json with the raw samples. The rows:
@@ -26,17 +26,17 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig
-from edgeship.config_file import load_config
+from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig
+from edgeship.core.config_file import load_config
+from edgeship.core.measurement import Report, Row
+from edgeship.core.native_output import quiet_native_output
+from edgeship.core.progress import say
 from edgeship.data import Images, Splits, load_splits, preprocess, preprocessing_of
-from edgeship.measurement import Report, Row
-from edgeship.native_output import quiet_native_output
-from edgeship.pipeline import Pipeline
-from edgeship.progress import say
-from export.bundle import write_bundle
-from export.exported import Exported, ExportedFile
-from export.files import export_files
-from export.golden import specs_and_outputs
+from edgeship.export.bundle import write_bundle
+from edgeship.export.files import export_files
+from edgeship.export.proof.exported import Exported, ExportedFile
+from edgeship.export.proof.golden import specs_and_outputs
 
 OPSET = 17
 
@@ -83,8 +83,8 @@ def random_weights(options: argparse.Namespace) -> tuple:
     import tf_keras
 
     from edgeship.model.resnet import build_resnet
-    from quantize import qat
-    from quantize.lower import lower
+    from edgeship.quantize import qat
+    from edgeship.quantize.lowering.lower import lower
 
     tf_keras.utils.set_random_seed(0)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -123,9 +123,9 @@ def measure(
 ) -> Report:
     """Build the peers, put all files into one bundle, and let `validate` measure it."""
     from edgeship.model import build
-    from validate.bundle import load_bundle
-    from validate.report import write_report
-    from validate.run import validate_bundle
+    from edgeship.validate.report.report import write_report
+    from edgeship.validate.run import validate_bundle
+    from edgeship.validate.subject.bundle import load_bundle
 
     spec = preprocessing_of(config.data)
     float_onnx = next(file.content for file in ours if file.name == "float32.onnx")
@@ -151,9 +151,9 @@ def stock_files(model: object, splits: Splits, config: Config, *, train: bool) -
     import tensorflow_model_optimization as tfmot
     import tf2onnx
 
+    from edgeship.export.tflite.convert import convert_tflite
     from edgeship.model.train import Schedule, fit
-    from export.tflite import convert_tflite
-    from quantize.lower import lower
+    from edgeship.quantize.lowering.lower import lower
 
     yield ExportedFile(
         name="converter-ptq.tflite", format="tflite", scheme="int8-ptq",

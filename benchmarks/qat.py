@@ -1,7 +1,7 @@
 """Quantization-aware training beside stock tfmot: same float model, same images, same number of steps, several seeds.
 
-    python benchmarks/qat.py accuracy --out DIR [--width 16] [--epochs 1] [--seeds 3]
-    python benchmarks/qat.py speed [--width 16] [--size 28]
+    python -m benchmarks.qat accuracy --out DIR [--width 16] [--epochs 1] [--seeds 3]
+    python -m benchmarks.qat speed [--width 16] [--size 28]
 
 `accuracy` trains ResNet-34 on Fashion-MNIST (20,000 training images) once per seed, quantizes each float model in the
 ways below, exports each to int8 TFLite, and runs every file in LiteRT on the 10,000 test images. Finished seeds are
@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.config import Config, DataConfig, ModelConfig, QuantizeConfig, TrainConfig
-from edgeship.cpu import processor_identity
+from edgeship.core.config import Config, DataConfig, ModelConfig, QuantizeConfig, TrainConfig
+from edgeship.core.cpu import processor_identity
+from edgeship.core.integers import quantize
+from edgeship.core.progress import say
 from edgeship.data import Splits, preprocessed_batches, preprocessing_of
-from edgeship.progress import say
-from edgeship.quantization import quantize
 
 ARMS = ("ptq", "edgeship", "stock", "stock adam")
 
@@ -73,9 +73,9 @@ def one_seed(config: Config, out: Path) -> dict[str, Any]:
     if file.is_file():
         found: dict[str, Any] = json.loads(file.read_text())
         return found
+    from edgeship.app.pipeline.pipeline import Pipeline
     from edgeship.model import build
-    from edgeship.pipeline import Pipeline
-    from quantize.lower import lower
+    from edgeship.quantize.lowering.lower import lower
 
     pipeline = Pipeline(config=config, out=out / f"width{config.model.width}-seed{config.train.seed}")
     pipeline.train()
@@ -101,9 +101,9 @@ def train_arm(arm: str, flat: Any, model: Any, splits: Splits, config: Config) -
     """One way from a float model to an int8 TLite file's bytes."""
     import tensorflow_model_optimization as tfmot
 
+    from edgeship.export.tflite.convert import convert_tflite
     from edgeship.model.train import Schedule, fit
-    from export.tflite import convert_tflite
-    from quantize import qat
+    from edgeship.quantize import qat
 
     spec, settings = preprocessing_of(config.data), config.quantize
     if arm in ("ptq", "edgeship"):
@@ -135,7 +135,7 @@ def answers(content: bytes, splits: Splits, config: Config) -> np.ndarray:
     """Whether an int8 TFLite file is right, for every test image, in LiteRT (XNNPACK)."""
     from ai_edge_litert.interpreter import Interpreter
 
-    from export.golden import specs_of
+    from edgeship.export.proof.golden import specs_of
 
     interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
@@ -152,7 +152,7 @@ def answers(content: bytes, splits: Splits, config: Config) -> np.ndarray:
 
 def accuracy_table(results: list[dict[str, Any]]) -> str:
     """Per seed: float top-1, and each arm's paired difference to float with its 95 % interval, in points."""
-    from validate.proportions import paired_difference_interval
+    from edgeship.validate.questions.proportions import paired_difference_interval
 
     first = results[0]
     lines = [
@@ -192,9 +192,9 @@ def speed(*, width: int, size: int, rounds: int, batch: int = 64) -> str:
     import tensorflow_model_optimization as tfmot
 
     from edgeship.model.resnet import build_resnet
-    from quantize.insert import insert_fake_quantization
-    from quantize.lower import lower
-    from quantize.qat import calibrate
+    from edgeship.quantize.insert import insert_fake_quantization
+    from edgeship.quantize.lowering.lower import lower
+    from edgeship.quantize.qat import calibrate
 
     model = build_resnet(input_shape=(size, size, 1), classes=10, width=width)
     images = np.random.default_rng(0).random((batch, size, size, 1)).astype(np.float32)
@@ -237,7 +237,7 @@ def parts(*, rounds: int) -> str:
     """What the operations of a training step cost, forward and backward, interleaved: one layer in the middle."""
     import tensorflow as tf
 
-    from quantize.weights import _round_straight_through
+    from edgeship.quantize.weights import _round_straight_through
 
     generator = np.random.default_rng(0)
     kernel = tf.constant(generator.normal(size=(3, 3, 256, 256)).astype(np.float32))
@@ -311,7 +311,7 @@ def step_of(model: Any, teacher: Any = None) -> Callable[[Any, Any], Any]:
 
 
 def _cpu_flags() -> list[str]:
-    from validate.machine import describe_machine
+    from edgeship.validate.process.machine import describe_machine
 
     return list(describe_machine()["cpu_flags"] or ())
 

@@ -1,7 +1,7 @@
 """Every scheme in every format it exists in, from one trained float model: size, accuracy, speed, one table.
 
-    python benchmarks/schemes.py --out DIR                              trains configs/digits.toml first
-    python benchmarks/schemes.py --out DIR --model runs/digits/float.keras    takes a trained model as it is
+    python -m benchmarks.schemes --out DIR                              trains configs/digits.toml first
+    python -m benchmarks.schemes --out DIR --model runs/digits/float.keras    takes a trained model as it is
 
 Prints the Markdown table of docs/schemes.md and leaves report.json with the raw samples in DIR. Accuracies compare with
 float Keras on the same test images; times are one inference on one thread, and speed-ups are over the float32 file of
@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from edgeship.config import Config
-from edgeship.config_file import load_config
-from edgeship.measurement import Report, Row
-from edgeship.pipeline import Pipeline
-from edgeship.schemes import SCHEMES
-from validate.columns import COLUMNS
+from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core.config import Config
+from edgeship.core.config_file import load_config
+from edgeship.core.measurement import Report, Row
+from edgeship.core.schemes import SCHEMES
+from edgeship.validate.report.columns import COLUMNS
 
 SHOWN = ("top-1", "delta, points [95 %]", "agreement", "SQNR dB", "median ms", "speed-up [95 %]")
 RUNTIMES = ("litert", "onnxruntime")

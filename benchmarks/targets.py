@@ -2,7 +2,7 @@
 
     edgeship validate BUNDLE --on cpu --on ssh://you@localhost --on arm64:cortex-a53 --on arm64:cortex-a76 \
         --on arm64:max --on browser --out REPORT
-    python benchmarks/targets.py REPORT/report.json
+    python -m benchmarks.targets REPORT/report.json
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgeship.measurement import Report, Row
-from validate.columns import percent
-from validate.report import load_report
+from edgeship.core.measurement import Report, Row
+from edgeship.validate.report.columns import percent
+from edgeship.validate.report.report import load_report
 
 HERE = "cpu"
 NONE = "-"

@@ -16,4 +16,6 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Start-up notices (no GPU found, oneDNN is on) would drown our own messages; errors stay.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-__version__ = "0.1.0"
+from edgeship.core.version import __version__
+
+__all__ = ["__version__"]

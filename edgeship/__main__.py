@@ -1,6 +1,6 @@
 """python -m edgeship."""
 
-from edgeship.cli import entry_point
+from edgeship.app.cli.main import entry_point
 
 if __name__ == "__main__":
     entry_point()

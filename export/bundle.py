@@ -12,8 +12,7 @@ from typing import Any
 
 import tf_keras
 
-from edgeship import __version__
-from edgeship.artifact import (
+from edgeship.core.artifact import (
     GOLDEN_FILE,
     MANIFEST_FILE,
     MANIFEST_SCHEMA,
@@ -23,14 +22,15 @@ from edgeship.artifact import (
     Reference,
     manifest_to_json,
 )
-from edgeship.config import Config
-from edgeship.config_file import config_to_dict
-from edgeship.cpu import processor_identity
+from edgeship.core.config import Config
+from edgeship.core.config_file import config_to_dict
+from edgeship.core.cpu import processor_identity
+from edgeship.core.errors import StorageError
+from edgeship.core.files import sha256_of_bytes, sha256_of_file, sha256_of_json, write_atomically
+from edgeship.core.version import __version__
 from edgeship.data import Splits, splits_record
-from edgeship.errors import StorageError
-from edgeship.files import sha256_of_bytes, sha256_of_file, sha256_of_json, write_atomically
-from export.exported import Exported
-from export.golden import Specs, float_probabilities, golden_bytes, specs_of
+from edgeship.export.proof.exported import Exported
+from edgeship.export.proof.golden import Specs, float_probabilities, golden_bytes, specs_of
 
 REFERENCE_FILE = "float.keras"
 TOOLS = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "tf2onnx", "onnx", "onnxruntime",

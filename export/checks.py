@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.errors import ExportError
+from edgeship.core.errors import ExportError
+from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
+from edgeship.export.tflite.names import layer_of
 from edgeship.graph import Graph, Operation, Tensor, read_onnx, read_tflite
-from edgeship.schemes import FAKE_QUANTIZED, SCHEMES
-from export.tflite_names import layer_of
 
 # The converter multiplies two float32 scales and rounds once: half a unit in the last place, with margin 4.
 SCALE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)

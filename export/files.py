@@ -9,28 +9,29 @@ from pathlib import Path
 import numpy as np
 import tf_keras
 
-from edgeship.artifact import Preprocessing, Quantization
-from edgeship.config import Config
+from edgeship.core.artifact import Preprocessing, Quantization
+from edgeship.core.config import Config
+from edgeship.core.errors import ExportError
+from edgeship.core.progress import say
+from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, Scheme
 from edgeship.data import Splits, preprocess, preprocessed_batches, require_calibration
-from edgeship.errors import ExportError
+from edgeship.export.checks import check_onnx, check_tflite, float_weighted, quantized_layers
+from edgeship.export.metadata import with_metadata
+from edgeship.export.onnx.convert import convert_onnx
+from edgeship.export.onnx.ort import convert_ort
+from edgeship.export.proof.account import hold_to_account
+from edgeship.export.proof.exported import Exported, ExportedFile
+from edgeship.export.proof.golden import specs_of
+from edgeship.export.proof.proof import prove
+from edgeship.export.tflite.convert import convert_tflite, layer_names, rounded_layers
+from edgeship.export.tflite.float_layers import with_float_layers
+from edgeship.export.tflite.io import SUFFIX as FLOAT_IO
+from edgeship.export.tflite.io import with_float_io
+from edgeship.export.tflite.names import layer_of
+from edgeship.export.weights import onnx as onnx_weights
+from edgeship.export.weights import tflite as tflite_weights
+from edgeship.export.weights.rounded_weights import check_against_floats, check_against_keras
 from edgeship.graph import read_tflite
-from edgeship.progress import say
-from edgeship.schemes import FAKE_QUANTIZED, SCHEMES, Scheme
-from export import onnx_weights, tflite_weights
-from export.account import hold_to_account
-from export.checks import check_onnx, check_tflite, float_weighted, quantized_layers
-from export.exported import Exported, ExportedFile
-from export.golden import specs_of
-from export.metadata import with_metadata
-from export.onnx import convert_onnx
-from export.ort import convert_ort
-from export.proof import prove
-from export.rounded_weights import check_against_floats, check_against_keras
-from export.tflite import convert_tflite, layer_names, rounded_layers
-from export.tflite_float import with_float_layers
-from export.tflite_io import SUFFIX as FLOAT_IO
-from export.tflite_io import with_float_io
-from export.tflite_names import layer_of
 
 INTEGER_TYPES = {"u": "uint8", "s": "int8"}
 CALIBRATION_BATCH = 32
@@ -48,7 +49,7 @@ def export_files(
     """Convert to every scheme and format the configuration asks for, check each file's promises, and run each file.
 
     Args:
-        models: scheme -> the flat Keras model it starts from (`edgeship.schemes.Scheme.source`): the lowered float
+        models: scheme -> the flat Keras model it starts from (`edgeship.core.schemes.Scheme.source`): the lowered float
             model, or one with fake quantization and final ranges.
         kept_float: scheme -> names of the layers that stay in float; a scheme without any may be left out.
         expected_weights: scheme -> the names of the layers whose kernels must come out as int8 ("conv1", or a

@@ -7,10 +7,10 @@ from typing import Any
 
 import onnx
 
-from edgeship.artifact import Preprocessing, TensorSpec
-from edgeship.errors import ExportError
-from edgeship.inspection import LABELS_KEY, PREPROCESSING_KEY
-from export.tflite_metadata import with_tflite_metadata
+from edgeship.core.artifact import Preprocessing, TensorSpec
+from edgeship.core.errors import ExportError
+from edgeship.export.tflite.metadata import with_tflite_metadata
+from edgeship.inspect.inspection import LABELS_KEY, PREPROCESSING_KEY
 
 LAYOUT = "NHWC"  # of both formats: the ONNX files keep the TFLite files' inputs
 # What `preprocess()` does under the name of its interpolation.

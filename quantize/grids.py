@@ -9,12 +9,12 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
-from edgeship.errors import LoweringError
-from quantize.float_forms import reason_of, require_float_form
-from quantize.operators import is_operator, operation_of
-from quantize.rebuild import nodes_of, readers_of
-from quantize.rewrites import activation_kind
-from quantize.roles import ROUNDED, Role, fixed_range, role_of, upper_end
+from edgeship.core.errors import LoweringError
+from edgeship.quantize.lowering.float_forms import reason_of, require_float_form
+from edgeship.quantize.lowering.operators import is_operator, operation_of
+from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of
+from edgeship.quantize.simplifying.rewrites import activation_kind
+from edgeship.quantize.simplifying.roles import ROUNDED, Role, fixed_range, role_of, upper_end
 
 # What the TFLite converter fuses a ReLU into.
 FUSED_BEFORE_RELU = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense, layers.Add, layers.Multiply)

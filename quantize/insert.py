@@ -11,16 +11,16 @@ import numpy as np
 import tf_keras
 from tf_keras import layers
 
-from edgeship.errors import LoweringError
-from quantize.grids import Grid, plan_grids
-from quantize.precision import float32_policy
-from quantize.ranges import Mode, Range
-from quantize.rebuild import nodes_of, readers_of, rebuild
-from quantize.rewrites import weights_of
-from quantize.roles import Role, role_of
-from quantize.same_network import check_same, noise_of
-from quantize.simplify import Copies, call, simplify
-from quantize.weights import SymmetricWeights, with_quantized_weights
+from edgeship.core.errors import LoweringError
+from edgeship.quantize.grids import Grid, plan_grids
+from edgeship.quantize.ranges import Mode, Range
+from edgeship.quantize.same_network import check_same, noise_of
+from edgeship.quantize.simplifying.precision import float32_policy
+from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of, rebuild
+from edgeship.quantize.simplifying.rewrites import weights_of
+from edgeship.quantize.simplifying.roles import Role, role_of
+from edgeship.quantize.simplifying.simplify import Copies, call, simplify
+from edgeship.quantize.weights import SymmetricWeights, with_quantized_weights
 
 
 @dataclass(frozen=True, kw_only=True)

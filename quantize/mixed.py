@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeship.errors import ModelError
-from edgeship.progress import say
+from edgeship.core.errors import ModelError
+from edgeship.core.progress import say
 
 # More than this share of the weighted layers in float is no integer network any more.
 LARGEST_FLOAT_SHARE = 0.5

@@ -12,13 +12,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from edgeship.artifact import Preprocessing
-from edgeship.config import QuantizeConfig
+from edgeship.core.artifact import Preprocessing
+from edgeship.core.config import QuantizeConfig
+from edgeship.core.errors import ModelError
+from edgeship.core.progress import say
 from edgeship.data import Images, preprocessed_batches
-from edgeship.errors import ModelError
 from edgeship.model.train import Phase, Schedule, fit
-from edgeship.progress import say
-from quantize.insert import QuantizedModel, insert_fake_quantization
+from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
 
 CALIBRATION_BATCH = 32
 CHECKED_IMAGES = 8  # on which the network is held against the float model before it is calibrated

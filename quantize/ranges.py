@@ -15,8 +15,8 @@ from typing import Any
 import tensorflow as tf
 from tf_keras import layers
 
-from edgeship.errors import ModelError
-from quantize.calibration import CALIBRATIONS, Seen
+from edgeship.core.errors import ModelError
+from edgeship.quantize.calibration import CALIBRATIONS, Seen
 
 # What the TFLite converter widens smaller ranges to (ExpandVerySmallRange in tensorflow/compiler/mlir/quantization/
 # common/quantization_lib/quantization_utils.cc): on its file's grid such a tensor would be a zero.

@@ -11,11 +11,11 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
-from edgeship.errors import LoweringError
-from edgeship.quantization import sqnr_db
-from quantize.precision import float32_policy
-from quantize.rebuild import nodes_of, rebuild
-from quantize.simplify import Copies, call
+from edgeship.core.errors import LoweringError
+from edgeship.core.integers import sqnr_db
+from edgeship.quantize.simplifying.precision import float32_policy
+from edgeship.quantize.simplifying.rebuild import nodes_of, rebuild
+from edgeship.quantize.simplifying.simplify import Copies, call
 
 # Signal to rounding noise that float32 leaves at the least. One addition rounds by 2**-24 / sqrt(3) of its result (root
 # mean square): -149 dB. A sum of n products rounds n times on partial sums half as large: n = 2,304 (3x3x256) adds

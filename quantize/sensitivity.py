@@ -11,14 +11,14 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
-from edgeship.artifact import Preprocessing
+from edgeship.core.artifact import Preprocessing
+from edgeship.core.integers import sqnr_db
+from edgeship.core.progress import track
 from edgeship.data import Images, preprocessed_batches
-from edgeship.progress import track
-from edgeship.quantization import sqnr_db
-from quantize.insert import QuantizedModel
-from quantize.ranges import Mode, Range
-from quantize.rewrites import activation_kind
-from quantize.weights import SymmetricWeights
+from edgeship.quantize.insert import QuantizedModel
+from edgeship.quantize.ranges import Mode, Range
+from edgeship.quantize.simplifying.rewrites import activation_kind
+from edgeship.quantize.weights import SymmetricWeights
 
 BATCH = 64
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from quantize.insert import QuantizedModel
-from quantize.qat import finish
+from edgeship.quantize.insert import QuantizedModel
+from edgeship.quantize.qat import finish
 
 
 @dataclass(frozen=True, kw_only=True)

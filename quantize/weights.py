@@ -10,7 +10,7 @@ import tensorflow_model_optimization as tfmot
 from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 from tf_keras import layers
 
-from quantize.rewrites import weights_of
+from edgeship.quantize.simplifying.rewrites import weights_of
 
 # Codes of 8 bits: -127..127. With 7 bits -63..63: two products of a uint8 activation then fit 16 bits
 # (2 * 255 * 63 < 2**15), so that CPUs without VNNI do not saturate (vpmaddubsw).

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeship.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, TrainConfig
-from edgeship.pipeline import Pipeline
+from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, TrainConfig
 
 
 @pytest.fixture(scope="session")

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.artifact import TensorSpec
-from edgeship.cpu import processor_identity
+from edgeship.core.artifact import TensorSpec
+from edgeship.core.cpu import processor_identity
+from edgeship.core.errors import ParityFailure, RuntimeFailure
+from edgeship.core.measurement import Coverage
+from edgeship.core.progress import say, track
 from edgeship.data import Images
-from edgeship.errors import ParityFailure, RuntimeFailure
-from edgeship.measurement import Coverage
-from edgeship.progress import say, track
-from validate.accuracy import top1_of
-from validate.bundle import Bundle
-from validate.coverage import coverage_of_answer, with_kept_float
-from validate.inputs import InputKind, Portion, portions, write_array
-from validate.machine import usable_cores, version_of
-from validate.parity import golden_lsb, on_grid
-from validate.rows import CPU, KERAS, Candidate, Measured, grid_spec_of
-from validate.runtimes.pool import NotMeasured, Pool
+from edgeship.validate.process.machine import usable_cores, version_of
+from edgeship.validate.process.pool import NotMeasured, Pool
+from edgeship.validate.questions.accuracy import top1_of
+from edgeship.validate.questions.coverage import coverage_of_answer, with_kept_float
+from edgeship.validate.questions.parity import golden_lsb, on_grid
+from edgeship.validate.subject.bundle import Bundle
+from edgeship.validate.subject.inputs import InputKind, Portion, portions, write_array
+from edgeship.validate.subject.rows import CPU, KERAS, Candidate, Measured, grid_spec_of
 
 # Rounding alone moves the answer of well under 2 % of images (measured: 0.3 to 0.6 % between any two kernels on
 # 34 layers), so that a quarter of a handful of golden images is no accident.

@@ -13,24 +13,24 @@ from typing import Any
 
 import numpy as np
 
-import edgeship
-from edgeship.config import ValidateConfig
+from edgeship.core.config import ValidateConfig
+from edgeship.core.errors import ArtifactError, BundleError, ParityFailure, RuntimeFailure, TargetFailure
+from edgeship.core.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row
+from edgeship.core.progress import say
+from edgeship.core.schemes import SCHEMES
+from edgeship.core.version import __version__
 from edgeship.data import Images, split_sha256
-from edgeship.errors import ArtifactError, BundleError, ParityFailure, RuntimeFailure, TargetFailure
 from edgeship.graph import read_graph
-from edgeship.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row
-from edgeship.progress import say
-from edgeship.schemes import SCHEMES
-from validate.accuracy import measure_accuracy
-from validate.advice import advice
-from validate.answers import Answers, collect_answers, float_top1
-from validate.bundle import Bundle
-from validate.gate import judge, wrong_answers
-from validate.grid import measure_grids
-from validate.latency import Timed
-from validate.layer_errors import measure_layer_errors
-from validate.machine import describe_machine
-from validate.notes import (
+from edgeship.validate.answers import Answers, collect_answers, float_top1
+from edgeship.validate.process.machine import describe_machine
+from edgeship.validate.process.visits import Visit, visit_target
+from edgeship.validate.questions.accuracy import measure_accuracy
+from edgeship.validate.questions.gate import judge, wrong_answers
+from edgeship.validate.questions.grid import measure_grids
+from edgeship.validate.questions.layer_errors import measure_layer_errors
+from edgeship.validate.questions.parity import MOST_PRODUCTS, measure_agreement, measure_parity
+from edgeship.validate.report.advice import advice
+from edgeship.validate.report.notes import (
     artifacts_not_run,
     crowded,
     few_launches,
@@ -39,10 +39,10 @@ from validate.notes import (
     missing_baselines,
     pinning,
 )
-from validate.parity import MOST_PRODUCTS, measure_agreement, measure_parity
-from validate.rows import CPU, KERAS, Candidate, Measured, candidates, grid_of
-from validate.times import measure_times
-from validate.visits import Visit, visit_target
+from edgeship.validate.subject.bundle import Bundle
+from edgeship.validate.subject.rows import CPU, KERAS, Candidate, Measured, candidates, grid_of
+from edgeship.validate.timing.latency import Timed
+from edgeship.validate.timing.times import measure_times
 
 
 def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig, *, layers: bool = False) -> Report:
@@ -146,7 +146,7 @@ def _report(
     verdict, failures = judge(finished, grids, agreements, config, architectures=architectures)
     return Report(
         schema=REPORT_SCHEMA,
-        created_by=f"edgeship {edgeship.__version__}",
+        created_by=f"edgeship {__version__}",
         bundle=str(bundle.folder),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine,

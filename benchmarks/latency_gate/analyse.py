@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.latency_gate.designs import DESIGNS, Record, clopper_pearson, log_ratio, percent, replay
-from validate.compare.signed_rank import hodges_lehmann
+from edgeship.validate.timing.signed_rank import hodges_lehmann
 
 NOMINAL = ("base2", "+1", "+3", "+5", "+10")
 METRICS = {"edgeship": "cpu_ns", "stored median, 5 %": "wall_ns", "one pair, Mann-Whitney": "cpu_ns",

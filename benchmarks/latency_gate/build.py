@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig
+from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig
+from edgeship.core.files import write_atomically
+from edgeship.core.progress import say
 from edgeship.data import load_splits, preprocessing_of
-from edgeship.files import write_atomically
-from edgeship.progress import say
 
 ARMS = Path(__file__).with_name("arms.json")
 SIZES: dict[str, dict[str, Any]] = {
@@ -53,9 +53,9 @@ def build(size: str, extra: dict[str, int], *, folder: Path) -> dict[str, bytes]
     """The int8 files of one arm: {"tflite": ..., "onnx": ...}."""
     import tf_keras
 
-    from export.files import export_files
-    from quantize import qat
-    from quantize.lower import lower
+    from edgeship.export.files import export_files
+    from edgeship.quantize import qat
+    from edgeship.quantize.lowering.lower import lower
 
     tf_keras.utils.set_random_seed(0)
     config = _config(size, folder)

@@ -44,7 +44,7 @@ def check(base: Path, candidate: Path, *, seed: int) -> dict[str, object]:
     """One `edgeship compare`."""
     with tempfile.TemporaryDirectory() as out:
         subprocess.run(
-            [sys.executable, "-c", "from edgeship.cli import entry_point; entry_point()", "compare", str(base),
+            [sys.executable, "-c", "from edgeship.app.cli.main import entry_point; entry_point()", "compare", str(base),
              str(candidate), "--no-exact", "--seed", str(seed), "--out", out],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
         )

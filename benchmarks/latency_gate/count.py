@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.files import write_json
-from validate.compare.arms import pair_arms
-from validate.targets.arm64.target import Arm64Target
-from validate.times import instructions_of
+from edgeship.core.files import write_json
+from edgeship.validate.compare.arms import pair_arms
+from edgeship.validate.targets.arm64 import Arm64Target
+from edgeship.validate.timing.times import instructions_of
 
 RUNTIMES = {"tflite": "litert", "onnx": "onnxruntime"}
 

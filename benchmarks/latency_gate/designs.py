@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta, mannwhitneyu
 
-from edgeship.comparison import REGRESSION
-from validate.compare.sequential import LOOKS, Design, look_at
+from edgeship.core.comparison import REGRESSION
+from edgeship.validate.timing.sequential import LOOKS, Design, look_at
 
 Record = dict[str, Any]  # a line of record.py
 DESIGN = Design(tolerance=0.02, limit=0.05)

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.progress import say, track
-from validate.compare.arms import pair_arms
-from validate.compare.launches import Bench, Contender, launch
-from validate.compare.pilot import make_plan
-from validate.targets.target import Target
+from edgeship.core.progress import say, track
+from edgeship.validate.compare.arms import pair_arms
+from edgeship.validate.compare.pilot import make_plan
+from edgeship.validate.targets.target import Target
+from edgeship.validate.timing.launches import Bench, Contender, launch
 
 RUNTIMES = {"tflite": "litert", "onnx": "onnxruntime"}
 

@@ -2,13 +2,7 @@
 
 from edgeship.data.calibration import CalibrationSplit, check_calibration
 from edgeship.data.images import Images
-from edgeship.data.preprocess import (
-    normalized,
-    preprocess,
-    preprocessed_batches,
-    preprocessing_of,
-    squares,
-)
+from edgeship.data.preprocess import normalized, preprocess, preprocessed_batches, preprocessing_of, squares
 from edgeship.data.splits import (
     Splits,
     hold_out,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeship.artifact import Preprocessing
+from edgeship.core.artifact import Preprocessing
+from edgeship.core.errors import DataError
 from edgeship.data.images import Images, image_hashes
 from edgeship.data.preprocess import preprocess
 from edgeship.data.splits import Splits, class_counts, require_calibration, split_sha256
-from edgeship.errors import DataError
 
 BATCH = 32  # images in memory at a time
 # The input's integer grid covers 0 to 255; images on fewer levels than these leave it three bits poorer or more.

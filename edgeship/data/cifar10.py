@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data.images import Images
 from edgeship.data.keras_download import keras_download
 from edgeship.data.source import Source, labelled
-from edgeship.errors import DataError
 
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data.source import Source, labelled
-from edgeship.errors import DataError
 
 DEFAULT_TEST_IMAGES = 500
 BRIGHTEST = 16  # the images are stored as 0..16

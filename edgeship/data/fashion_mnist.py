@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data.images import Images
 from edgeship.data.keras_download import keras_download
 from edgeship.data.source import Source, labelled
-from edgeship.errors import DataError
 
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",

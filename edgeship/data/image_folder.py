@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data.images import ImageFiles, Images
 from edgeship.data.source import Source, path_of
-from edgeship.errors import DataError
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 OTHER_IMAGE_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".webp")

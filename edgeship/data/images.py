@@ -12,8 +12,8 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from edgeship.errors import DataError
-from edgeship.files import sha256_of_file
+from edgeship.core.errors import DataError
+from edgeship.core.files import sha256_of_file
 
 PILLOW_MODES = {1: "L", 3: "RGB"}
 DECODED_FORMATS = ("JPEG", "PNG")  # whatever a file's name says; Pillow's other decoders are not let near it

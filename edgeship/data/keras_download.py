@@ -6,7 +6,7 @@ import importlib
 
 import numpy as np
 
-from edgeship.errors import DataError
+from edgeship.core.errors import DataError
 
 Arrays = tuple[np.ndarray, np.ndarray]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
 from edgeship.data.cifar10 import load_cifar10
 from edgeship.data.digits import load_digits
 from edgeship.data.fashion_mnist import load_fashion_mnist

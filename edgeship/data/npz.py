@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data.images import Images
 from edgeship.data.source import Source, labelled, path_of
-from edgeship.errors import DataError
 
 SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
 WHOLE_KEYS = ("x", "y")

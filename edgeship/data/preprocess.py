@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from edgeship.artifact import Preprocessing
-from edgeship.config import DataConfig
+from edgeship.core.artifact import Preprocessing
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data.images import Images, LazyImages
-from edgeship.errors import DataError
 
 CHANNEL_ORDERS = {1: "gray", 3: "RGB"}
 INTERPOLATION = "bilinear"

@@ -18,10 +18,10 @@ from typing import IO, TypeVar
 
 import numpy as np
 
+from edgeship.core.errors import DataError
 from edgeship.data.crc32c import masked_crc32c
 from edgeship.data.example import Span, features_of
 from edgeship.data.images import LazyImages, unreadable
-from edgeship.errors import DataError
 
 HEADER = struct.Struct("<QI")  # length, its checksum
 FOOTER = struct.Struct("<I")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data.images import Images
-from edgeship.errors import DataError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data.images import Images, image_hashes
 from edgeship.data.loaders import load_source
 from edgeship.data.source import Source
-from edgeship.errors import DataError
 
 # One stream of random numbers per draw: asking for more calibration images must not change the test split.
 TEST_STREAM, CALIBRATION_STREAM, TRAIN_STREAM, VALIDATION_STREAM = range(4)

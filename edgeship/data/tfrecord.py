@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data.images import Images
 from edgeship.data.records import TEXT, RecordImages, RecordIndex, read_index
 from edgeship.data.source import Source, path_of
-from edgeship.errors import DataError
 
 TRAIN, TESTS = "train", ("test", "validation")  # of the latter the first that exists is the test split
 NAMES_FILE = "labels.txt"

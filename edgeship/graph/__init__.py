@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeship.errors import ArtifactError
+from edgeship.core.errors import ArtifactError
 from edgeship.graph.onnx import read_onnx
 from edgeship.graph.records import Graph, Operation, Tensor, WeightedOperation
 from edgeship.graph.tflite import IDENTIFIER as TFLITE_IDENTIFIER

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.errors import ArtifactError
+from edgeship.core.errors import ArtifactError
 from edgeship.graph.grids import attach_grids, grid_positions
 from edgeship.graph.records import BROKEN_CONTENT, Graph, Operation, Tensor, require_operands
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.errors import ArtifactError
+from edgeship.core.errors import ArtifactError
 from edgeship.graph.records import BROKEN_CONTENT, Graph, Operation, Tensor, require_operands
 
 IDENTIFIER = b"TFL3"  # at bytes 4..8 of every .tflite file

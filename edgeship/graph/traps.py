@@ -16,14 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeship.graph.grids import POSITIONS
-from edgeship.graph.records import (
-    ACTIVATION_KINDS,
-    WEIGHTED_KINDS,
-    Graph,
-    Operation,
-    Tensor,
-    WeightedOperation,
-)
+from edgeship.graph.records import ACTIVATION_KINDS, WEIGHTED_KINDS, Graph, Operation, Tensor, WeightedOperation
 
 CONVERSION_KINDS = frozenset({"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear"})
 # Operations whose constants must be on a grid too for an integer kernel to exist.

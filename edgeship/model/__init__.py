@@ -2,7 +2,7 @@
 
 import os
 
-from edgeship.native_output import quiet_native_output
+from edgeship.core.native_output import quiet_native_output
 
 with quiet_native_output():
     import tensorflow

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeship.artifact import Preprocessing
+from edgeship.core.artifact import Preprocessing
 from edgeship.data import Images, normalized, preprocess, squares
 from edgeship.model.augment import augment
 from edgeship.model.distribute import Share

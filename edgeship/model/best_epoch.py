@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.errors import ModelError
-from edgeship.files import write_atomically, write_json
+from edgeship.core.errors import ModelError
+from edgeship.core.files import write_atomically, write_json
 from edgeship.model.score import Score
 
 WEIGHTS_FILE, SCORES_FILE = "best.npz", "scores.json"

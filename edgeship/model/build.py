@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from edgeship.artifact import Preprocessing
-from edgeship.config import ModelConfig
+from edgeship.core.artifact import Preprocessing
+from edgeship.core.config import ModelConfig
+from edgeship.core.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.data import Images, preprocess
-from edgeship.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.model.distribute import LOST
 from edgeship.model.keras_file import load_keras_model
 from edgeship.model.resnet import build_resnet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeship.errors import ModelError
+from edgeship.core.errors import ModelError
 from edgeship.model.checkpoint_keras import read_h5, read_keras
 from edgeship.model.checkpoint_safetensors import read_safetensors
 from edgeship.model.checkpoint_tensors import Checkpoint

@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from edgeship.errors import ModelError
+from edgeship.core.errors import ModelError
 from edgeship.model.checkpoint_tensors import KERAS, Checkpoint
 from edgeship.model.hdf5_file import plain_copy
 from edgeship.model.keras_code import FOR_WEIGHTS

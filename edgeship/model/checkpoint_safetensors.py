@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from edgeship.errors import ModelError
+from edgeship.core.errors import ModelError
 from edgeship.model.checkpoint_tensors import TORCH, Checkpoint, bfloat16_to_float32
 
 # The format's number types (https://huggingface.co/docs/safetensors) that have an exact float32 form, or may stand

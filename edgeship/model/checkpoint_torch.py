@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.errors import ModelError
+from edgeship.core.errors import ModelError
 from edgeship.model.checkpoint_pickle import Answers, Ignored, Name, NotDataError, read_pickle
 from edgeship.model.checkpoint_tensors import TORCH, Checkpoint, bfloat16_to_float32
 

@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from edgeship.cluster import Cluster, read_cluster
-from edgeship.errors import ConfigError, RuntimeFailure
+from edgeship.core.cluster import Cluster, read_cluster
+from edgeship.core.errors import ConfigError, RuntimeFailure
 
 MIRRORED = "mirrored"
 # How TensorFlow says that another worker is gone, or silent for longer than the timeout.

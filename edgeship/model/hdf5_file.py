@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgeship.errors import ModelError, StorageError
+from edgeship.core.errors import ModelError, StorageError
+from edgeship.core.signals import signal_name
 from edgeship.model import hdf5_copy
-from edgeship.signals import signal_name
 
 # The child bounds its own time on the processor; this one ends a child that waits for ever.
 TIMEOUT_SECONDS = 1800.0

@@ -19,7 +19,7 @@ from typing import Any
 
 import tf_keras
 
-from edgeship.errors import ModelError
+from edgeship.core.errors import ModelError
 from edgeship.model.keras_operators import OPERATORS
 
 # A layer of a model of a model takes six of these; tf_keras itself recurses, at some ten frames each.

@@ -23,7 +23,7 @@ import tf_keras
 
 import edgeship.model.flat_layers
 import edgeship.model.layers  # noqa: F401 - both register our layers for loading
-from edgeship.errors import EdgeshipError, ModelError, in_one_line
+from edgeship.core.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.model.hdf5_file import MAGIC as HDF5_MAGIC
 from edgeship.model.hdf5_file import plain_copy
 from edgeship.model.keras_code import FOR_MODELS, Remedies, check_config, defined_in, without_compile_config

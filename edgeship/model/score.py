@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from edgeship.artifact import Preprocessing
+from edgeship.core.artifact import Preprocessing
 from edgeship.data import Images
 from edgeship.model.batches import scoring_batches
 from edgeship.model.distribute import per_replica, share_of, synchronize

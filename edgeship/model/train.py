@@ -18,14 +18,14 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from edgeship.artifact import Preprocessing
+from edgeship.core.artifact import Preprocessing
+from edgeship.core.errors import DataError, ModelError, StorageError, in_one_line, is_full_disk
+from edgeship.core.progress import say, track
 from edgeship.data import Images
-from edgeship.errors import DataError, ModelError, StorageError, in_one_line, is_full_disk
 from edgeship.model.batches import TrainingBatches
 from edgeship.model.best_epoch import BestEpoch, EpochScore
 from edgeship.model.distribute import per_replica, share_of, synchronize
 from edgeship.model.score import accuracy, score, scoring_step
-from edgeship.progress import say, track
 
 __all__ = ["Phase", "Schedule", "TrainingRecord", "accuracy", "everything", "fit"]
 

@@ -16,12 +16,12 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from edgeship.errors import ModelError
+from edgeship.core.errors import ModelError
+from edgeship.core.progress import say
 from edgeship.model.checkpoint import read_checkpoint
 from edgeship.model.checkpoint_keras import keras_name
 from edgeship.model.checkpoint_tensors import TORCH, Checkpoint
 from edgeship.model.resnet import OUTPUT_NAME
-from edgeship.progress import say
 
 # Ours -> torch's.
 TORCH_LAYERS = {"stem_conv": "conv1", "stem_bn": "bn1", OUTPUT_NAME: "fc"}

@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 import onnx
 
-from export.onnx_passes.canonical import canonical
-from export.onnx_passes.channels_first_scaling import channels_first_scaling
-from export.onnx_passes.fold_pad import fold_pad
-from export.onnx_passes.integer_bias import integer_bias
-from export.onnx_passes.integer_clip import integer_clip
-from export.onnx_passes.integer_pad import integer_pad
-from export.onnx_passes.mean_as_pool import mean_as_pool
-from export.onnx_passes.requantize import requantize
-from export.onnx_passes.standard_resize import standard_resize
-from export.onnx_passes.unshare import unshare
-from export.onnx_passes.unsigned import unsigned_activations, unsigned_weights
+from edgeship.export.onnx_passes.canonical import canonical
+from edgeship.export.onnx_passes.channels_first_scaling import channels_first_scaling
+from edgeship.export.onnx_passes.fold_pad import fold_pad
+from edgeship.export.onnx_passes.integer_bias import integer_bias
+from edgeship.export.onnx_passes.integer_clip import integer_clip
+from edgeship.export.onnx_passes.integer_pad import integer_pad
+from edgeship.export.onnx_passes.mean_as_pool import mean_as_pool
+from edgeship.export.onnx_passes.requantize import requantize
+from edgeship.export.onnx_passes.standard_resize import standard_resize
+from edgeship.export.onnx_passes.unshare import unshare
+from edgeship.export.onnx_passes.unsigned import unsigned_activations, unsigned_weights
 
 Pass = Callable[[onnx.ModelProto], None]
 

@@ -11,8 +11,8 @@ import re
 
 import onnx
 
-from edgeship.errors import ExportError
-from export.onnx_passes.editing import initializers, producers, rename_tensor
+from edgeship.core.errors import ExportError
+from edgeship.export.onnx_passes.editing import initializers, producers, rename_tensor
 
 GRAPH_NAME = "edgeship"
 # tf2onnx's counter: "Relu__73:0", "resnet/stem_conv_prequant__151:0"; TFLite's own names never have "__<digits>".

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from edgeship.errors import ExportError
-from export.onnx_passes.editing import (
+from edgeship.core.errors import ExportError
+from edgeship.export.onnx_passes.editing import (
     array,
     attribute,
     consumers,

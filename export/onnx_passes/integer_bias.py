@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from edgeship.errors import ExportError
-from export.onnx_passes.editing import array, initializers, producers
+from edgeship.core.errors import ExportError
+from edgeship.export.onnx_passes.editing import array, initializers, producers
 
 # The converter multiplies the two float32 scales and rounds once: half a unit in the last place, with margin 4.
 RELATIVE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)

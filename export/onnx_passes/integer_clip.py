@@ -10,14 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from export.onnx_passes.editing import (
-    add_initializer,
-    array,
-    consumers,
-    initializers,
-    producers,
-    remove_nodes,
-)
+from edgeship.export.onnx_passes.editing import add_initializer, array, consumers, initializers, producers, remove_nodes
 
 
 def integer_clip(model: onnx.ModelProto) -> None:

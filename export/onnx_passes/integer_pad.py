@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from export.onnx_passes.editing import (
+from edgeship.export.onnx_passes.editing import (
     add_initializer,
     array,
     consumers,

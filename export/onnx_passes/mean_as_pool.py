@@ -11,7 +11,14 @@ import math
 import numpy as np
 import onnx
 
-from export.onnx_passes.editing import add_initializer, attribute, consumers, producers, remove_nodes, rename_tensor
+from edgeship.export.onnx_passes.editing import (
+    add_initializer,
+    attribute,
+    consumers,
+    producers,
+    remove_nodes,
+    rename_tensor,
+)
 
 
 def mean_as_pool(model: onnx.ModelProto) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx
 
-from export.onnx_passes.editing import initializers, producers, replace_input, same_grid
+from edgeship.export.onnx_passes.editing import initializers, producers, replace_input, same_grid
 
 
 def requantize(model: onnx.ModelProto) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx
 
-from export.onnx_passes.editing import array, initializers
+from edgeship.export.onnx_passes.editing import array, initializers
 
 DEQUANTIZED = "_dequant"  # tf2onnx names the DequantizeLinear of a TFLite tensor x "x_dequant"
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from edgeship.errors import ExportError
-from export.onnx_passes.editing import array, initializers, replace_array
-from export.onnx_passes.unshare import constant_quantization
+from edgeship.core.errors import ExportError
+from edgeship.export.onnx_passes.editing import array, initializers, replace_array
+from edgeship.export.onnx_passes.unshare import constant_quantization
 
 OFFSET = 128
 

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgeship.config import Config, DataConfig
+from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core.config import Config, DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data import Images, Splits, check_calibration, load_splits, preprocessing_of, splits_record
-from edgeship.errors import DataError
-from edgeship.pipeline import Pipeline
 
 LABELS = ("a", "b", "c", "d")
 SPEC = preprocessing_of(DataConfig(image_size=8))

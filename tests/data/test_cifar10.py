@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data import load_splits
 from edgeship.data.cifar10 import TEST_BATCHES, TRAIN_BATCHES, load_cifar10
-from edgeship.errors import DataError
 
 
 def random_rows(count: int = 10, seed: int = 0) -> np.ndarray:

@@ -10,10 +10,10 @@ import types
 import numpy as np
 import pytest
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data import fashion_mnist, load_splits, load_test_split, splits_record
 from edgeship.data.fashion_mnist import DEBIAN_FOLDER, read_idx
-from edgeship.errors import DataError
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

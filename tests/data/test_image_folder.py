@@ -8,17 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeship.config import DataConfig
-from edgeship.data import (
-    load_splits,
-    load_test_split,
-    preprocess,
-    preprocessing_of,
-    split_sha256,
-    splits_record,
-)
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
+from edgeship.data import load_splits, load_test_split, preprocess, preprocessing_of, split_sha256, splits_record
 from edgeship.data.images import ImageFiles, LazyImages
-from edgeship.errors import DataError
 
 
 def write_image(path, seed: int, *, size: tuple[int, int] = (12, 10)) -> None:

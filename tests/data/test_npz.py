@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeship.config import DATASETS, DataConfig
+from edgeship.core.config import DATASETS, DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data import load_splits
 from edgeship.data.loaders import LOADERS
-from edgeship.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
 CLASSES = np.arange(30) % 3

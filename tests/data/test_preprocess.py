@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data import preprocess, preprocessing_of
-from edgeship.errors import DataError
 
 
 def random_pixels(*shape: int) -> np.ndarray:

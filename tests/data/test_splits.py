@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data import (
     Images,
     Splits,
@@ -23,7 +24,6 @@ from edgeship.data import (
 )
 from edgeship.data.images import image_hashes
 from edgeship.data.splits import _even, _proportional, require_disjoint
-from edgeship.errors import DataError
 
 
 def random_images(count: int, classes: int = 4, seed: int = 0) -> Images:
@@ -243,7 +243,7 @@ def test_without_a_test_split_its_size_must_be_said(tmp_path):
 
 def test_no_tensorflow_is_imported():
     code = (
-        "import sys; from edgeship.config import DataConfig; from edgeship.data import load_splits; "
+        "import sys; from edgeship.core.config import DataConfig; from edgeship.data import load_splits; "
         "load_splits(DataConfig()); print([m for m in ('tensorflow', 'tf_keras') if m in sys.modules])"
     )
     root = Path(__file__).parents[2]

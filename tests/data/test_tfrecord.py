@@ -14,12 +14,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import ConfigError, DataError
 from edgeship.data import load_splits, load_test_split, splits_record
 from edgeship.data.crc32c import crc32c, masked_crc32c
 from edgeship.data.example import features_of
 from edgeship.data.records import HEADER, read_index
-from edgeship.errors import ConfigError, DataError
 
 
 def encoded(seed: int, kind: str = "JPEG") -> bytes:
@@ -260,7 +260,7 @@ def test_the_key_is_for_this_dataset_only():
 def test_no_tensorflow_is_imported(tmp_path):
     write_dataset(tmp_path)
     code = (
-        "import sys; from edgeship.config import DataConfig; from edgeship.data import load_splits, preprocess; "
+        "import sys; from edgeship.core.config import DataConfig; from edgeship.data import load_splits, preprocess; "
         f"load_splits(DataConfig(name='tfrecord', path={os.fspath(tmp_path)!r}, channels=3, calibration_images=6)); "
         "print([m for m in ('tensorflow', 'tf_keras') if m in sys.modules])"
     )

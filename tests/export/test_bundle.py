@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgeship.core.errors import StorageError
 from edgeship.data import preprocess
-from edgeship.errors import StorageError
-from export import bundle
-from export.exported import Exported, ExportedFile
-from export.golden import specs_and_outputs
+from edgeship.export import bundle
+from edgeship.export.proof.exported import Exported, ExportedFile
+from edgeship.export.proof.golden import specs_and_outputs
 
 
 def test_the_golden_outputs_are_what_the_files_answer(tiny_bundle):

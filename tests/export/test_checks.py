@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeship.errors import ExportError
-from edgeship.pipeline import Pipeline
-from export.checks import check_tflite, quantized_layers
-from export.files import export_files
-from export.tflite_io import with_float_io
-from export.tflite_names import pack
+from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core.errors import ExportError
+from edgeship.export.checks import check_tflite, quantized_layers
+from edgeship.export.files import export_files
+from edgeship.export.tflite.io import with_float_io
+from edgeship.export.tflite.names import pack
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_the_account_names_layers_and_misses_what_is_not_int8(every_scheme: Pipe
 
 
 def test_a_kernel_that_is_expected_and_not_there_stops_the_export(every_scheme: Pipeline) -> None:
-    from quantize.lower import lower
+    from edgeship.quantize.lowering.lower import lower
 
     config = replace(
         every_scheme.config, quantize=replace(every_scheme.config.quantize, schemes=("weight-only-int8",)),

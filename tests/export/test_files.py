@@ -15,9 +15,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgeship.errors import ExportError
+from edgeship.core.errors import ExportError
+from edgeship.export.checks import check_onnx, check_tflite
 from edgeship.graph import read_graph
-from export.checks import check_onnx, check_tflite
 
 INTEGER_FILES = (".tflite", "-float-io.tflite", ".onnx", "-u8s8.onnx", "-s8s8.onnx", ".ort")
 ARTIFACTS = {
@@ -50,7 +50,7 @@ def hashes_of(bundle):
 @pytest.mark.parametrize("name", ARTIFACTS)
 def test_the_same_weights_give_the_same_bytes_in_a_fresh_process(name, request, tmp_path):
     """This process has made other models before, and numbers hashes in its own way."""
-    from edgeship.config_file import config_to_dict
+    from edgeship.core.config_file import config_to_dict
 
     pipeline = request.getfixturevalue(name)
     expected = hashes_of(pipeline.bundle_folder)

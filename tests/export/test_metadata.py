@@ -20,13 +20,18 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from rich.console import Console
 
-from edgeship.artifact import Artifact, Manifest, Preprocessing, TensorSpec, manifest_from_json
+from edgeship.core.artifact import Artifact, Manifest, Preprocessing, TensorSpec, manifest_from_json
+from edgeship.core.errors import ExportError
+from edgeship.core.integers import quantize
 from edgeship.data import preprocess
-from edgeship.errors import ExportError
+from edgeship.export.metadata import with_metadata
+from edgeship.export.proof.golden import specs_and_outputs
+from edgeship.export.tflite.metadata import with_tflite_metadata
+from edgeship.export.tflite.names import pack
 from edgeship.graph import graph_from_bytes, tflite_metadata
 from edgeship.graph.tflite import metadata_entry
 from edgeship.graph.tflite_metadata import STANDARD_ENTRY, TfliteMetadata, read_tflite_metadata
-from edgeship.inspection import (
+from edgeship.inspect.inspection import (
     LABELS_KEY,
     PREPROCESSING_KEY,
     Inspection,
@@ -34,11 +39,6 @@ from edgeship.inspection import (
     inspection_to_dict,
     render,
 )
-from edgeship.quantization import quantize
-from export.golden import specs_and_outputs
-from export.metadata import with_metadata
-from export.tflite_metadata import with_tflite_metadata
-from export.tflite_names import pack
 
 RGB = Preprocessing(
     image_size=16, channels=3, channel_order="RGB", interpolation="bilinear",

@@ -11,13 +11,14 @@ import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from edgeship.artifact import Artifact
-from edgeship.errors import ExportError
+from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core.artifact import Artifact
+from edgeship.core.errors import ExportError
+from edgeship.export.weights import onnx as onnx_weights
+from edgeship.export.weights import tflite as tflite_weights
+from edgeship.export.weights.codes import quantize_per_channel
 from edgeship.graph import read_graph
-from edgeship.pipeline import Pipeline
-from export import onnx_weights, tflite_weights
-from export.weights import quantize_per_channel
-from validate.bundle import Bundle, load_bundle
+from edgeship.validate.subject.bundle import Bundle, load_bundle
 
 SCHEMES = ("float16", "dynamic-int8", "weight-only-int8")
 
@@ -143,7 +144,7 @@ def one_layer(kind: str) -> bytes:
     """A float32 TFLite file of one weighted layer with a bias, stride 2 and padding where it has them."""
     import tf_keras
 
-    from export.tflite import convert_tflite
+    from edgeship.export.tflite.convert import convert_tflite
 
     layers = tf_keras.layers
     tf_keras.utils.set_random_seed(1)
@@ -173,7 +174,7 @@ def run_lite(content: bytes, image: np.ndarray, resolver: OpResolverType) -> np.
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_kernel_in_every_form_computes_what_it_should(kind: str) -> None:
-    from export.onnx import convert_onnx
+    from edgeship.export.onnx.convert import convert_onnx
 
     plain = one_layer(kind)
     image_shape = read_tensor_shape(plain)
@@ -231,7 +232,7 @@ def read_tensor_shape(content: bytes) -> tuple[int, ...]:
 
 
 def test_a_kernel_kept_in_float_is_float_in_both_formats() -> None:
-    from export.onnx import convert_onnx
+    from edgeship.export.onnx.convert import convert_onnx
 
     plain = one_layer("conv")
     tflite = tflite_weights.with_int8_weights(plain, layers=["layer"], keep_float=["layer"], dynamic=True)
@@ -250,8 +251,8 @@ def test_a_kernel_kept_in_float_is_float_in_both_formats() -> None:
 def test_weights_that_do_not_fit_are_named_in_both_formats() -> None:
     import tf_keras
 
-    from export.onnx import convert_onnx
-    from export.tflite import convert_tflite
+    from edgeship.export.onnx.convert import convert_onnx
+    from edgeship.export.tflite.convert import convert_tflite
 
     image = tf_keras.layers.Input((3,), name="image")
     large = tf_keras.initializers.Constant(1e5)

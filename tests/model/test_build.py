@@ -7,9 +7,9 @@ import pytest
 import tf_keras
 from tf_keras import layers
 
-from edgeship.config import DataConfig, ModelConfig
+from edgeship.core.config import DataConfig, ModelConfig
+from edgeship.core.errors import ModelError
 from edgeship.data import load_test_split, preprocessing_of
-from edgeship.errors import ModelError
 from edgeship.model.build import build_model, check_probabilities, check_weights
 
 SHAPE = {"input_shape": (16, 16, 1), "classes": 10}

@@ -10,7 +10,14 @@ import h5py
 import numpy as np
 import pytest
 import safetensors.numpy
-from torch_files import (
+
+from edgeship.core.config import KERAS_WEIGHTS, TORCH_WEIGHTS
+from edgeship.core.errors import ModelError
+from edgeship.model.checkpoint import READERS, read_checkpoint
+from edgeship.model.checkpoint_keras import keras_name
+from edgeship.model.checkpoint_tensors import KERAS, TORCH
+from edgeship.model.resnet import build_resnet
+from tests.support.torch_files import (
     Storage,
     Tensor,
     save_legacy,
@@ -20,13 +27,6 @@ from torch_files import (
     tensor,
     training_arguments,
 )
-
-from edgeship.config import KERAS_WEIGHTS, TORCH_WEIGHTS
-from edgeship.errors import ModelError
-from edgeship.model.checkpoint import READERS, read_checkpoint
-from edgeship.model.checkpoint_keras import keras_name
-from edgeship.model.checkpoint_tensors import KERAS, TORCH
-from edgeship.model.resnet import build_resnet
 
 ARRAYS = {
     "conv1.weight": np.arange(2 * 3 * 7 * 7, dtype=np.float32).reshape(2, 3, 7, 7),

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeship.config_file import load_config
-from edgeship.errors import ConfigError
+from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core.config_file import load_config
+from edgeship.core.errors import ConfigError
 from edgeship.model import build
 from edgeship.model.distribute import Share
-from edgeship.pipeline import Pipeline
 
 ROOT = Path(__file__).parents[2]
 LONG_SECONDS = 240  # for a machine that does much else beside

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tf_keras
-from full_disk import fill, make_room, small_disk, why_not
 from tf_keras import layers
 
-from edgeship.cli import main
-from edgeship.config import DataConfig
+from edgeship.app.cli.main import main
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import StorageError
+from edgeship.core.files import write_atomically
 from edgeship.data import load_test_split, preprocessing_of
-from edgeship.errors import StorageError
-from edgeship.files import write_atomically
 from edgeship.model import train
+from tests.support.full_disk import fill, make_room, small_disk, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from hostile_models import IMAGE, MODULE, entries, network, put, rewrite, with_byte_code, write_module
 from tf_keras import layers
 
-from edgeship.config import ModelConfig
-from edgeship.errors import BundleError, ModelError, RuntimeFailure
+from edgeship.core.config import ModelConfig
+from edgeship.core.errors import BundleError, ModelError, RuntimeFailure
 from edgeship.model.build import build_model
 from edgeship.model.checkpoint import read_checkpoint
 from edgeship.model.flat_layers import Clip
 from edgeship.model.keras_code import DEEPEST_CONFIG
 from edgeship.model.keras_file import load_keras_model
-from validate.runtimes.client import Worker
-from validate.runtimes.reference import FloatKeras
+from edgeship.validate.probes.reference import FloatKeras
+from edgeship.validate.process.client import Worker
+from tests.support.hostile_models import IMAGE, MODULE, entries, network, put, rewrite, with_byte_code, write_module
 
 SUFFIXES = ("keras", "h5")
 NOWHERE = Path("marker")

@@ -14,10 +14,9 @@ import h5py
 import numpy as np
 import pytest
 import tf_keras
-from hostile_models import IMAGE, network, put, rewrite, with_byte_code
 from tf_keras import layers
 
-from edgeship.errors import ModelError
+from edgeship.core.errors import ModelError
 from edgeship.model import hdf5_file
 from edgeship.model.keras_file import (
     CONFIG,
@@ -27,6 +26,7 @@ from edgeship.model.keras_file import (
     load_keras_model,
     read_model_config,
 )
+from tests.support.hostile_models import IMAGE, network, put, rewrite, with_byte_code
 
 FUZZED_FILES = 200  # in all; half of them zip, half HDF5
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image, ImageDraw
-from torch_files import save_zip, state_dict
-from torch_resnet import torch_logits, torch_state
 
-from edgeship.config import Config
-from edgeship.config_file import load_config
+from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core.config import Config
+from edgeship.core.config_file import load_config
 from edgeship.data import preprocess, preprocessing_of
 from edgeship.graph import read_onnx, read_tflite
-from edgeship.inspection import inspect_file
+from edgeship.inspect.inspection import inspect_file
 from edgeship.model.build import load_model
-from edgeship.pipeline import Pipeline
+from tests.support.torch_files import save_zip, state_dict
+from tests.support.torch_resnet import torch_logits, torch_state
 
 SIZE = 224
 CLASSES = ("n01", "n02", "n03", "n04")

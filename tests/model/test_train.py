@@ -8,10 +8,10 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
-from edgeship.config import DataConfig
+from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError, ModelError
 from edgeship.data import Images, hold_out, load_test_split, preprocess, preprocessing_of
 from edgeship.data.images import ImageFiles
-from edgeship.errors import DataError, ModelError
 from edgeship.model import batches, train
 from edgeship.model.augment import augment
 from edgeship.model.best_epoch import BestEpoch

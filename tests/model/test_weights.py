@@ -5,16 +5,16 @@ import pytest
 import safetensors.numpy
 import tf_keras
 from sklearn.datasets import load_sample_images
-from torch_files import save_legacy, save_zip, state_dict
-from torch_resnet import torch_logits, torch_state
 
-from edgeship.artifact import Preprocessing
-from edgeship.config import ModelConfig
+from edgeship.core.artifact import Preprocessing
+from edgeship.core.config import ModelConfig
+from edgeship.core.errors import ConfigError, ModelError
 from edgeship.data import preprocess
-from edgeship.errors import ConfigError, ModelError
 from edgeship.model.build import build_model
 from edgeship.model.resnet import build_resnet
 from edgeship.model.weights import load_weights, torch_name
+from tests.support.torch_files import save_legacy, save_zip, state_dict
+from tests.support.torch_resnet import torch_logits, torch_state
 
 SMALL = {"stage_sizes": (1, 2, 1, 1), "width": 8}
 TORCH = {"padding": "symmetric", "batch_norm_epsilon": 1e-5}

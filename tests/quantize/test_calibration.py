@@ -3,7 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantize.calibration import CALIBRATIONS, SAMPLES_PER_BATCH, SHARES, Seen, batch_mean, min_max, mse, percentile
+from edgeship.quantize.calibration import (
+    CALIBRATIONS,
+    SAMPLES_PER_BATCH,
+    SHARES,
+    Seen,
+    batch_mean,
+    min_max,
+    mse,
+    percentile,
+)
 
 
 def seen(*batches, members=None):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import families
 import numpy as np
 import pytest
 import tf_keras
-from family_row import float_difference, measure
-from networks import convert, quantized_model, run_tflite
 from tf_keras import layers
 
-from quantize.insert import insert_fake_quantization
-from quantize.lower import lower
+from benchmarks.networks import families
+from benchmarks.networks.row import float_difference, measure
+from edgeship.quantize.insert import insert_fake_quantization
+from edgeship.quantize.lowering.lower import lower
+from tests.support.networks import convert, quantized_model, run_tflite
 
 # What ONNX Runtime computes in float, and why. Everything else it computes in integers.
 IN_FLOAT = {

@@ -5,9 +5,9 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
-from edgeship.errors import LoweringError
-from quantize.grids import plan_grids
-from quantize.simplify import simplify
+from edgeship.core.errors import LoweringError
+from edgeship.quantize.grids import plan_grids
+from edgeship.quantize.simplifying.simplify import simplify
 
 SHAPE = (8, 8, 4)
 

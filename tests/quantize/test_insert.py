@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from networks import convert, noise_for, quantized_model, randomize, run_tflite
 from tf_keras import layers
 
-from edgeship.errors import LoweringError
+from edgeship.core.errors import LoweringError
 from edgeship.model import flat_layers
 from edgeship.model.resnet import RESNET34_STAGES, build_resnet
-from quantize.insert import insert_fake_quantization, kept_layers, weighted_layers
-from quantize.lower import lower
-from quantize.qat import calibrate
-from quantize.ranges import Mode, Range
+from edgeship.quantize.insert import insert_fake_quantization, kept_layers, weighted_layers
+from edgeship.quantize.lowering.lower import lower
+from edgeship.quantize.qat import calibrate
+from edgeship.quantize.ranges import Mode, Range
+from tests.support.networks import convert, noise_for, quantized_model, randomize, run_tflite
 
 SHAPE = (8, 8, 4)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgeship.errors import ModelError
-from quantize.mixed import choose_float_layers
+from edgeship.core.errors import ModelError
+from edgeship.quantize.mixed import choose_float_layers
 
 RANKED = ("a", "b", "c", "d", "e", "f")
 

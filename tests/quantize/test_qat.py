@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tf_keras
-from networks import convert, randomize, run_tflite
 from tf_keras import layers
 
-from edgeship.artifact import Preprocessing
-from edgeship.config import QuantizeConfig
+from edgeship.core.artifact import Preprocessing
+from edgeship.core.config import QuantizeConfig
+from edgeship.core.errors import ModelError
 from edgeship.data import Images, preprocess
-from edgeship.errors import ModelError
+from edgeship.export.checks import check_tflite
+from edgeship.export.tflite.convert import convert_tflite
 from edgeship.model.train import Schedule, fit
-from export.checks import check_tflite
-from export.tflite import convert_tflite
-from quantize import qat
-from quantize.lower import lower
-from quantize.ranges import Mode
+from edgeship.quantize import qat
+from edgeship.quantize.lowering.lower import lower
+from edgeship.quantize.ranges import Mode
+from tests.support.networks import convert, randomize, run_tflite
 
 SPEC = Preprocessing(
     image_size=8, channels=1, channel_order="gray", interpolation="bilinear", mean=(0.0,), std=(1.0,)

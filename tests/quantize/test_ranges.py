@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edgeship.errors import ModelError
-from quantize.ranges import DEAD_RANGE, Mode, Range
+from edgeship.core.errors import ModelError
+from edgeship.quantize.ranges import DEAD_RANGE, Mode, Range
 
 DECAY = 0.75  # exact in float32, and so are the values below
 

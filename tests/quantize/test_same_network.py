@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tf_keras
-from networks import quantized_model, randomize
 from tf_keras import layers
 
-from edgeship.errors import LoweringError
-from quantize.insert import insert_fake_quantization
-from quantize.ranges import Mode
-from quantize.same_network import LEAST_SQNR_DB, check_same, is_same, noise_of
+from edgeship.core.errors import LoweringError
+from edgeship.quantize.insert import insert_fake_quantization
+from edgeship.quantize.ranges import Mode
+from edgeship.quantize.same_network import LEAST_SQNR_DB, check_same, is_same, noise_of
+from tests.support.networks import quantized_model, randomize
 
 SPAN = (-1.0, 1.0)
 

@@ -8,14 +8,14 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
-from edgeship.artifact import Preprocessing
+from edgeship.core.artifact import Preprocessing
+from edgeship.core.integers import sqnr_db
 from edgeship.data import Images
-from edgeship.quantization import sqnr_db
-from quantize.insert import insert_fake_quantization
-from quantize.lower import lower
-from quantize.qat import calibrate, finish
-from quantize.ranges import Mode
-from quantize.sensitivity import logits_of, measure
+from edgeship.quantize.insert import insert_fake_quantization
+from edgeship.quantize.lowering.lower import lower
+from edgeship.quantize.qat import calibrate, finish
+from edgeship.quantize.ranges import Mode
+from edgeship.quantize.sensitivity import logits_of, measure
 
 SPEC = Preprocessing(
     image_size=8, channels=1, channel_order="gray", interpolation="bilinear", mean=(0.0,), std=(1.0,)

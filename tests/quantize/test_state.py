@@ -6,10 +6,10 @@ import numpy as np
 import tf_keras
 from tf_keras import layers
 
-from quantize.insert import insert_fake_quantization
-from quantize.lower import lower
-from quantize.qat import calibrate, finish
-from quantize.state import load_state, restore, state_bytes
+from edgeship.quantize.insert import insert_fake_quantization
+from edgeship.quantize.lowering.lower import lower
+from edgeship.quantize.qat import calibrate, finish
+from edgeship.quantize.state import load_state, restore, state_bytes
 
 
 def test_round_trip(tmp_path):

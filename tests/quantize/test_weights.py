@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from networks import EPS
 from tf_keras import layers
 
-from quantize.weights import LARGEST_CODE, LEAST_WEIGHT, SymmetricWeights, with_quantized_weights
+from edgeship.quantize.weights import LARGEST_CODE, LEAST_WEIGHT, SymmetricWeights, with_quantized_weights
+from tests.support.networks import EPS
 
 KERNELS = {
     "conv": (lambda: layers.Conv2D(5, 3), (3, 3, 4, 5)),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeship.artifact import (
+from edgeship.core.artifact import (
     GOLDEN_FILE,
     MANIFEST_FILE,
     MANIFEST_SCHEMA,
@@ -24,10 +24,10 @@ from edgeship.artifact import (
     manifest_from_json,
     manifest_to_json,
 )
-from edgeship.config import ValidateConfig
-from edgeship.cpu import processor_identity
+from edgeship.core.config import ValidateConfig
+from edgeship.core.cpu import processor_identity
+from edgeship.core.files import sha256_of_file
 from edgeship.data import Images, preprocess, split_sha256
-from edgeship.files import sha256_of_file
 from edgeship.graph import read_graph
 
 SIZE, CLASSES, TEST_IMAGES, GOLDEN_IMAGES = 8, 3, 90, 6
@@ -152,7 +152,7 @@ def _quantize(model: Any) -> bytes:
 def _write_golden(folder: Path, model: Any, test: Images) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
-    from edgeship.quantization import quantize
+    from edgeship.core.integers import quantize
 
     values = preprocess(test.images, PREPROCESSING)
     float_outputs = model.predict(values, verbose=0)
@@ -176,7 +176,7 @@ def _write_golden(folder: Path, model: Any, test: Images) -> None:
 def _run_onnx(path: Path, values: np.ndarray, image: TensorSpec) -> np.ndarray:
     import onnxruntime
 
-    from edgeship.quantization import quantize
+    from edgeship.core.integers import quantize
 
     session = onnxruntime.InferenceSession(str(path))
     name = session.get_inputs()[0].name

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeship.artifact import MANIFEST_FILE, manifest_from_json, manifest_to_json
-from edgeship.config import ValidateConfig
+from edgeship.core.artifact import MANIFEST_FILE, manifest_from_json, manifest_to_json
+from edgeship.core.config import ValidateConfig
+from edgeship.core.errors import ArtifactError, BundleError
 from edgeship.data import Images
-from edgeship.errors import ArtifactError, BundleError
-from edgeship.inspection import inspect_file
-from validate.bundle import load_bundle
-from validate.run import validate_bundle
+from edgeship.inspect.inspection import inspect_file
+from edgeship.validate.run import validate_bundle
+from edgeship.validate.subject.bundle import load_bundle
 
 PER_FORMAT = 104
 PER_BUNDLE = 26  # rows of one report

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeship.artifact import MANIFEST_FILE, manifest_from_json, manifest_to_json
-from edgeship.config import ValidateConfig
+from edgeship.core.artifact import MANIFEST_FILE, manifest_from_json, manifest_to_json
+from edgeship.core.config import ValidateConfig
+from edgeship.core.errors import BundleError
+from edgeship.core.measurement import Report, Row
 from edgeship.data import Images
-from edgeship.errors import BundleError
-from edgeship.measurement import Report, Row
-from validate.bundle import load_bundle
-from validate.report import load_report, write_report
-from validate.run import validate_bundle
+from edgeship.validate.report.report import load_report, write_report
+from edgeship.validate.run import validate_bundle
+from edgeship.validate.subject.bundle import load_bundle
 
 
 def row_of(report: Report, artifact: str, runtime: str) -> Row:

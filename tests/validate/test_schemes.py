@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from edgeship.config import ValidateConfig
-from edgeship.measurement import Report
-from edgeship.pipeline import Pipeline
-from edgeship.schemes import SCHEMES
-from validate.bundle import load_bundle
-from validate.run import validate_bundle
+from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core.config import ValidateConfig
+from edgeship.core.measurement import Report
+from edgeship.core.schemes import SCHEMES
+from edgeship.validate.run import validate_bundle
+from edgeship.validate.subject.bundle import load_bundle
 
 CONFIG = ValidateConfig(
     runtimes=("litert", "onnxruntime"), latency_launches=1, latency_runs=3, latency_seconds=0.2, images=40,

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.artifact import MANIFEST_FILE, TensorSpec
-from edgeship.comparison import Arm
-from edgeship.errors import ArtifactError, InputError, RefusedError
-from edgeship.files import sha256_of_file
+from edgeship.core.artifact import MANIFEST_FILE, TensorSpec
+from edgeship.core.comparison import Arm
+from edgeship.core.errors import ArtifactError, InputError, RefusedError
+from edgeship.core.files import sha256_of_file
+from edgeship.core.integers import quantize
 from edgeship.graph import Graph, read_graph
-from edgeship.quantization import quantize
-from validate.bundle import load_bundle
-from validate.compare.baseline import Baseline, StoredArtifact
+from edgeship.validate.compare.baseline import Baseline, StoredArtifact
+from edgeship.validate.subject.bundle import load_bundle
 
 FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".ort": "ort"}
 SEED = 0

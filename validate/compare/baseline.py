@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeship.artifact import ARTIFACT_FORMATS, TensorSpec
-from edgeship.comparison import CPU_TIME, WALL_TIME, Side
-from edgeship.errors import InputError
-from edgeship.files import sha256_of_file
-from validate.compare.decode import read_record
-from validate.compare.encode import encode
+from edgeship.core.artifact import ARTIFACT_FORMATS, TensorSpec
+from edgeship.core.comparison import CPU_TIME, WALL_TIME, Side
+from edgeship.core.decode import read_record
+from edgeship.core.encode import encode
+from edgeship.core.errors import InputError
+from edgeship.core.files import sha256_of_file
 
 BASELINE_SCHEMA = 1
 BASELINE_FILE = "baseline.json"

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship.artifact import ARTIFACT_FORMATS
-from edgeship.errors import InputError, StorageError
-from edgeship.files import sha256_of_bytes, sha256_of_file, write_atomically
-from validate.compare.baseline import (
+from edgeship.core.artifact import ARTIFACT_FORMATS
+from edgeship.core.errors import InputError, StorageError
+from edgeship.core.files import sha256_of_bytes, sha256_of_file, write_atomically
+from edgeship.validate.compare.baseline import (
     BASELINE_FILE,
     Baseline,
     StoredArtifact,

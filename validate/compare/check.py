@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.artifact import TensorSpec
-from edgeship.comparison import CHANGED, INCONCLUSIVE, NOT_MEASURED, PASS, REFUSED, REGRESSION, WORSE, Check, Exact
-from edgeship.errors import RefusedError, RuntimeFailure, TargetFailure
-from edgeship.progress import say
-from validate.compare.arms import Pair, shifted
-from validate.compare.exact import judge_facts
-from validate.compare.facts import Facts, measure_facts
-from validate.compare.launches import Contender
-from validate.compare.place import Place
-from validate.compare.sequential import ADJACENT_LOOKS, ALPHA, BETA, LOOKS, Design
-from validate.compare.settings import Settings
-from validate.compare.summary import BASELINE, CANDIDATE
-from validate.compare.timing import Timed, measure
-from validate.runtimes.client import Worker
-from validate.runtimes.table import RUNTIMES
+from edgeship.core.artifact import TensorSpec
+from edgeship.core.comparison import CHANGED, INCONCLUSIVE, NOT_MEASURED, PASS, REFUSED, REGRESSION, WORSE, Check, Exact
+from edgeship.core.errors import RefusedError, RuntimeFailure, TargetFailure
+from edgeship.core.progress import say
+from edgeship.validate.compare.arms import Pair, shifted
+from edgeship.validate.compare.exact import judge_facts
+from edgeship.validate.compare.facts import Facts, measure_facts
+from edgeship.validate.compare.place import Place
+from edgeship.validate.compare.settings import Settings
+from edgeship.validate.compare.timing import Timed, measure
+from edgeship.validate.process.client import Worker
+from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.timing.launches import Contender
+from edgeship.validate.timing.sequential import ADJACENT_LOOKS, ALPHA, BETA, LOOKS, Design
+from edgeship.validate.timing.summary import BASELINE, CANDIDATE
 
 # (pair, place, file with the input) -> what is known before both arms are timed: "pass" ends the check, anything else
 # becomes a reason why they are.

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgeship.files import sha256_of_bytes
-from validate.runtimes.runner import describe, device_state
-from validate.targets.adb_state import THERMAL_STATUS
-from validate.targets.target import DEVICE, EMULATED, NATIVE, Target
+from edgeship.core.files import sha256_of_bytes
+from edgeship.validate.runner.runner import describe, device_state
+from edgeship.validate.targets.adb_state import THERMAL_STATUS
+from edgeship.validate.targets.target import DEVICE, EMULATED, NATIVE, Target
 
 LOOK_SECONDS = 0.5  # between two looks: a hundred ticks on two cores, so steal is told to 1 %
 WAIT_SECONDS = 2.0  # the kernel brings its averages of pressure up to date this often

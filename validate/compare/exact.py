@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from edgeship.comparison import CHANGED, NOT_MEASURED, SAME, WORSE, Exact
+from edgeship.core.comparison import CHANGED, NOT_MEASURED, SAME, WORSE, Exact
 from edgeship.graph.records import WEIGHTED_KINDS
-from validate.compare.facts import ARITHMETIC, OF_A_CONSTANT, Delegation, Facts
+from edgeship.validate.compare.facts import ARITHMETIC, OF_A_CONSTANT, Delegation, Facts
 
 NAMED_KINDS, NAMED_OPERATIONS = 3, 3  # in a sentence; of what is beyond them, only the numbers
 # Letters of a name in a sentence. TensorFlow's converter calls what it fused by all the names of its parts.

@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeship.errors import ArtifactError, RuntimeFailure, TargetFailure
+from edgeship.core.errors import ArtifactError, RuntimeFailure, TargetFailure
+from edgeship.core.measurement import Coverage
 from edgeship.graph import Graph, read_graph
 from edgeship.graph.costs import arena_bytes, multiply_accumulates
-from edgeship.measurement import Coverage
-from validate.coverage import DELEGATE, KERNEL_SUFFIX, PlannedOperation, coverage_of_answer, delegated
-from validate.runtimes.client import Worker
-from validate.targets.target import Target
-from validate.times import instructions_of
+from edgeship.validate.process.client import Worker
+from edgeship.validate.questions.coverage import (
+    DELEGATE,
+    KERNEL_SUFFIX,
+    PlannedOperation,
+    coverage_of_answer,
+    delegated,
+)
+from edgeship.validate.targets.target import Target
+from edgeship.validate.timing.times import instructions_of
 
 MEMORY_RUNS = 3  # the first one allocates
 # Between two activations each of these is the model's own; of a constant (a bias, a normalization) it is work that

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeship.comparison import CPU_TIME, WALL_TIME, Side
-from validate.compare.launches import Bench, Contender, launch
+from edgeship.core.comparison import CPU_TIME, WALL_TIME, Side
+from edgeship.validate.timing.launches import Bench, Contender, launch
 
 FIRST_ROUNDS = 3
 SECOND_ROUNDS = 10

@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from edgeship.errors import ConfigError
-from validate.compare.environment import fingerprint
-from validate.compare.launches import Bench
-from validate.compare.settings import Settings
-from validate.runtimes.table import RUNTIMES
-from validate.targets.target import Target
+from edgeship.core.errors import ConfigError
+from edgeship.validate.compare.environment import fingerprint
+from edgeship.validate.compare.settings import Settings
+from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.targets.target import Target
+from edgeship.validate.timing.launches import Bench
 
 
 @dataclass(frozen=True, kw_only=True)

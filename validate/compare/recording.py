@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from edgeship.progress import track
-from validate.compare.baseline import Protocol, StoredLaunch
-from validate.compare.launches import WARMUP_RUNS, Bench, Contender, launch
-from validate.compare.pilot import make_plan
+from edgeship.core.progress import track
+from edgeship.validate.compare.baseline import Protocol, StoredLaunch
+from edgeship.validate.compare.pilot import make_plan
+from edgeship.validate.timing.launches import WARMUP_RUNS, Bench, Contender, launch
 
 ARM = "baseline"
 LAUNCHES = 10  # per session: the mean of them is then a third as far off as one

@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edgeship.comparison import COMPARISON_FILE, Comparison
-from edgeship.errors import InputError, StorageError
-from edgeship.files import write_atomically
-from validate.compare.forms.bencher import comparison_to_bencher
-from validate.compare.forms.comparison_json import comparison_from_json, comparison_to_json
-from validate.compare.forms.history import appended, commit_time, history_rows, read_history
-from validate.compare.forms.junit import comparison_to_junit
-from validate.compare.forms.markdown import comparison_to_markdown
-from validate.compare.forms.smaller_is_better import comparison_to_smaller_is_better
+from edgeship.core.comparison import COMPARISON_FILE, Comparison
+from edgeship.core.errors import InputError, StorageError
+from edgeship.core.files import write_atomically
+from edgeship.validate.compare.forms.bencher import comparison_to_bencher
+from edgeship.validate.compare.forms.comparison_json import comparison_from_json, comparison_to_json
+from edgeship.validate.compare.forms.history import appended, commit_time, history_rows, read_history
+from edgeship.validate.compare.forms.junit import comparison_to_junit
+from edgeship.validate.compare.forms.markdown import comparison_to_markdown
+from edgeship.validate.compare.forms.smaller_is_better import comparison_to_smaller_is_better
 
 MARKDOWN_FILE = "comparison.md"
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"  # GitHub Actions shows this file's Markdown on the page of the run

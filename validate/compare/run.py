@@ -12,27 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import edgeship
-from edgeship.comparison import (
-    COMPARISON_SCHEMA,
-    INCONCLUSIVE,
-    REFUSED,
-    VERDICTS,
-    Check,
-    Comparison,
-    Environment,
-)
-from edgeship.config import ValidateConfig
-from edgeship.errors import ConfigError, TargetFailure
-from edgeship.progress import say
-from validate.compare.arms import Pair, Pairs
-from validate.compare.check import First, run_check
-from validate.compare.environment import refusals, state, warnings
-from validate.compare.place import place_of
-from validate.compare.settings import Settings
-from validate.runtimes.table import RUNTIMES
-from validate.targets.table import make_target
-from validate.targets.target import Target
+from edgeship.core.comparison import COMPARISON_SCHEMA, INCONCLUSIVE, REFUSED, VERDICTS, Check, Comparison, Environment
+from edgeship.core.config import ValidateConfig
+from edgeship.core.errors import ConfigError, TargetFailure
+from edgeship.core.progress import say
+from edgeship.core.version import __version__
+from edgeship.validate.compare.arms import Pair, Pairs
+from edgeship.validate.compare.check import First, run_check
+from edgeship.validate.compare.environment import refusals, state, warnings
+from edgeship.validate.compare.place import place_of
+from edgeship.validate.compare.settings import Settings
+from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.targets.table import make_target
+from edgeship.validate.targets.target import Target
 
 GIT_SECONDS = 10
 
@@ -73,7 +65,7 @@ def compare(
                 _compare_on(target, own, settings, made, total=len(work), folder=Path(folder), first=first)
     verdicts = {check.verdict for check in made.checks}
     return Comparison(
-        schema=COMPARISON_SCHEMA, created_by=f"edgeship {edgeship.__version__}", created_at=created_at,
+        schema=COMPARISON_SCHEMA, created_by=f"edgeship {__version__}", created_at=created_at,
         commit=checked_out_commit(), baseline=baseline, candidate=candidate, self_test=settings.self_test,
         verdict=next((verdict for verdict in VERDICTS if verdict in verdicts), INCONCLUSIVE),
         reasons=tuple(

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-import edgeship
-from edgeship.artifact import TensorSpec
-from edgeship.comparison import REFUSED
-from edgeship.config import ValidateConfig
-from edgeship.errors import InputError, RefusedError, RuntimeFailure
-from validate.compare.arms import Pair, Pairs
-from validate.compare.baseline import (
+from edgeship.core.artifact import TensorSpec
+from edgeship.core.comparison import REFUSED
+from edgeship.core.config import ValidateConfig
+from edgeship.core.errors import InputError, RefusedError, RuntimeFailure
+from edgeship.core.version import __version__
+from edgeship.validate.compare.arms import Pair, Pairs
+from edgeship.validate.compare.baseline import (
     BASELINE_SCHEMA,
     Baseline,
     Protocol,
@@ -25,17 +25,17 @@ from validate.compare.baseline import (
     artifact_of,
     find_recording,
 )
-from validate.compare.check import First, contender
-from validate.compare.environment import differences, refusals, state
-from validate.compare.place import Place, place_of
-from validate.compare.recording import choose_protocol, record
-from validate.compare.run import checked_out_commit, runtimes_for
-from validate.compare.settings import Settings
-from validate.compare.stored import SUSPECT, compare_stored
-from validate.compare.summary import CANDIDATE
-from validate.compare.timing import Timed
-from validate.runtimes.table import RUNTIMES
-from validate.targets.table import make_target
+from edgeship.validate.compare.check import First, contender
+from edgeship.validate.compare.environment import differences, refusals, state
+from edgeship.validate.compare.place import Place, place_of
+from edgeship.validate.compare.recording import choose_protocol, record
+from edgeship.validate.compare.run import checked_out_commit, runtimes_for
+from edgeship.validate.compare.settings import Settings
+from edgeship.validate.compare.stored import SUSPECT, compare_stored
+from edgeship.validate.compare.timing import Timed
+from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.targets.table import make_target
+from edgeship.validate.timing.summary import CANDIDATE
 
 
 def record_session(
@@ -101,7 +101,7 @@ def make_baseline(
                             protocol=_protocol(old, pair, place, settings),
                         ))
     baseline = Baseline(
-        schema=BASELINE_SCHEMA, created_by=f"edgeship {edgeship.__version__}", created_at=_now(),
+        schema=BASELINE_SCHEMA, created_by=f"edgeship {__version__}", created_at=_now(),
         commit=checked_out_commit(), artifacts=tuple(artifacts), recordings=tuple(recordings),
     )
     return baseline, {artifact.name: pair.baseline for artifact, pair in zip(artifacts, found.pairs, strict=True)}

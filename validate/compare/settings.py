@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeship.errors import ConfigError
+from edgeship.core.errors import ConfigError
 
 # A maker's tool on a phone gives one observation per launch, its arms do not take turns, and a phone is noisier.
 PRESET, TOOL_PRESET = (0.02, 0.05), (0.03, 0.08)

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
-from edgeship.comparison import PASS, REFUSED
-from validate.compare.baseline import Protocol, Recording, Session
-from validate.compare.environment import differences, refusals
-from validate.compare.launches import round_times
-from validate.compare.sequential import ALPHA, BETA
-from validate.compare.signed_rank import hodges_lehmann, student_t_quantile
+from edgeship.core.comparison import PASS, REFUSED
+from edgeship.validate.compare.baseline import Protocol, Recording, Session
+from edgeship.validate.compare.environment import differences, refusals
+from edgeship.validate.timing.launches import round_times
+from edgeship.validate.timing.sequential import ALPHA, BETA
+from edgeship.validate.timing.signed_rank import hodges_lehmann, student_t_quantile
 
 SUSPECT = "suspect"
 MIN_SESSIONS = 5  # from which their spread is estimated: with fewer, Student's t makes the interval useless

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgeship.comparison import (
+from edgeship.core.comparison import (
     CPU_TIME,
     INCONCLUSIVE,
     METRIC_NAMES,
@@ -20,13 +20,14 @@ from edgeship.comparison import (
     Launch,
     Timing,
 )
-from edgeship.errors import TargetFailure
-from edgeship.progress import say
-from validate.compare.launches import ArmFailed, Bench, Contender, launch
-from validate.compare.pilot import Plan, make_plan, wall_per_cpu
-from validate.compare.sequential import Design, Look, launches_needed, look_at
-from validate.compare.signed_rank import hodges_lehmann
-from validate.compare.summary import (
+from edgeship.core.errors import TargetFailure
+from edgeship.core.progress import say
+from edgeship.validate.compare.pilot import Plan, make_plan, wall_per_cpu
+from edgeship.validate.targets.target import DEVICE
+from edgeship.validate.timing.launches import ArmFailed, Bench, Contender, launch
+from edgeship.validate.timing.sequential import Design, Look, launches_needed, look_at
+from edgeship.validate.timing.signed_rank import hodges_lehmann
+from edgeship.validate.timing.summary import (
     BASELINE,
     CANDIDATE,
     arm_timing,
@@ -36,7 +37,6 @@ from validate.compare.summary import (
     smallest_detectable,
     within_launch_sd,
 )
-from validate.targets.target import DEVICE
 
 # Wall time on crowded cores is no measure of "not slower": waiting for others is in both arms alike and dilutes the
 # difference (a true 5 % showed as 3.5 % at a saturation of 2). Alone, a process is put off its core once in seconds;

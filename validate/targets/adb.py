@@ -16,19 +16,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeship.errors import ConfigError, TargetFailure
-from edgeship.files import sha256_of_file
-from validate.targets.adb_link import Adb
-from validate.targets.adb_state import choose, parse_battery, parse_devices, parse_properties, parse_thermal
-from validate.targets.keeper import Keeper, KeeperEnded
-from validate.targets.target import DEVICE, NO_SPACE, RUNNER, RUNNER_RUNTIMES, Target, told
+from edgeship.core.errors import ConfigError, TargetFailure
+from edgeship.core.files import sha256_of_file
+from edgeship.validate.targets.adb_link import Adb
+from edgeship.validate.targets.adb_state import choose, parse_battery, parse_devices, parse_properties, parse_thermal
+from edgeship.validate.targets.keeper import Keeper, KeeperEnded
+from edgeship.validate.targets.target import DEVICE, NO_SPACE, RUNNER, RUNNER_RUNTIMES, Target, told
 
 ANSWER_SECONDS = 60.0  # for a device's slow start of Python with numpy
 CLOSE_SECONDS = 15.0
 BENCHMARK_MODEL, PERF_TEST = "benchmark-model", "onnxruntime-perf-test"
 BRIDGES = {
-    BENCHMARK_MODEL: "validate.runtimes.benchmark_model",
-    PERF_TEST: "validate.runtimes.perf_test",
+    BENCHMARK_MODEL: "edgeship.validate.bridges.benchmark_model",
+    PERF_TEST: "edgeship.validate.bridges.perf_test",
 }
 ON_DEVICE = "device:"  # how a binary that is on the device already is named
 COMMAND_NOT_FOUND = 127

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship.errors import TargetFailure
-from validate.targets.target import NO_SPACE, told
+from edgeship.core.errors import TargetFailure
+from edgeship.validate.targets.target import NO_SPACE, told
 
 SHELL_SECONDS = 60.0
 TRANSFER_SECONDS = 600.0

@@ -1,12 +1,12 @@
-"""The browser target: a headless Chromium on this machine, through the bridge in validate/runtimes/browser.py."""
+"""The browser target: a headless Chromium on this machine, through the bridge in validate/bridges/browser.py."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-from validate.runtimes.browser_files import find_chromium, find_modules
-from validate.targets.target import NATIVE, Target, TargetFailure
+from edgeship.validate.targets.browser_files import find_chromium, find_modules
+from edgeship.validate.targets.target import NATIVE, Target, TargetFailure
 
 
 class BrowserTarget(Target):
@@ -35,7 +35,7 @@ class BrowserTarget(Target):
     def command(self, runtime: str) -> list[str]:
         """The bridge, which starts a browser of its own."""
         return [
-            sys.executable, "-P", "-m", "validate.runtimes.browser",
+            sys.executable, "-P", "-m", "edgeship.validate.bridges.browser",
             "--chromium", str(find_chromium()), "--modules", str(find_modules()),
         ]
 

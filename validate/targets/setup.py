@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeship.cache_folder import cache_folder
-from edgeship.errors import RefusedError
-from edgeship.progress import say
-from validate.runtimes.browser_files import MODULES, VERSIONS
-from validate.targets.arm64.root import set_up as set_up_arm64
+from edgeship.core.cache_folder import cache_folder
+from edgeship.core.errors import RefusedError
+from edgeship.core.progress import say
+from edgeship.validate.targets.arm64_root import set_up as set_up_arm64
+from edgeship.validate.targets.browser_files import MODULES, VERSIONS
 
 # The libraries themselves; npm brings what they need.
 BROWSER_PACKAGES = {modules[0]: VERSIONS[modules[0]] for modules in MODULES.values()}

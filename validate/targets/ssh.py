@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edgeship.errors import ConfigError
-from edgeship.files import sha256_of_file
-from validate.targets.keeper import Keeper, KeeperEnded
-from validate.targets.target import DEVICE, NO_SPACE, RUNNER, RUNNER_RUNTIMES, Target, TargetFailure, told
+from edgeship.core.errors import ConfigError
+from edgeship.core.files import sha256_of_file
+from edgeship.validate.targets.keeper import Keeper, KeeperEnded
+from edgeship.validate.targets.target import DEVICE, NO_SPACE, RUNNER, RUNNER_RUNTIMES, Target, TargetFailure, told
 
 CONNECT_SECONDS = 15
 ANSWER_SECONDS = 60.0  # for a board's slow start of Python with numpy

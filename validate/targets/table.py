@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 
-from edgeship.config import ValidateConfig
-from edgeship.errors import ConfigError
-from validate.targets.adb import AdbTarget
-from validate.targets.arm64.target import Arm64Target
-from validate.targets.browser import BrowserTarget
-from validate.targets.ssh import SshTarget
-from validate.targets.target import Target
+from edgeship.core.config import ValidateConfig
+from edgeship.core.errors import ConfigError
+from edgeship.validate.targets.adb import AdbTarget
+from edgeship.validate.targets.arm64 import Arm64Target
+from edgeship.validate.targets.browser import BrowserTarget
+from edgeship.validate.targets.ssh import SshTarget
+from edgeship.validate.targets.target import Target
 
 
 def _ssh(name: str, config: ValidateConfig) -> Target:

@@ -1,6 +1,6 @@
 """A target: it takes files, starts the process that answers a runtime's requests, and brings files back.
 
-What a target starts speaks the runner's protocol (validate/runtimes/runner.py) on its standard input and output,
+What a target starts speaks the runner's protocol (validate/runner/runner.py) on its standard input and output,
 whether it is a process on this machine, one behind ssh or adb, or a bridge to a browser. So a runtime knows
 nothing of targets, and a target nothing of runtimes but which ones it has.
 """
@@ -13,13 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgeship.errors import TargetFailure
+from edgeship.core.errors import TargetFailure
 
 __all__ = [
     "DEVICE", "EMULATED", "NATIVE", "NO_SPACE", "RUNNER", "RUNNER_RUNTIMES", "Target", "TargetFailure", "told",
 ]
 
-RUNNER = Path(__file__).resolve().parent.parent / "runtimes" / "runner.py"  # what goes to a device
+RUNNER = Path(__file__).resolve().parent.parent / "runner" / "runner.py"  # what goes to a device
 NO_SPACE = ("No space left on device", "Disk quota exceeded")  # what a full device says
 NATIVE, EMULATED, DEVICE = "native", "emulated", "device"
 # What runner.py opens by itself, wherever there is a Python with numpy and the runtime's package.
@@ -61,7 +61,7 @@ class Target:
 
     def command(self, runtime: str) -> Sequence[str]:
         """The command on this machine that starts a process answering requests for `runtime`."""
-        return (sys.executable, "-P", "-m", "validate.runtimes.worker")
+        return (sys.executable, "-P", "-m", "edgeship.validate.process.worker")
 
     def counting_command(self, counts: Path) -> Sequence[str] | None:
         """The same, writing executed instructions to `counts` at each mark; None: they cannot be counted here."""

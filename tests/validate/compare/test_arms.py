@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeship.errors import ArtifactError, InputError, RefusedError
-from validate.bundle import load_bundle
-from validate.compare.arms import pair_arms
+from edgeship.core.errors import ArtifactError, InputError, RefusedError
+from edgeship.validate.compare.arms import pair_arms
+from edgeship.validate.subject.bundle import load_bundle
 
 
 def artifact(folder: Path, ending: str) -> Path:

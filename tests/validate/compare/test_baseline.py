@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from baseline_records import FINGERPRINT, PROTOCOL, baseline, recording, session
 
-from edgeship.artifact import TensorSpec
-from edgeship.errors import InputError
-from edgeship.files import sha256_of_file
+from edgeship.core.artifact import TensorSpec
+from edgeship.core.errors import InputError
+from edgeship.core.files import sha256_of_file
 from edgeship.graph import read_graph
-from validate.compare.baseline import (
+from edgeship.validate.compare.baseline import (
     Baseline,
     artifact_of,
     baseline_from_json,
@@ -25,7 +24,8 @@ from validate.compare.baseline import (
     find_recording,
     merge,
 )
-from validate.compare.stored import compare_stored
+from edgeship.validate.compare.stored import compare_stored
+from tests.support.baseline_records import FINGERPRINT, PROTOCOL, baseline, recording, session
 
 WHERE = Path("baselines/main/baseline.json")
 

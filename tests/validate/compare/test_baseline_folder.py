@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from baseline_records import PROTOCOL, baseline, recording, session
 
-from edgeship.errors import InputError, StorageError
-from validate.compare import baseline_folder
-from validate.compare.baseline import BASELINE_FILE, Baseline, Session, StoredLaunch, artifact_of
-from validate.compare.baseline_folder import list_baselines, load_baseline, save_baseline
-from validate.compare.environment import fingerprint, state
-from validate.compare.launches import Bench, Contender, launch
-from validate.compare.stored import log_times
-from validate.targets.target import Target
+from edgeship.core.errors import InputError, StorageError
+from edgeship.validate.compare import baseline_folder
+from edgeship.validate.compare.baseline import BASELINE_FILE, Baseline, Session, StoredLaunch, artifact_of
+from edgeship.validate.compare.baseline_folder import list_baselines, load_baseline, save_baseline
+from edgeship.validate.compare.environment import fingerprint, state
+from edgeship.validate.compare.stored import log_times
+from edgeship.validate.targets.target import Target
+from edgeship.validate.timing.launches import Bench, Contender, launch
+from tests.support.baseline_records import PROTOCOL, baseline, recording, session
 
 
 @pytest.fixture

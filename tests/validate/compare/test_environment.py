@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ssh_board import missing_part, running_board
 
-from edgeship.cpu import processor_identity
-from validate.compare import environment
-from validate.compare.environment import differences, fingerprint, refusals, state, wait_until_quiet, warnings
-from validate.targets.adb_state import parse_battery, parse_properties, parse_thermal
-from validate.targets.arm64.target import Arm64Target
-from validate.targets.ssh import SshTarget
-from validate.targets.target import DEVICE, Target
+from edgeship.core.cpu import processor_identity
+from edgeship.validate.compare import environment
+from edgeship.validate.compare.environment import differences, fingerprint, refusals, state, wait_until_quiet, warnings
+from edgeship.validate.targets.adb_state import parse_battery, parse_properties, parse_thermal
+from edgeship.validate.targets.arm64 import Arm64Target
+from edgeship.validate.targets.ssh import SshTarget
+from edgeship.validate.targets.target import DEVICE, Target
+from tests.support.ssh_board import missing_part, running_board
 
 RECORDED = Path(__file__).parent.parent / "recorded"
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from edgeship.comparison import CHANGED, NOT_MEASURED, SAME, WORSE, Exact
-from edgeship.measurement import Coverage
-from validate.compare.exact import LONGEST_NAME, judge_facts
-from validate.compare.facts import Delegation, Facts
+from edgeship.core.comparison import CHANGED, NOT_MEASURED, SAME, WORSE, Exact
+from edgeship.core.measurement import Coverage
+from edgeship.validate.compare.exact import LONGEST_NAME, judge_facts
+from edgeship.validate.compare.facts import Delegation, Facts
 
 ONNX = {
     "QLinearConv": ("conv1", "conv2", "conv3"), "QLinearAdd": ("add1",), "QGemm": ("dense",), "Reshape": ("flat",),

@@ -12,12 +12,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from ssh_board import running_board
 
-from edgeship.comparison import NOT_MEASURED, SAME, WORSE, Exact
-from edgeship.errors import RuntimeFailure
-from validate.compare.exact import judge_facts
-from validate.compare.facts import (
+from edgeship.core.comparison import NOT_MEASURED, SAME, WORSE, Exact
+from edgeship.core.errors import RuntimeFailure
+from edgeship.validate.compare.exact import judge_facts
+from edgeship.validate.compare.facts import (
     OF_A_CONSTANT,
     Facts,
     litert_operations,
@@ -25,10 +24,11 @@ from validate.compare.facts import (
     traced_arena_bytes,
     traced_operations,
 )
-from validate.targets.arm64 import root
-from validate.targets.arm64.target import Arm64Target
-from validate.targets.ssh import SshTarget
-from validate.targets.target import Target
+from edgeship.validate.targets import arm64_root as root
+from edgeship.validate.targets.arm64 import Arm64Target
+from edgeship.validate.targets.ssh import SshTarget
+from edgeship.validate.targets.target import Target
+from tests.support.ssh_board import running_board
 
 RUNTIMES = {".tflite": "litert", ".onnx": "onnxruntime", ".ort": "onnxruntime"}
 SIZE = 16  # of tiny_bundle's images

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from comparison_records import comparison, every_kind
 from junitparser import JUnitXml
 
-from edgeship.errors import InputError, StorageError
-from validate.compare.forms.markdown import comparison_to_markdown
-from validate.compare.report import load_comparison, write_comparison
+from edgeship.core.errors import InputError, StorageError
+from edgeship.validate.compare.forms.markdown import comparison_to_markdown
+from edgeship.validate.compare.report import load_comparison, write_comparison
+from tests.support.comparison_records import comparison, every_kind
 
 NAMES = ["comparison.json", "comparison.md", "junit.xml", "bencher.json", "smaller_is_better.json"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from baseline_records import FINGERPRINT, PROTOCOL, QUIET, recording, session
 from scipy import stats
 
-from edgeship.comparison import PASS, REFUSED
-from validate.compare.baseline import Recording
-from validate.compare.stored import SUSPECT, StoredComparison, compare_stored, log_times
+from edgeship.core.comparison import PASS, REFUSED
+from edgeship.validate.compare.baseline import Recording
+from edgeship.validate.compare.stored import SUSPECT, StoredComparison, compare_stored, log_times
+from tests.support.baseline_records import FINGERPRINT, PROTOCOL, QUIET, recording, session
 
 LIMIT = 0.05
 LAUNCHES = 6

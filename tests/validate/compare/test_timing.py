@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeship.comparison import Side
-from validate.compare.launches import ArmFailed, Bench, Contender, launch
-from validate.compare.pilot import make_plan, rounds_for, wall_per_cpu
-from validate.compare.sequential import LOOKS, Design
-from validate.compare.summary import arm_timing, log_ratio, smallest_detectable, within_launch_sd
-from validate.compare.timing import Timed, measure
-from validate.targets.target import Target
+from edgeship.core.comparison import Side
+from edgeship.validate.compare.pilot import make_plan, rounds_for, wall_per_cpu
+from edgeship.validate.compare.timing import Timed, measure
+from edgeship.validate.targets.target import Target
+from edgeship.validate.timing.launches import ArmFailed, Bench, Contender, launch
+from edgeship.validate.timing.sequential import LOOKS, Design
+from edgeship.validate.timing.summary import arm_timing, log_ratio, smallest_detectable, within_launch_sd
 
 Chain = Callable[..., Path]
 DESIGN = Design(tolerance=0.02, limit=0.05)
@@ -134,8 +134,8 @@ def interrupted_after(launches: int, chain: Chain, inputs: str, monkeypatch: pyt
         made += 1
         return launch(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("validate.compare.timing.launch", counted)
-    monkeypatch.setattr("validate.compare.pilot.launch", counted)
+    monkeypatch.setattr("edgeship.validate.compare.timing.launch", counted)
+    monkeypatch.setattr("edgeship.validate.compare.pilot.launch", counted)
     return measure(arms(inputs, baseline=chain(4), candidate=chain(4)), bench(), DESIGN, max_seconds=60, seed=0)
 
 

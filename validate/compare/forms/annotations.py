@@ -6,8 +6,8 @@ Source: docs.github.com, "Workflow commands for GitHub Actions"; the escapes are
 import os
 from collections.abc import Iterator, Mapping
 
-from edgeship.comparison import INCONCLUSIVE, REFUSED, REGRESSION, Comparison
-from validate.compare.forms.columns import INTERRUPTED
+from edgeship.core.comparison import INCONCLUSIVE, REFUSED, REGRESSION, Comparison
+from edgeship.validate.compare.forms.columns import INTERRUPTED
 
 COMMANDS = {REGRESSION: "error", INCONCLUSIVE: "warning", REFUSED: "warning"}
 # The percent sign first: it begins every escape.

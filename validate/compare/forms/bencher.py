@@ -9,8 +9,8 @@ format has no null.
 
 from __future__ import annotations
 
-from edgeship.comparison import CPU_TIME, WALL_TIME, Check, Comparison, Timing
-from validate.compare.forms.columns import series_name
+from edgeship.core.comparison import CPU_TIME, WALL_TIME, Check, Comparison, Timing
+from edgeship.validate.compare.forms.columns import series_name
 
 Metric = dict[str, float]
 # Bencher strips it and raises no alert: of a comparison that was cut short (bencher_valid, benchmark_name.rs).

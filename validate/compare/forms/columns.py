@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from edgeship.comparison import (
+from edgeship.core.comparison import (
     CPU_TIME,
     IMPROVED,
     INCONCLUSIVE,
@@ -20,8 +20,8 @@ from edgeship.comparison import (
     Exact,
     Timing,
 )
-from validate.columns import NOT_MEASURED
-from validate.machine import FLAGS_THAT_MATTER
+from edgeship.validate.process.machine import FLAGS_THAT_MATTER
+from edgeship.validate.report.columns import NOT_MEASURED
 
 HEADLINES = {
     IMPROVED: "IMPROVED: faster than the baseline",

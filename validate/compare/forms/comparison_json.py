@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeship.comparison import (
+from edgeship.core.comparison import (
     CHANGED,
     COMPARISON_SCHEMA,
     METRIC_NAMES,
@@ -19,8 +19,8 @@ from edgeship.comparison import (
     WORSE,
     Comparison,
 )
-from validate.compare.decode import read_record
-from validate.compare.encode import encode
+from edgeship.core.decode import read_record
+from edgeship.core.encode import encode
 
 OUTCOMES = (SAME, CHANGED, WORSE, NOT_MEASURED)
 METRICS = tuple(METRIC_NAMES)

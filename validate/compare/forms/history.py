@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgeship.comparison import Check, Comparison
-from edgeship.errors import InputError
-from validate.compare.forms.columns import processor
+from edgeship.core.comparison import Check, Comparison
+from edgeship.core.errors import InputError
+from edgeship.validate.compare.forms.columns import processor
 
 # Of the candidate; a figure that was not measured is an empty cell. median_ms and p90_ms are wall time.
 COLUMNS = (

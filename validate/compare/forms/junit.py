@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from edgeship.comparison import (
+from edgeship.core.comparison import (
     INCONCLUSIVE,
     NOT_MEASURED,
     REFUSED,
@@ -25,7 +25,7 @@ from edgeship.comparison import (
     Exact,
     Timing,
 )
-from validate.compare.forms.columns import INTERRUPTED, environment_of, series_name, title
+from edgeship.validate.compare.forms.columns import INTERRUPTED, environment_of, series_name, title
 
 LATENCY = "latency"
 ARMS = ("baseline", "candidate")

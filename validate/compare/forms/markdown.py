@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeship.comparison import Comparison
-from validate.compare.forms.columns import (
+from edgeship.core.comparison import Comparison
+from edgeship.validate.compare.forms.columns import (
     COLUMNS,
     LEGEND,
     advice,
@@ -17,8 +17,8 @@ from validate.compare.forms.columns import (
     reasons,
     title,
 )
-from validate.compare.forms.self_test import self_test_sentences
-from validate.gfm import escaped, section, table
+from edgeship.validate.compare.forms.self_test import self_test_sentences
+from edgeship.validate.report.gfm import escaped, section, table
 
 
 def comparison_to_markdown(comparison: Comparison) -> str:

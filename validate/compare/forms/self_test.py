@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeship.comparison import IMPROVED, PASS, REGRESSION, Check, Comparison
+from edgeship.core.comparison import IMPROVED, PASS, REGRESSION, Check, Comparison
 
 
 def self_test_sentences(comparison: Comparison) -> tuple[str, ...]:

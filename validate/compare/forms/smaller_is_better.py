@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeship.comparison import Check, Comparison
-from validate.compare.forms.columns import (
+from edgeship.core.comparison import Check, Comparison
+from edgeship.validate.compare.forms.columns import (
     INTERRUPTED,
     METRIC_NAMES,
     interval,

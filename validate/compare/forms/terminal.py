@@ -8,9 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgeship.comparison import IMPROVED, INCONCLUSIVE, PASS, REFUSED, REGRESSION, Comparison
-from validate.columns import NOT_MEASURED
-from validate.compare.forms.columns import (
+from edgeship.core.comparison import IMPROVED, INCONCLUSIVE, PASS, REFUSED, REGRESSION, Comparison
+from edgeship.validate.compare.forms.columns import (
     COLUMNS,
     advice,
     cells,
@@ -20,8 +19,9 @@ from validate.compare.forms.columns import (
     reasons,
     title,
 )
-from validate.compare.forms.self_test import self_test_sentences
-from validate.terminal import CELL_MARGIN
+from edgeship.validate.compare.forms.self_test import self_test_sentences
+from edgeship.validate.report.columns import NOT_MEASURED
+from edgeship.validate.report.terminal import CELL_MARGIN
 
 STYLES = {
     IMPROVED: "bold green", PASS: "bold green", REGRESSION: "bold red", INCONCLUSIVE: "bold yellow",

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from comparison_records import check, comparison, every_kind
 
-from validate.compare.forms.annotations import comparison_to_annotations
+from edgeship.validate.compare.forms.annotations import comparison_to_annotations
+from tests.support.comparison_records import check, comparison, every_kind
 
 ACTIONS = {"GITHUB_ACTIONS": "true"}
 

@@ -4,11 +4,20 @@ import dataclasses
 import json
 
 import pytest
-from comparison_records import NOT_THERE, PASSED, UNDECIDED, arm_timing, check, comparison, every_kind, timing
 from jsonschema import Draft7Validator
 
-from edgeship.comparison import WALL_TIME
-from validate.compare.forms.bencher import comparison_to_bencher
+from edgeship.core.comparison import WALL_TIME
+from edgeship.validate.compare.forms.bencher import comparison_to_bencher
+from tests.support.comparison_records import (
+    NOT_THERE,
+    PASSED,
+    UNDECIDED,
+    arm_timing,
+    check,
+    comparison,
+    every_kind,
+    timing,
+)
 
 NAME = "int8-qat.onnx@cpu/onnxruntime"
 # The shape that Bencher's reference page describes: benchmark -> measure -> {value, and maybe both bounds}.

@@ -3,10 +3,19 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from comparison_records import FINGERPRINT, LOST, NOT_THERE, UNDECIDED, check, comparison, every_kind, timing
 
-from edgeship.comparison import WALL_TIME, Environment
-from validate.compare.forms.columns import COLUMNS, cells, figure, processor, reasons, series_name, title
+from edgeship.core.comparison import WALL_TIME, Environment
+from edgeship.validate.compare.forms.columns import COLUMNS, cells, figure, processor, reasons, series_name, title
+from tests.support.comparison_records import (
+    FINGERPRINT,
+    LOST,
+    NOT_THERE,
+    UNDECIDED,
+    check,
+    comparison,
+    every_kind,
+    timing,
+)
 
 
 def row(item, **changes) -> dict[str, str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparison_records import check, comparison, every_kind, timing
 from jsonschema import Draft202012Validator
 
-from edgeship import comparison as records
-from edgeship.errors import InputError
-from validate.compare.forms import comparison_json
-from validate.compare.forms.comparison_json import comparison_from_json, comparison_to_json
+from edgeship.core import comparison as records
+from edgeship.core.errors import InputError
+from edgeship.validate.compare.forms import comparison_json
+from edgeship.validate.compare.forms.comparison_json import comparison_from_json, comparison_to_json
+from tests.support.comparison_records import check, comparison, every_kind, timing
 
 WHERE = Path("results/comparison.json")
 SCHEMA = json.loads((Path(comparison_json.__file__).parent / "comparison.schema.json").read_text())

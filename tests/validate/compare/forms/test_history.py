@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from comparison_records import NOT_THERE, PASSED, check, comparison, every_kind
 
-from edgeship.errors import InputError
-from validate.compare.forms.history import COLUMNS, appended, commit_time, history_rows, read_history
+from edgeship.core.errors import InputError
+from edgeship.validate.compare.forms.history import COLUMNS, appended, commit_time, history_rows, read_history
+from tests.support.comparison_records import NOT_THERE, PASSED, check, comparison, every_kind
 
 TIME = "2026-07-31T08:00:00+00:00"
 

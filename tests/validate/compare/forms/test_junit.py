@@ -5,11 +5,11 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 
 import pytest
-from comparison_records import PASSED, check, comparison, every_kind, timing
 from junitparser import Failure, JUnitXml, Skipped
 
-from edgeship.comparison import Comparison
-from validate.compare.forms.junit import comparison_to_junit
+from edgeship.core.comparison import Comparison
+from edgeship.validate.compare.forms.junit import comparison_to_junit
+from tests.support.comparison_records import PASSED, check, comparison, every_kind, timing
 
 # What junit-10.xsd of Jenkins' xunit plug-in allows: element -> (required attributes, other attributes, children).
 JUNIT_10: dict[str, tuple[set[str], set[str], set[str]]] = {

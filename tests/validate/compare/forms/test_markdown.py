@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import re
 
-from comparison_records import comparison, every_kind
-
-from validate.compare.forms.columns import COLUMNS
-from validate.compare.forms.markdown import comparison_to_markdown
+from edgeship.validate.compare.forms.columns import COLUMNS
+from edgeship.validate.compare.forms.markdown import comparison_to_markdown
+from tests.support.comparison_records import comparison, every_kind
 
 
 def test_markdown_has_every_figure_and_finding() -> None:

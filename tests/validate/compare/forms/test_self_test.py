@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from comparison_records import check, comparison, timing
 
-from edgeship.comparison import IMPROVED, INCONCLUSIVE, PASS, REFUSED, REGRESSION
-from validate.compare.forms.self_test import self_test_sentences
+from edgeship.core.comparison import IMPROVED, INCONCLUSIVE, PASS, REFUSED, REGRESSION
+from edgeship.validate.compare.forms.self_test import self_test_sentences
+from tests.support.comparison_records import check, comparison, timing
 
 
 def sentence(verdict: str, **changes: Any) -> str:

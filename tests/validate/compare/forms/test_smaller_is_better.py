@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from comparison_records import IDENTICAL, NOT_THERE, PASSED, check, comparison, every_kind
 from jsonschema import Draft7Validator
 
-from edgeship.comparison import Exact
-from validate.compare.forms.smaller_is_better import comparison_to_smaller_is_better
+from edgeship.core.comparison import Exact
+from edgeship.validate.compare.forms.smaller_is_better import comparison_to_smaller_is_better
+from tests.support.comparison_records import IDENTICAL, NOT_THERE, PASSED, check, comparison, every_kind
 
 TEXT = {"type": "string", "minLength": 1}
 ENTRIES = {

@@ -3,12 +3,12 @@ from __future__ import annotations
 import io
 
 import pytest
-from comparison_records import comparison, every_kind
 from rich.console import Console
 
-from edgeship.comparison import Comparison
-from validate.compare.forms.columns import COLUMNS
-from validate.compare.forms.terminal import comparison_to_terminal
+from edgeship.core.comparison import Comparison
+from edgeship.validate.compare.forms.columns import COLUMNS
+from edgeship.validate.compare.forms.terminal import comparison_to_terminal
+from tests.support.comparison_records import comparison, every_kind
 
 
 def shown(found: Comparison, width: int) -> str:

@@ -1,0 +1,1 @@
+"""Scripts that measure what README, docs/ and benchmarks/README.md tell."""

@@ -1,0 +1,299 @@
+"""The command line: arguments -> one call -> print -> exit code; nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeship.app.cli.compare import add_baseline, add_compare
+from edgeship.core.errors import (
+    FAILED,
+    FAULT,
+    INCONCLUSIVE,
+    INTERRUPTED,
+    PASS,
+    REFUSED,
+    USAGE,
+    ConfigError,
+    EdgeshipError,
+    StorageError,
+    in_one_line,
+    is_full_disk,
+)
+from edgeship.core.version import __version__
+
+if TYPE_CHECKING:
+    from edgeship.app.pipeline.pipeline import Pipeline
+    from edgeship.core.measurement import Report
+
+VERDICT_CODES = {"pass": PASS, "fail": FAILED, "inconclusive": INCONCLUSIVE, "refused": REFUSED}
+DEVICE_OPTIONS = {
+    "ssh_command": "the ssh command with options, for example 'ssh -F my_config'",
+    "device_python": "on boards and phones: the Python that has numpy and a runtime's package (default: python3)",
+    "device_folder": "on boards and phones: where a folder for the run is made",
+    "benchmark_model": "on phones: TensorFlow Lite's benchmark_model, a file here or device:/path",
+    "perf_test": "on phones: onnxruntime_perf_test, a file here or device:/path",
+}
+LOG_COLUMNS = 240
+QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "digits.toml"
+
+
+def entry_point() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        _check_out(getattr(options, "out", None))
+        code: int = options.call(options)
+        return code
+    except KeyboardInterrupt:
+        _complain("interrupted; what was finished is kept, the same command continues from there")
+        return INTERRUPTED
+    except EdgeshipError as error:
+        if options.debug:
+            raise
+        _complain(f"error: {error}")
+        return error.exit_code
+    # The last resort: a traceback ends with 1, which would read as a gate that failed.
+    except Exception as error:
+        if options.debug:
+            raise
+        text, code = _foreign(error)
+        _complain(f"error: {text}")
+        return code
+
+
+def _foreign(error: Exception) -> tuple[str, int]:
+    """(what to say, the exit code) of an error that edgeship did not raise on purpose."""
+    if is_full_disk(error):
+        where = getattr(error, "filename", None) or f"the disk of --out, or that of {tempfile.gettempdir()}"
+        text = f"{where}: no space left; free some, and the same command continues from what was finished"
+        return text, StorageError.exit_code
+    if isinstance(error, MemoryError):
+        return f"the memory is not enough ({in_one_line(error)}); use fewer images or a smaller batch", USAGE
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or error}", StorageError.exit_code
+    return f"{in_one_line(error)}: this is a fault of edgeship; edgeship --debug ... shows where it happened", FAULT
+
+
+def _check_out(folder: Path | None) -> None:
+    """Refuse an --out that cannot become a folder, before hours are spent. Raises ConfigError."""
+    if folder is None:
+        return  # each command has its default
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if not there.is_dir():
+        raise ConfigError(f"--out: {folder}: expected a folder, found the file {there}; choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out: {folder}: nothing may be written in {there}; choose another folder")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgeship",
+        description="Train once, ship two: int8 TFLite and int8 ONNX from one Keras model with custom layers, "
+        "each proven against the float model.",
+        epilog="Exit codes: 0 pass, 1 a gate failed, 2 wrong input or usage, 3 inconclusive, 4 refused, "
+        "70 a fault of edgeship, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"edgeship {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, call: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(call=call)
+        return command
+
+    run = add("run", _run, "train, quantize, export and validate; without CONFIG the quickstart on digits")
+    run.add_argument("config", nargs="?", type=Path, metavar="CONFIG", default=QUICKSTART)
+    stages = {
+        "train": "train the float model",
+        "quantize": "quantization-aware training (trains the float model first if need be)",
+        "export": "write the bundle of TFLite and ONNX files (runs the stages before if need be)",
+    }
+    for name, summary in stages.items():
+        stage = add(name, _stage, summary)
+        stage.add_argument("config", type=Path, metavar="CONFIG")
+    sensitivity = add(
+        "sensitivity", _sensitivity,
+        "what quantizing each layer alone costs, most expensive first (trains first if need be)",
+    )
+    sensitivity.add_argument("config", type=Path, metavar="CONFIG")
+    sensitivity.add_argument("--json", action="store_true", help="as JSON")
+    for name in ("run", *stages, "sensitivity"):
+        commands.choices[name].add_argument(
+            "--out", type=Path, metavar="DIR", help="where results go (default: runs/NAME-OF-THE-CONFIG)"
+        )
+    validate = add("validate", _validate, "prove a bundle: accuracy, parity, coverage, latency; report and verdict")
+    validate.add_argument("bundle", type=Path, metavar="BUNDLE")
+    validate.add_argument(
+        "--on", action="append", metavar="TARGET",
+        help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], browser",
+    )
+    validate.add_argument("--runtime", action="append", metavar="RUNTIME", help="only these runtimes")
+    validate.add_argument("--images", type=int, metavar="N", help="only the first N test images")
+    validate.add_argument(
+        "--layers", action="store_true", help="compare integer artifacts with float layer by layer, even if they pass"
+    )
+    validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
+    validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
+    for key, text in DEVICE_OPTIONS.items():
+        validate.add_argument(f"--{key.replace('_', '-')}", metavar="X", help=text)
+    add_compare(add, DEVICE_OPTIONS)
+    add_baseline(add, DEVICE_OPTIONS)
+    inspect = add("inspect", _inspect, "what is in a .tflite or .onnx file, and which traps it carries")
+    inspect.add_argument("file", type=Path, metavar="FILE")
+    inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.add_argument(
+        "--mobile", action="store_true", help="also what ONNX Runtime says of NNAPI and Core ML for an .onnx file"
+    )
+    setup = add("setup", _setup, "fetch what a target needs: arm64 (70 MB, seconds) or browser (180 MB)")
+    setup.add_argument("part", choices=("arm64", "browser"), metavar="PART", help="arm64 or browser")
+    doctor = add("doctor", _doctor, "which runtimes and targets work here, and what to install for the others")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    pipeline = _pipeline(options)
+    report = pipeline.run()
+    if report is None:
+        _print(f"run: this worker's part is done; the chief leaves the results in {pipeline.out}")
+        return PASS
+    return _show(report, pipeline.out)
+
+
+def _stage(options: argparse.Namespace) -> int:
+    pipeline = _pipeline(options)
+    getattr(pipeline, options.command)()
+    _print(f"{options.command}: done, results are in {pipeline.out}")
+    return PASS
+
+
+def _sensitivity(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from edgeship.app.cli.sensitivity_table import render
+
+    pipeline = _pipeline(options)
+    document = pipeline.sensitivity()
+    if options.json:
+        _print_json(document)
+        return PASS
+    Console(width=None if sys.stdout.isatty() else LOG_COLUMNS).print(render(document))
+    _print(f"sensitivity: done, results are in {pipeline.sensitivity_file}")
+    return PASS
+
+
+def _pipeline(options: argparse.Namespace) -> Pipeline:
+    from edgeship.app.pipeline.pipeline import Pipeline
+    from edgeship.core.config_file import load_config
+
+    config = load_config(options.config)
+    out = options.out or Path("runs") / options.config.stem
+    _check_out(out)
+    return Pipeline(config=config, out=out, module_folder=options.config.resolve().parent)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from edgeship.core.config import Config, DataConfig
+    from edgeship.core.config_file import load_config, section_from_dict
+    from edgeship.data import load_test_split
+    from edgeship.validate.report.report import write_report
+    from edgeship.validate.run import validate_bundle
+    from edgeship.validate.subject.bundle import load_bundle
+
+    bundle = load_bundle(options.bundle)
+    if options.data:
+        config = load_config(options.data)
+    else:
+        config = Config(data=section_from_dict(DataConfig, "data", bundle.manifest.data))
+    gates = config.validate
+    chosen = replace(
+        gates,
+        runtimes=tuple(options.runtime or gates.runtimes),
+        targets=tuple(options.on or gates.targets),
+        images=gates.images if options.images is None else options.images,
+        **{key: value for key in DEVICE_OPTIONS if (value := getattr(options, key)) is not None},
+    )
+    report = validate_bundle(bundle, load_test_split(config.data), chosen, layers=options.layers)
+    out = options.out or options.bundle.resolve().parent
+    write_report(report, out)
+    return _show(report, out)
+
+
+def _show(report: Report, folder: Path) -> int:
+    from rich.console import Console
+
+    from edgeship.validate.report.terminal import report_to_terminal
+
+    # In a log there is no window to fit into, and folded cells cannot be read.
+    console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
+    console.print(report_to_terminal(report, width=console.width))
+    _print(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
+    return VERDICT_CODES[report.verdict]
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from edgeship.inspect.inspection import inspect_file, inspection_to_dict, render
+
+    inspection = inspect_file(options.file)
+    if options.json:
+        _print_json(inspection_to_dict(inspection))
+    else:
+        Console().print(render(inspection))
+    if options.mobile:
+        from edgeship.inspect.mobile import mobile_usability
+
+        _print(mobile_usability(options.file))
+    return PASS
+
+
+def _setup(options: argparse.Namespace) -> int:
+    from edgeship.validate.targets.setup import SETUPS
+
+    folder = SETUPS[options.part]()
+    _print(f"{options.part}: ready in {folder}")
+    return PASS
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from edgeship.app.doctor.examine import examine, render
+
+    findings = examine()
+    if options.json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        Console().print(render(findings))
+    return PASS
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + os.linesep)
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    _print(json.dumps(value, indent=2))
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(text + os.linesep)

@@ -1,0 +1,47 @@
+"""From the lowered float network and each scheme's ranges to the files of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tf_keras
+
+from edgeship.core.artifact import Preprocessing
+from edgeship.core.config import Config
+from edgeship.data import Splits
+from edgeship.export.files import export_files
+from edgeship.export.proof.exported import Exported
+from edgeship.quantize.insert import QuantizedModel, kept_layers, weighted_layers
+
+
+def export_schemes(
+    flat: tf_keras.Model,
+    quantized: Mapping[str, QuantizedModel],
+    *,
+    splits: Splits,
+    spec: Preprocessing,
+    config: Config,
+) -> Exported:
+    """Every scheme and format of the configuration, in memory, each file held against its promises.
+
+    Args:
+        flat: the lowered float network.
+        quantized: for every scheme that has ranges, its network with ranges that are final.
+
+    Raises:
+        LoweringError: a name in `quantize.keep_float` that means no layer.
+        ExportError: a converter refused, or a file breaks a promise.
+    """
+    kept = kept_layers(flat, config.quantize.keep_float)
+    weighted = set(weighted_layers(flat))
+    kernels = tuple(layer.name for layer in flat.layers if layer.name in weighted)
+    models, kept_float, expected = {}, {}, {}
+    for scheme in config.quantize.schemes:
+        models[scheme], kept_float[scheme], expected[scheme] = flat, kept, kernels
+        if scheme in quantized:
+            models[scheme] = quantized[scheme].model
+            kept_float[scheme] = quantized[scheme].account.kept_float
+            expected[scheme] = quantized[scheme].account.expected
+    return export_files(
+        models=models, kept_float=kept_float, expected_weights=expected, splits=splits, spec=spec, config=config,
+    )

@@ -1,0 +1,301 @@
+"""The stages composed: train -> quantize -> export -> validate, each cached by the hash of what it read.
+
+What one stage hands to the next lies in files in the output folder:
+
+    float.keras      the trained float network, lowered: no later stage needs the user's code
+    sensitivity.json what quantizing each layer alone costs (only where it was asked for)
+    quantized/       the weights and ranges of each integer scheme
+    bundle/          the artifacts with manifest.json and golden.npz
+    report.json      what was measured, and report.md
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeship.app.pipeline.cache import StageCache
+from edgeship.app.pipeline.model_key import model_key
+from edgeship.app.pipeline.source_key import named_modules, put_first
+from edgeship.core.artifact import MANIFEST_FILE, Preprocessing
+from edgeship.core.cluster import Cluster, read_cluster
+from edgeship.core.config import Config
+from edgeship.core.config_file import config_to_dict
+from edgeship.core.files import sha256_of_file
+from edgeship.core.measurement import REPORT_FILE, Report
+from edgeship.core.progress import say
+from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, TRAINING
+from edgeship.core.version import __version__
+from edgeship.data import CalibrationSplit, Splits, check_calibration, load_splits, preprocessing_of, splits_record
+
+if TYPE_CHECKING:
+    import tf_keras
+
+    from edgeship.app.pipeline.float_stage import FloatStage
+    from edgeship.app.pipeline.quantize_stage import QuantizeStage
+    from edgeship.app.pipeline.shared_stage import SharedStages
+    from edgeship.model.distribute import Workers
+
+
+@dataclass
+class Pipeline:
+    """One configuration and the folder its results go to. TensorFlow is imported by the stages that need it."""
+
+    config: Config
+    out: Path
+    module_folder: Path | None = None  # modules beside the configuration file are importable
+    cache: StageCache = field(init=False)
+    _calibration: CalibrationSplit | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.cache = StageCache(self.out)
+        if self.module_folder is not None:
+            put_first(self.module_folder)
+
+    @property
+    def float_file(self) -> Path:
+        """The trained float model."""
+        return self.out / "float.keras"
+
+    def quantized_file(self, scheme: str) -> Path:
+        """The weights and ranges of a scheme."""
+        return self.out / "quantized" / f"{scheme}.npz"
+
+    @property
+    def sensitivity_file(self) -> Path:
+        """What quantizing each layer alone costs."""
+        return self.out / "sensitivity.json"
+
+    @property
+    def _fake_quantized(self) -> list[str]:
+        return [name for name in self.config.quantize.schemes if SCHEMES[name].source == FAKE_QUANTIZED]
+
+    @property
+    def bundle_folder(self) -> Path:
+        """The bundle."""
+        return self.out / "bundle"
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The images; disjoint by construction and checked."""
+        splits = load_splits(self.config.data)
+        say(
+            f"data: {self.config.data.name}, {len(splits.train.labels):,} training, "
+            f"{len(splits.calibration.labels):,} calibration, {len(splits.test.labels):,} test images"
+            + (f", {splits.removed_duplicates} duplicates removed" if splits.removed_duplicates else "")
+        )
+        return splits
+
+    @cached_property
+    def splits_record(self) -> dict[str, dict[str, Any]]:
+        """Sizes and hashes of the splits."""
+        return splits_record(self.splits)
+
+    @cached_property
+    def spec(self) -> Preprocessing:
+        """How images become model inputs."""
+        return preprocessing_of(self.config.data)
+
+    def train(self) -> None:
+        """Train the float model; what could be refused afterwards is refused before. Leaves the lowered network."""
+        self._check_calibration()
+        read = {**self._read_by_all(), **model_key(self.config)}
+        # A file that may run its code can name functions of the user's modules.
+        if named_modules(self.config.model) or self.config.model.trust_code:
+            read["made"] = self._float.made
+        writes = [self.float_file]
+        # Workers come to the same stages in the same order, whatever each of them finds done.
+        if self.cluster is not None or not self.cache.is_done("train", read=read, writes=writes):
+            self._check_before_training(read)
+        self._run_shared(
+            "train", read=read, writes=writes, together=True,
+            work=lambda scratch: self._float.train(scratch, self.float_file, is_chief=self.is_chief),
+        )
+
+    def _check_before_training(self, read: dict[str, Any]) -> None:
+        """Not repeated where the same was found right before, for example when a training goes on."""
+        if not self.config.train.epochs:
+            return  # the very stages follow at once
+        read = {
+            **read, "quantize": config_to_dict(self.config.quantize), "export": config_to_dict(self.config.export),
+        }
+        self._run_shared("preflight", read=read, writes=[], work=self._preflight, together=False)
+
+    def quantize(self) -> None:
+        """Find the integer ranges of every scheme that has them: by calibration, by training, or by measuring."""
+        self.train()
+        for scheme in self._fake_quantized:
+            read = {
+                **self._read_by_all(), "float": sha256_of_file(self.float_file),
+                "quantize": {**config_to_dict(self.config.quantize), "schemes": None},
+                **{key: getattr(self.config.train, key) for key in ("augmentation", "strategy")},
+            }
+            self._run_shared(
+                f"quantize {scheme}", read=read, writes=[self.quantized_file(scheme)],
+                work=functools.partial(self._quantize, scheme), together=SCHEMES[scheme].needs == TRAINING,
+            )
+        if not self._fake_quantized:
+            say("quantize: no scheme has ranges to find")
+
+    def sensitivity(self) -> dict[str, Any]:
+        """Measure what quantizing each layer alone costs: leaves sensitivity.json, and returns it."""
+        self.train()
+        read = {
+            **self._read_by_all(), "float": sha256_of_file(self.float_file),
+            **{key: getattr(self.config.quantize, key) for key in ("calibration", "weight_bits")},
+            "keep_float": list(self.config.quantize.keep_float),
+        }
+        self._run_shared(
+            "sensitivity", read=read, writes=[self.sensitivity_file], together=False,
+            work=lambda _: self._integers.sensitivity(self.sensitivity_file),
+        )
+        document: dict[str, Any] = json.loads(self.sensitivity_file.read_text())
+        return document
+
+    def export(self) -> None:
+        """Convert to every scheme and format, and write the bundle (of several workers, the chief does)."""
+        self.quantize()
+        if not self.is_chief:
+            return
+        if self.cluster is not None:
+            say(f"{self.cluster.name}: the others are done; that TensorFlow soon takes them for crashed is expected")
+        read = {
+            **self._read_by_all(), "float": sha256_of_file(self.float_file),
+            "quantized": {name: sha256_of_file(self.quantized_file(name)) for name in self._fake_quantized},
+            "schemes": list(self.config.quantize.schemes), "keep_float": list(self.config.quantize.keep_float),
+            "export": config_to_dict(self.config.export),
+        }
+        self.cache.run("export", read=read, writes=[self.bundle_folder / MANIFEST_FILE], work=self._export)
+
+    def validate(self) -> None:
+        """Prove the bundle: leaves report.json and report.md (of several workers, the chief does)."""
+        self.export()
+        if not self.is_chief:
+            return
+        read = {
+            "version": __version__, "manifest": sha256_of_file(self.bundle_folder / MANIFEST_FILE),
+            "validate": config_to_dict(self.config.validate),
+        }
+        writes = [self.out / REPORT_FILE, self.out / "report.md"]
+        self.cache.run("validate", read=read, writes=writes, work=self._validate)
+
+    def run(self) -> Report | None:
+        """Everything; returns the report, also when it was measured by an earlier call.
+
+        None: this worker is not the chief, whose report it is.
+        """
+        from edgeship.validate.report.report import load_report
+
+        self.validate()
+        if not self.is_chief:
+            return None
+        if not self.cache.ran:
+            say(f"nothing changed: all results are in {self.out}")
+        return load_report(self.out / REPORT_FILE)
+
+    @cached_property
+    def cluster(self) -> Cluster | None:
+        """The machines that train together; None: this one alone."""
+        return read_cluster(self.config.train.strategy)
+
+    @property
+    def is_chief(self) -> bool:
+        """Does this process write the results? Of workers that train together only the first one does."""
+        return self.cluster is None or self.cluster.index == 0
+
+    @cached_property
+    def workers(self) -> Workers:
+        """The processes that train together; they are waited for."""
+        from edgeship.model.distribute import start_workers
+
+        config = self.config.train
+        return start_workers(config.strategy, timeout_seconds=config.worker_timeout_seconds)
+
+    @cached_property
+    def _shared(self) -> SharedStages:
+        from edgeship.app.pipeline.shared_stage import SharedStages
+
+        return SharedStages(self.cache, self.workers)
+
+    def _run_shared(
+        self, stage: str, *, read: Any, writes: list[Path], work: Callable[[Path], None], together: bool
+    ) -> None:
+        """A stage that every worker comes to; `together`: all of them do its work."""
+        if self.cluster is None:
+            self.cache.run(stage, read=read, writes=writes, work=work)
+        else:
+            self._shared.run(stage, read=read, writes=writes, work=work, together=together)
+
+    def _check_calibration(self) -> None:
+        if self._calibration is None:
+            self._calibration = check_calibration(self.splits, spec=self.spec)
+            for sentence in self._calibration.sentences(self.splits.labels):
+                say(sentence)
+
+    def _read_by_all(self) -> dict[str, Any]:
+        return {
+            "version": __version__, "splits": self.splits_record, "spec": str(self.spec),
+            "data_seed": self.config.data.seed,  # held-out slices are drawn with it
+        }
+
+    @cached_property
+    def _float(self) -> FloatStage:
+        from edgeship.app.pipeline.float_stage import FloatStage
+
+        return FloatStage(self.config, self.splits, self.spec, self.workers, self.module_folder)
+
+    @cached_property
+    def _integers(self) -> QuantizeStage:
+        from edgeship.app.pipeline.quantize_stage import QuantizeStage
+
+        return QuantizeStage(self.config, self.splits, self.spec, self.workers, self._float_model)
+
+    def _float_model(self) -> tf_keras.Model:
+        """The trained network, lowered: a fresh one with every call."""
+        from edgeship.app.pipeline import lowered
+
+        return lowered.load(self.float_file, self.splits.test, spec=self.spec)
+
+    def _preflight(self, scratch: Path) -> None:
+        from edgeship.app.pipeline.preflight import Preflight
+
+        preflight = Preflight(
+            config=self.config, splits=self.splits, spec=self.spec,
+            tries_export=bool(self.config.model.factory or self.config.model.path),
+        )
+        say(preflight.check(self._float.initial, self._float.initial_flat))
+
+    def _quantize(self, scheme: str, scratch: Path) -> None:
+        self._integers.quantize(
+            scheme, scratch, self.quantized_file(scheme), is_chief=self.is_chief, sensitivity=self.sensitivity
+        )
+
+    def _export(self, scratch: Path) -> None:
+        from edgeship.app.pipeline.export_stage import export_schemes
+        from edgeship.export.bundle import write_bundle
+        from edgeship.model import build
+        from edgeship.quantize.state import load_state, restore
+
+        flat = self._float_model()
+        quantized = {
+            scheme: restore(load_state(self.quantized_file(scheme)), functools.partial(self._integers.prepare, flat))
+            for scheme in self._fake_quantized
+        }
+        exported = export_schemes(flat, quantized, splits=self.splits, spec=self.spec, config=self.config)
+        write_bundle(
+            self.bundle_folder, exported, model=flat, weights_sha256=build.weights_sha256(flat),
+            splits=self.splits, spec=self.spec, config=self.config,
+        )
+
+    def _validate(self, scratch: Path) -> None:
+        from edgeship.validate.report.report import write_report
+        from edgeship.validate.run import validate_bundle
+        from edgeship.validate.subject.bundle import load_bundle
+
+        report = validate_bundle(load_bundle(self.bundle_folder), self.splits.test, self.config.validate)
+        write_report(report, self.out)

@@ -1,0 +1,1 @@
+"""Plain records, the configuration, errors, files, progress: what every room builds on. Imports nothing of ours."""

@@ -1,0 +1,183 @@
+"""What a bundle holds: Artifact, TensorSpec, Preprocessing and the Manifest, as frozen records <-> JSON.
+
+Schema history of `manifest.json`:
+    1   first version
+    2   artifacts of format "ort", with `operators_config`; `exported_on`
+    3   `quantization`, the account of each scheme's kernels
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship.core.errors import BundleError
+from edgeship.core.schemes import SCHEMES
+
+MANIFEST_SCHEMA = 3
+MANIFEST_FILE = "manifest.json"
+GOLDEN_FILE = "golden.npz"
+ARTIFACT_FORMATS = ("tflite", "onnx", "ort")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """An input or output of an artifact. `scale` and `zero_point` are None for a float tensor."""
+
+    name: str
+    shape: tuple[int, ...]  # batch first, for example (1, 32, 32, 1)
+    dtype: str  # numpy's name: "float32", "int8", "uint8"
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """One file of a bundle that a device can run."""
+
+    name: str  # unique in the bundle, for example "int8-qat.tflite"
+    file: str  # relative to the bundle folder
+    format: str  # "tflite", "onnx" or "ort"
+    scheme: str  # a name of `edgeship.core.schemes`
+    sha256: str
+    size_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    same_grid_as: str | None = None  # the artifact whose integer weights, scales and zero points it shares
+    operators_config: str | None = None  # of an .ort file: what a reduced build of ONNX Runtime must have; a file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """The specification of the ONE preprocess(): uint8 image -> float32 model input.
+
+    Resize to `image_size` squared with `interpolation`, scale to 0..1, subtract `mean`, divide by `std`.
+    """
+
+    image_size: int
+    channels: int
+    channel_order: str  # "RGB" or "gray"
+    interpolation: str  # "bilinear" (Pillow, with antialiasing)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """The smallest and the largest value a preprocessed pixel can take."""
+        pairs = list(zip(self.mean, self.std, strict=True))
+        return min((0.0 - m) / s for m, s in pairs), max((1.0 - m) / s for m, s in pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The float Keras model the artifacts are proven against (a .keras file in the bundle)."""
+
+    file: str
+    sha256: str
+    custom_objects: tuple[str, ...]  # modules to import before the file can be loaded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """What became of the kernels of one scheme that stores them as int8, counted in the exported TFLite file."""
+
+    kept_float: tuple[str, ...]  # layers that were left in float on purpose
+    weights_expected: int  # layers whose kernels were to be int8
+    weights_quantized: int  # layers whose kernels are
+    weight_bits: int  # 8: codes of +-127; 7: of +-63
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """`manifest.json`: everything `validate` needs to know about a bundle."""
+
+    schema: int
+    created_by: str
+    source: dict[str, str]  # {"config_sha256": ..., "weights_sha256": ...}
+    data: dict[str, Any]  # the [data] section, so that the test split can be loaded again
+    splits: dict[str, dict[str, Any]]  # {"train" | "calibration" | "test": {"images": n, "sha256": ...}}
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    reference: Reference
+    golden_sha256: str
+    artifacts: tuple[Artifact, ...]
+    quantization: dict[str, Quantization]  # by scheme
+    tools: dict[str, str]  # {"tensorflow": "2.21.0", ...}
+    # {"cpu_model", "cpu_flags_sha256"}: on this processor, with these tools, the golden outputs must come out again
+    exported_on: dict[str, str | None]
+
+
+def manifest_to_json(manifest: Manifest) -> str:
+    """The manifest as JSON text; the same manifest gives the same text."""
+    return json.dumps(dataclasses.asdict(manifest), indent=2, allow_nan=False) + "\n"
+
+
+def manifest_from_json(text: str, *, where: Path) -> Manifest:
+    """Read a manifest; `where` is named in messages.
+
+    Raises:
+        BundleError: not JSON, another schema version, a field missing, unknown or of the wrong form.
+    """
+    try:
+        document = json.loads(text)
+    # A number of thousands of digits is a ValueError, and brackets without end a RecursionError.
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where}: not valid JSON ({error}); export the bundle again") from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != MANIFEST_SCHEMA:
+        raise BundleError(
+            f"{where}: expected a manifest of schema {MANIFEST_SCHEMA}, found {schema!r}; "
+            "use the edgeship version that wrote the bundle, or export it again"
+        )
+    try:
+        return _manifest(document)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise BundleError(f"{where}: not a complete manifest ({error}); export the bundle again") from error
+
+
+def _manifest(document: dict[str, Any]) -> Manifest:
+    preprocessing = dict(document["preprocessing"])
+    for key in ("mean", "std"):
+        preprocessing[key] = tuple(preprocessing[key])
+    reference = dict(document["reference"])
+    reference["custom_objects"] = tuple(reference["custom_objects"])
+    _check_inside("the reference", "file", reference["file"])
+    return Manifest(**{
+        **document,
+        "preprocessing": Preprocessing(**preprocessing),
+        "labels": tuple(document["labels"]),
+        "reference": Reference(**reference),
+        "artifacts": tuple(_artifact(item) for item in document["artifacts"]),
+        "quantization": {
+            scheme: Quantization(**{**item, "kept_float": tuple(item["kept_float"])})
+            for scheme, item in document["quantization"].items()
+        },
+    })
+
+
+def _artifact(item: dict[str, Any]) -> Artifact:
+    if item["format"] not in ARTIFACT_FORMATS:
+        raise ValueError(f"artifact {item['name']}: unknown format {item['format']!r}")
+    if item["scheme"] not in SCHEMES:
+        raise ValueError(f"artifact {item['name']}: unknown scheme {item['scheme']!r}")
+    for key in ("file", "operators_config"):
+        if item[key] is not None:
+            _check_inside(f"artifact {item['name']}", key, item[key])
+    return Artifact(**{
+        **item,
+        "inputs": tuple(_tensor(tensor) for tensor in item["inputs"]),
+        "outputs": tuple(_tensor(tensor) for tensor in item["outputs"]),
+    })
+
+
+def _check_inside(who: str, key: str, name: Any) -> None:
+    """A file of the bundle is named without any folder."""
+    if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+        raise ValueError(f"{who}: its {key} {name!r} is not inside the bundle")
+
+
+def _tensor(item: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(**{**item, "shape": tuple(item["shape"])})

@@ -1,0 +1,93 @@
+"""TOML <-> Config: unknown keys are refused with the known ones named; nothing is guessed."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from edgeship.core.config import Config
+from edgeship.core.errors import ConfigError
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML configuration. Relative `data.path`, `model.path` and `model.weights` start at the file's folder.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown section or key, a value of the wrong type or range.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: there is no such configuration file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: could not be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    try:
+        config = config_from_dict(document)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    folder = path.resolve().parent
+    return dataclasses.replace(
+        config, data=_resolve_path(config.data, folder), model=_resolve_path(config.model, folder)
+    )
+
+
+def config_from_dict(document: dict[str, Any]) -> Config:
+    """Turn parsed TOML (or a manifest's copy of it) into a Config. Raises ConfigError."""
+    sections = {item.name: item.default_factory for item in dataclasses.fields(Config)}
+    _known("section", document, sections)
+    built = {}
+    for name, value in document.items():
+        if not isinstance(value, dict):
+            raise ConfigError(f"[{name}]: expected a section with keys, found {value!r}")
+        built[name] = section_from_dict(sections[name], name, value)
+    return Config(**built)
+
+
+def section_from_dict(section: Any, name: str, values: dict[str, Any]) -> Any:
+    """Build one section's dataclass from `values`. Raises ConfigError."""
+    hints = typing.get_type_hints(section)
+    _known(f"key in [{name}]", values, hints)
+    return section(**{key: _typed(f"{name}.{key}", value, hints[key]) for key, value in values.items()})
+
+
+def config_to_dict(section: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON values (tuples become lists)."""
+    return {
+        key: list(value) if isinstance(value, tuple) else config_to_dict(value)
+        if dataclasses.is_dataclass(value) else value
+        for key, value in ((item.name, getattr(section, item.name)) for item in dataclasses.fields(section))
+    }
+
+
+def _resolve_path(section: Any, folder: Path) -> Any:
+    given = {key: getattr(section, key, None) for key in ("path", "weights")}
+    return dataclasses.replace(section, **{key: str(folder / value) for key, value in given.items() if value})
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    """Check a TOML value against a field's type; an integer is accepted where a float is expected."""
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in hint.__args__ if option is not type(None))
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{key}: expected a list, found {value!r}")
+        return tuple(_typed(key, item, typing.get_args(hint)[0]) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{key}: expected {hint.__name__}, found {value!r}")
+    return value
+
+
+def _known(what: str, given: dict[str, Any], known: Any) -> None:
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"unknown {what}: {name!r}; known are {', '.join(known)}")

@@ -1,0 +1,97 @@
+"""TFLite -> ONNX bytes on the same integer grid, through tf2onnx and our passes.
+
+The direct route (tf2onnx.convert.from_keras) folds the weights' fake quantization into float constants: the file
+is as large as the float one and the trained per-channel scales are gone. So every ONNX file is made from the
+TFLite file, whose integers it takes over.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+
+import onnx
+
+from edgeship.core.errors import ExportError
+from edgeship.core.native_output import quiet_native_output
+from edgeship.export.onnx.float_form import with_float_layers
+from edgeship.export.onnx_passes import run_passes
+from edgeship.export.onnx_passes.editing import producers, rename_tensor
+from edgeship.export.tflite.for_onnx import with_matrix_products
+from edgeship.export.tflite.names import DEQUANTIZED
+
+# 18 and later turn MEAN into Transpose + ReduceMean, for which ONNX Runtime has no integer kernel.
+OPSET = 17
+# tf2onnx's name of what becomes the TFLite tensor in the first group: of what QuantizeLinear reads, and of a Gemm.
+RESULT = re.compile(r"(.+?)(?:/fully_connected|/products)?(?:_prequant|_prequant_Gemm__\d+:0|_Gemm__\d+:0)")
+
+
+def convert_onnx(
+    tflite: bytes, *, variant: str | None, layers: Collection[str] = (), keep_float: Collection[str] = ()
+) -> bytes:
+    """Convert a TFLite file made by `convert_tflite` to ONNX.
+
+    Args:
+        tflite: the file's bytes, float32 or int8.
+        variant: None for a float file; "u8u8", "u8s8" or "s8s8" (activations, weights) for an integer file.
+        layers: the names of the Keras model's layers, after which the file's tensors are named.
+        keep_float: those whose operations are float in the TFLite file, and must be here.
+
+    Returns:
+        The file's bytes; the same TFLite bytes give the same ONNX bytes, in any process.
+
+    Raises:
+        ExportError: tf2onnx refused the file, or a pass found its promise broken.
+    """
+    model = _from_tflite(with_matrix_products(tflite))
+    _name_results(model)
+    model = run_passes(model, variant=variant)
+    if keep_float:
+        with_float_layers(model, layers=layers, keep_float=keep_float)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the ONNX checker refused the exported model: {error}") from error
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _name_results(model: onnx.ModelProto) -> None:
+    """Name what an operation computes after the TFLite tensor it becomes.
+
+    tf2onnx calls it "x_prequant", and a Gemm, which it merges from two nodes, by a counter. A name is given once: equal
+    biases are one constant in its graph, so that two layers may look like one.
+    """
+    taken = set(producers(model))
+    for node in model.graph.node:
+        named = RESULT.fullmatch(node.output[0])
+        if named is not None:
+            wanted = f"{named[1]}/{node.op_type}"
+            if wanted not in taken:
+                taken.add(wanted)
+                rename_tensor(model, node.output[0], wanted)
+        elif node.op_type == "DequantizeLinear" and node.output[0].endswith(DEQUANTIZED):
+            integer = node.output[0].removesuffix(DEQUANTIZED)
+            if node.input[0] != integer and integer not in taken:
+                taken.add(integer)
+                rename_tensor(model, node.input[0], integer)
+
+
+def _from_tflite(content: bytes) -> onnx.ModelProto:
+    import tf2onnx  # imports TensorFlow, seconds
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(content)
+        with warnings.catch_warnings(), quiet_native_output():
+            # tf2onnx still uses tf.lite.Interpreter, whose removal is announced; the toolchain is pinned.
+            warnings.simplefilter("ignore")
+            try:
+                model, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
+            except Exception as error:
+                raise ExportError(f"tf2onnx refused the TFLite file: {error}") from error
+    return model

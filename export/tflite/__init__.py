@@ -1,0 +1,1 @@
+"""A Keras model to a TFLite file, and edits of its flatbuffer."""

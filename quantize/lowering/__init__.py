@@ -1,0 +1,1 @@
+"""A Keras model with composite layers to one flat network of standard layers."""

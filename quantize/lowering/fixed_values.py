@@ -1,0 +1,88 @@
+"""Real numbers that a network computes from shapes alone (coordinates, masks of ones): constants on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from edgeship.quantize.lowering.operator_arguments import is_tensor
+from edgeship.quantize.lowering.operators import is_operator, operation_of
+
+# Operators that read of a tensor nothing but its shape.
+OF_SHAPES = ("shape", "shape_v2", "size", "size_v2", "rank", "ones_like", "ones_like_v2", "zeros_like", "zeros_like_v2")
+# Two sizes of a batch, to tell apart what is one per example.
+BATCHES = (2, 3)
+
+
+@dataclass
+class Fixed:
+    """An array that broadcasts over the batch, and what it is where an operator takes tensors only."""
+
+    values: np.ndarray  # (1, ...) where it is one per example, without a batch where it has none yet
+    make: Callable[[], Any]
+    _tensor: Any = field(default=None, init=False)
+
+    def tensor(self) -> Any:
+        """The array as a tensor with a batch, made once."""
+        if self._tensor is None:
+            self._tensor = self.make()
+        return self._tensor
+
+
+def fixed_values(node: Any) -> tuple[np.ndarray, bool] | None:
+    """What an operator computes from shapes alone, float32: `(1, ...)` for every example, or without a batch.
+
+    Returns:
+        (the values, whether they are for every example); None where the operator looks at more than shapes, where
+        examples differ, and for integers, which are on their way to a shape.
+    """
+    outputs = tf.nest.flatten(node.outputs)
+    if len(outputs) != 1 or not outputs[0].dtype.is_floating or anchor_of(node) is None:
+        return None
+    one, other = (np.asarray(_evaluated(outputs[0], batch, {}), np.float32) for batch in BATCHES)
+    if one.shape == other.shape:
+        return (one, False) if np.array_equal(one, other) else None
+    if (len(one), len(other)) != BATCHES or one.shape[1:] != other.shape[1:]:
+        return None
+    same = np.array_equal(np.broadcast_to(one[:1], one.shape), one) and np.array_equal(
+        np.broadcast_to(one[:1], other.shape), other
+    )
+    return (one[:1], True) if same else None
+
+
+def anchor_of(node: Any) -> Any:
+    """The tensor whose shape an operator's result comes from; None where the result depends on values."""
+    found, pending = None, [node]
+    while pending:
+        current = pending.pop()
+        if not is_operator(current.layer) or not current.keras_inputs:
+            return None
+        if operation_of(current.layer).removeprefix("compat.v1.") in OF_SHAPES:
+            tensor = current.keras_inputs[0]
+            if None in tensor.shape[1:] or tensor.shape.rank == 0:
+                return None
+            found = found if found is not None else tensor
+            continue
+        pending += [tensor.node for tensor in current.keras_inputs]
+    return found
+
+
+def _evaluated(tensor: Any, batch: int, known: dict[int, Any]) -> Any:
+    """The tensor's values for a batch of this size."""
+    node = tensor.node
+    if id(node) not in known:
+        reads_shape = operation_of(node.layer).removeprefix("compat.v1.") in OF_SHAPES
+
+        def value_of(item: Any) -> Any:
+            if not is_tensor(item):
+                return item
+            return tf.zeros((batch, *item.shape[1:]), item.dtype) if reads_shape else _evaluated(item, batch, known)
+
+        args, kwargs = tf.nest.map_structure(value_of, (tuple(node.call_args), dict(node.call_kwargs)))
+        known[id(node)] = node.layer.call(*args, **kwargs)
+    outputs = [id(output) for output in tf.nest.flatten(node.outputs)]
+    return tf.nest.flatten(known[id(node)])[outputs.index(id(tensor))]

@@ -1,0 +1,53 @@
+"""Why a layer has no integer form, and which layers have none in float either that both formats hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tf_keras import layers
+
+from edgeship.core.errors import LoweringError
+from edgeship.quantize.lowering.kinds import describe
+from edgeship.quantize.lowering.layer_copies import RECURRENT, UNROLLED_STEPS
+
+NEITHER = "neither LiteRT nor ONNX Runtime has an integer kernel for it"
+LITERT_ALONE = "LiteRT has an integer kernel for it, ONNX Runtime has none"
+# What `grids.describe` calls a layer -> which runtime has what (LiteRT 2.3, ONNX Runtime 1.32).
+REASONS = {
+    **dict.fromkeys((
+        "activation gelu", "activation elu", "activation exponential", "ELU", "Maximum", "Minimum", "tf.math.exp",
+        "tf.math.abs", "tf.math.rsqrt", "tf.math.squared_difference", "tf.math.log",
+    ), LITERT_ALONE),
+    **dict.fromkeys((
+        "LayerNormalization", "GroupNormalization", "UnitNormalization", "MultiHeadAttention", "activation selu",
+        "activation softplus", "activation softsign", "tf.math.erf", "tf.math.softplus", "tf.math.sqrt",
+    ), NEITHER),
+    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "Bidirectional"), (
+        "both runtimes have float kernels for it, and integer ones for LSTM alone, in different arithmetic"
+    )),
+    "PReLU": "its slopes are not known for an image of open size",
+    **dict.fromkeys(("Conv3D", "Conv3DTranspose", "MaxPooling3D", "AveragePooling3D"), (
+        "LiteRT has kernels for it in float alone"
+    )),
+}
+OTHERS = "edgeship knows no integer form of it that LiteRT and ONNX Runtime both compute"
+
+
+def reason_of(layer: Any, described: str) -> str:
+    """Why integers cannot compute a layer: what the runtimes have."""
+    return REASONS.get(described, OTHERS)
+
+
+def require_float_form(node: Any) -> None:
+    """Raise LoweringError for a layer that cannot be kept in float either: a recurrent one of too many steps."""
+    layer = node.layer
+    inner = layer.forward_layer if isinstance(layer, layers.Bidirectional) else layer
+    if not isinstance(inner, RECURRENT) or inner.unroll:
+        return
+    steps = node.keras_inputs[0].shape[1]
+    found = "an open number" if steps is None else f"{steps:,}"
+    raise LoweringError(
+        f"{describe(layer)}: expected at most {UNROLLED_STEPS} steps, found {found}. Integers cannot compute it, and "
+        "in float it is written out step by step, since tf2onnx cannot read TFLite's recurrent operation; give it "
+        "fewer steps, or use convolutions"
+    )

@@ -1,0 +1,95 @@
+"""Any float Keras-2 model -> the same network as a flat functional graph of layers with one meaning each.
+
+A composite layer is traced through its own `call()`: run on symbolic tensors, its inner layers become nodes of the
+graph and its tensor operators become nodes that `operators.py` turns into the layers that mean the same. No layer is
+known by name. The result has layers of its own, with the weights copied, in the layout of channels-last images; its
+outputs equal the original's bit for bit; the original is left as it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from edgeship.core.errors import LoweringError
+from edgeship.quantize.lowering.kinds import own_call_is_graph
+from edgeship.quantize.lowering.lowered_graph import LoweredGraph
+from edgeship.quantize.lowering.refusals import require_built_keras2, require_no_wrappers
+from edgeship.quantize.simplifying.layouts import with_channels_last
+from edgeship.quantize.simplifying.precision import float32_policy, rounding_of
+
+# A wrong meaning shows far above this; only a composite compiled by tf.function rounds differently from its parts.
+RELATIVE_TOLERANCE = 1e-3
+PROBE_BATCH = 2
+PROBE_SIZE = 32  # for sizes the model leaves open
+
+
+def lower(model: tf_keras.Model) -> tf_keras.Model:
+    """The same network as a flat functional model, with weights of its own.
+
+    Args:
+        model: a built Keras-2 model, Sequential, Functional or subclassed, of any composite layers.
+
+    Returns:
+        A functional model with the same inputs and outputs (names, shapes, order, structure). Every layer is one of
+        Keras' own, one of `edgeship.model.flat_layers`, or, where neither means the same, a single TensorFlow operator
+        (TFOpLambda) under a stable name. A layer inside a composite `x` is called `x_<its name>`, an operator
+        `x_<what it does>`. Outputs equal the original's bit for bit in inference, where that computes in float32; of
+        mixed precisions and others they are what float32 makes of the same weights. Random augmentation is left out.
+
+    Raises:
+        LoweringError: a model that is not built, not of Keras 2, or wrapped by tfmot; a layer that was called with
+            `training=True` and computes something else then; a layer whose `call()` cannot be traced or updates
+            a variable; a stateful layer; a trainable variable that no layer of the result owns. The message names the
+            layer and the operation.
+    """
+    require_built_keras2(model)
+    require_no_wrappers(model)
+    graph = LoweredGraph()
+    with float32_policy():
+        inputs, outputs = graph.lower(model)
+        flat = tf_keras.Model(inputs, outputs, name=model.name)
+        if own_call_is_graph(model):
+            flat.output_names = list(model.output_names)
+        graph.check_no_weight_is_lost(model, flat)
+        flat = with_channels_last(flat)
+    _check_same(model, flat)
+    return flat
+
+
+def _check_same(model: tf_keras.Model, flat: tf_keras.Model) -> None:
+    """Run both on noise. Raises LoweringError where the lowered network computes something else."""
+    generator = np.random.default_rng(0)
+
+    def noise(tensor: Any) -> Any:
+        batch, *sizes = tensor.shape
+        shape = (batch or PROBE_BATCH, *(PROBE_SIZE if size is None else size for size in sizes))
+        if tensor.dtype.is_floating:
+            return tf.constant(generator.normal(size=shape), tensor.dtype)
+        return tf.zeros(shape, tensor.dtype)
+
+    inputs = tf.nest.map_structure(noise, flat._nested_inputs)
+    tolerance = RELATIVE_TOLERANCE + rounding_of(model)
+    expected, found = (tf.nest.flatten(answers_of(network, inputs)) for network in (model, flat))
+    for name, one, other in zip(flat.output_names, expected, found, strict=True):
+        one, other = (np.asarray(tf.cast(item, tf.float32)) for item in (one, other))
+        largest = float(np.nanmax(np.abs(one), initial=0.0))
+        if one.shape != other.shape or not np.allclose(
+            one, other, rtol=tolerance, atol=tolerance * largest, equal_nan=True
+        ):
+            raise LoweringError(
+                f"{model.name!r}: the lowered network computes another {name!r} than the model on the same noise; "
+                "does a layer draw random numbers in inference, or compute outside of TensorFlow?"
+            )
+
+
+def answers_of(network: tf_keras.Model, inputs: Any) -> Any:
+    """What a network answers in inference, channels-first ones on any CPU."""
+    try:
+        return network(inputs, training=False)
+    except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
+        # TensorFlow has channels-first kernels on some CPUs alone; its compiler has them on all.
+        return tf.function(network, jit_compile=True)(inputs, training=False)

@@ -1,0 +1,244 @@
+"""Operators on images (pooling, resizing) and products with weights -> layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tf_keras import layers
+
+from edgeship.model import flat_layers
+from edgeship.quantize.lowering.operator_arguments import (
+    Call,
+    Owned,
+    Replacement,
+    Result,
+    as_array,
+    is_tensor,
+    static_shape,
+)
+from edgeship.quantize.lowering.operators_arithmetic import any_einsum, with_array
+
+
+def _reduce(kind: str, image: Any = None) -> Callable[[Call], Result]:
+    def build(call: Call) -> Result:
+        tensor, axis = call["input_tensor"], call.get("axis")
+        if axis is None:
+            return None
+        axes = sorted({int(item) % tensor.shape.rank for item in np.atleast_1d(as_array(axis))})
+        keepdims = bool(call.get("keepdims"))
+        if 0 in axes:
+            return None
+        if image is not None and tensor.shape.rank == 4 and axes == [1, 2]:
+            return Replacement(image(keepdims=keepdims, name="pool"), tensor)
+        return Replacement(flat_layers.Reduce(kind, axes, keepdims, name=kind), tensor)
+
+    return build
+
+
+def _resize(call: Call) -> Result:
+    tensor, size = call["images"], static_shape(call["size"])
+    method = str(getattr(call["method"], "value", call["method"])).lower()
+    plain = not call.get("preserve_aspect_ratio") and not call.get("antialias")
+    if tensor.shape.rank != 4 or method not in ("bilinear", "nearest") or not plain:
+        return None
+    if size is None or None in size or None in tensor.shape[1:3]:
+        return None
+    height, width = tensor.shape[1:3]
+    if (height, width) == tuple(size):
+        return tensor
+    if size[0] % height == 0 and size[1] % width == 0:
+        factors = (size[0] // height, size[1] // width)
+        return Replacement(layers.UpSampling2D(factors, interpolation=method, name="resize"), tensor)
+    return Replacement(layers.Resizing(*size, interpolation=method, name="resize"), tensor)
+
+
+def _depth(*, inverse: bool) -> Callable[[Call], Result]:
+    def build(call: Call) -> Result:
+        if call.get("data_format", "NHWC") != "NHWC":
+            return None
+        name = "space_to_depth" if inverse else "depth_to_space"
+        return Replacement(flat_layers.DepthToSpace(int(call["block_size"]), inverse, name=name), call["input"])
+
+    return build
+
+
+# TensorFlow's names of a layout -> Keras'.
+FORMATS = {None: "channels_last", "NHWC": "channels_last", "NCHW": "channels_first"}
+
+
+def _pair(value: Any, layout: str = "channels_last") -> tuple[int, int] | None:
+    """(height, width) out of TensorFlow's 2, [2], [2, 2] or one number per axis; None for anything else."""
+    sizes = [int(item) for item in np.atleast_1d(1 if value is None else as_array(value))]
+    if len(sizes) == 4:
+        image = slice(1, 3) if layout == "channels_last" else slice(2, 4)
+        sizes = sizes[image] if np.prod(sizes) == np.prod(sizes[image]) else []
+    return (sizes[0], sizes[-1]) if len(sizes) in (1, 2) else None
+
+
+def _padding(value: Any) -> str | None:
+    return value.lower() if isinstance(value, str) and value.upper() in ("SAME", "VALID") else None
+
+
+def _pool(layer: Any, name: str) -> Callable[[Call], Result]:
+    def build(call: Call) -> Result:
+        tensor, layout = call["input"], FORMATS.get(call.get("data_format"))
+        if layout is None or tensor.shape.rank != 4:
+            return None
+        size, strides = _pair(call["ksize"], layout), _pair(call["strides"], layout)
+        padding = _padding(call["padding"])
+        if None in (size, strides, padding):
+            return None
+        return Replacement(layer(size, strides, padding, data_format=layout, name=name), tensor)
+
+    return build
+
+
+def _kernel(value: Any) -> Owned | np.ndarray | None:
+    """A weight or a constant in its own shape, or None: a tensor, or a variable that was reshaped before."""
+    if isinstance(value, Owned):
+        return value if value.used_shape == value.shape else None
+    return None if is_tensor(value) else np.asarray(value, np.float32)
+
+
+def _convolution(call: Call, *, depthwise: bool = False) -> Result:
+    tensor, kernel = call["input"], _kernel(call.first("filters", "filter"))
+    layout, padding = FORMATS.get(call.get("data_format")), _padding(call.get("padding", "VALID"))
+    if kernel is None or padding is None or layout is None or tensor.shape.rank != 4 or len(kernel.shape) != 4:
+        return None
+    strides, dilation = (
+        _pair(value, layout) for value in (call.get("strides"), call.first("dilations", "dilation_rate", "rate"))
+    )
+    if strides is None or dilation is None:
+        return None
+    height, width, inputs, outputs = kernel.shape
+    options = {"use_bias": False, "trainable": _trains(kernel), "strides": strides, "padding": padding,
+               "dilation_rate": dilation, "data_format": layout}
+    if depthwise:
+        layer = layers.DepthwiseConv2D((height, width), depth_multiplier=outputs, name="depthwise_conv", **options)
+    else:
+        groups = tensor.shape[-1 if layout == "channels_last" else 1] // inputs
+        layer = layers.Conv2D(outputs, (height, width), groups=groups, name="conv", **options)
+    return Replacement(layer, tensor, (kernel,))
+
+
+def _trains(kernel: Owned | np.ndarray) -> bool:
+    return isinstance(kernel, Owned) and kernel.trainable
+
+
+def _depthwise(call: Call) -> Result:
+    return _convolution(call, depthwise=True)
+
+
+def _conv1d(call: Call) -> Result:
+    tensor, kernel, padding = call["input"], _kernel(call["filters"]), _padding(call["padding"])
+    strides, dilation = (np.atleast_1d(1 if value is None else as_array(value)) for value in (
+        call.get("stride"), call.get("dilations")
+    ))
+    if kernel is None or padding is None or tensor.shape.rank != 3 or strides.size > 1 or dilation.size > 1:
+        return None
+    if call.get("data_format") not in (None, "NWC"):
+        return None
+    layer = layers.Conv1D(
+        kernel.shape[2], kernel.shape[0], int(strides[0]), padding, dilation_rate=int(dilation[0]), use_bias=False,
+        groups=tensor.shape[-1] // kernel.shape[1], trainable=_trains(kernel), name="conv",
+    )
+    return Replacement(layer, tensor, (kernel,))
+
+
+def _bias_add(call: Call) -> Result:
+    tensor, bias, layout = call["value"], call["bias"], call.get("data_format")
+    if layout in (None, "NHWC", "N...C"):
+        return with_array("Shift", tensor, bias)
+    if layout not in ("NCHW", "NC...") or is_tensor(bias):
+        return None
+    shape = (-1, *[1] * (tensor.shape.rank - 2))
+    if isinstance(bias, Owned):
+        used = (1, int(np.prod(bias.shape)), *shape[1:])
+        return with_array("Shift", tensor, dataclasses.replace(bias, used_shape=used))
+    return with_array("Shift", tensor, np.reshape(bias, shape))
+
+
+def _matmul(call: Call) -> Result:
+    tensor, kernel = call["a"], None if is_tensor(call["b"]) else _kernel(call["b"])
+    flags = ("transpose_a", "adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse")
+    if kernel is None or not is_tensor(tensor) or any(call.get(flag) for flag in flags):
+        return None
+    return _dense(tensor, _turned(kernel) if call.get("transpose_b") else kernel)
+
+
+def _dense(tensor: Any, kernel: Owned | np.ndarray) -> Result:
+    """A product over the last axis; None for a kernel that is no matrix."""
+    if len(kernel.shape) != 2 or tensor.shape.rank < 2:
+        return None
+    layer = layers.Dense(kernel.shape[1], use_bias=False, trainable=_trains(kernel), name="dense")
+    return Replacement(layer, tensor, (kernel,))
+
+
+def _turned(kernel: Owned | np.ndarray) -> Owned | np.ndarray:
+    """The matrix transposed: a weight that the layer owns from here on."""
+    if not isinstance(kernel, Owned):
+        return kernel.T
+    turned = kernel.numpy().T
+    return Owned(kernel.variable, turned.shape, turned, kernel.variables)
+
+
+def _tensordot(call: Call) -> Result:
+    tensor, kernel = call["a"], None if is_tensor(call["b"]) else _kernel(call["b"])
+    if kernel is None or not is_tensor(tensor):
+        return None
+    axes = np.asarray(call["axes"])
+    if axes.ndim == 0:
+        fits = int(axes) == 1
+    else:
+        one, other = (np.atleast_1d(item) for item in axes)
+        fits = one.size == 1 and int(one[0]) in (-1, tensor.shape.rank - 1) and int(other[0]) in (0, -len(kernel.shape))
+    return _dense(tensor, kernel) if fits else None
+
+
+def _einsum(call: Call) -> Result:
+    """A matrix over the last axis: "btc,cd->btd", "...c,cd->...d", "bc,dc->bd"; else the operator as a layer."""
+    return _product(call) or any_einsum(call)
+
+
+def _product(call: Call) -> Result:
+    tensors = list(call["inputs"])
+    if len(tensors) != 2 or not is_tensor(tensors[0]) or is_tensor(tensors[1]):
+        return None
+    kernel = _kernel(tensors[1])
+    inputs, _, output = str(call["equation"]).replace(" ", "").partition("->")
+    first, _, second = inputs.partition(",")
+    if kernel is None or len(second) != 2 or second[0] == second[1] or not output or not first:
+        return None
+    if first[-1] == second[0] and output == first[:-1] + second[1]:
+        return _dense(tensors[0], kernel)
+    if first[-1] == second[1] and output == first[:-1] + second[0]:
+        return _dense(tensors[0], _turned(kernel))
+    return None
+
+
+IMAGES: dict[str, Callable[[Call], Result]] = {
+    "math.reduce_mean": _reduce("mean", layers.GlobalAveragePooling2D),
+    "math.reduce_max": _reduce("max", layers.GlobalMaxPooling2D),
+    "math.reduce_min": _reduce("min"),
+    "math.reduce_sum": _reduce("sum"),
+    "image.resize": _resize,
+    "nn.depth_to_space": _depth(inverse=False),
+    "nn.space_to_depth": _depth(inverse=True),
+    "nn.max_pool2d": _pool(layers.MaxPooling2D, "max_pool"),
+    "nn.max_pool": _pool(layers.MaxPooling2D, "max_pool"),
+    "nn.avg_pool2d": _pool(layers.AveragePooling2D, "average_pool"),
+    "nn.avg_pool": _pool(layers.AveragePooling2D, "average_pool"),
+    "nn.conv2d": _convolution,
+    "nn.convolution": _convolution,
+    "nn.depthwise_conv2d": _depthwise,
+    "nn.conv1d": _conv1d,
+    "nn.bias_add": _bias_add,
+    "linalg.matmul": _matmul,
+    "tensordot": _tensordot,
+    "linalg.tensordot": _tensordot,
+    "einsum": _einsum,
+    "linalg.einsum": _einsum,
+}

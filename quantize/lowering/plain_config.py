@@ -1,0 +1,41 @@
+"""A layer's configuration without what only training and the first weights need: that may be classes of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from edgeship.quantize.lowering.kinds import is_kerases_own
+
+# Regularizers add to the loss of the float training alone, and the weights are set afterwards.
+NOT_NEEDED = ("_regularizer", "_initializer")
+# Keras' own hold in quantization-aware training too, as far as nothing is folded into the weights.
+KERASES_ALONE = "_constraint"
+
+
+def plain_config(layer: Any, kind: type) -> dict[str, Any]:
+    """`kind.get_config` of a layer, without initializers, regularizers, and constraints that are not Keras' own.
+
+    A configuration with a class of the user's in it could be loaded only where that class is, and not written at all
+    where it has no `get_config()`.
+    """
+    with _without(layer):
+        config: dict[str, Any] = kind.get_config(layer)  # type: ignore[attr-defined]
+    return config
+
+
+@contextmanager
+def _without(layer: Any) -> Iterator[None]:
+    removed = [
+        (part, key, value) for part in layer._flatten_layers() for key, value in vars(part).items()
+        if key.endswith(NOT_NEEDED) or (key.endswith(KERASES_ALONE) and not is_kerases_own(type(value)))
+    ]
+    # Not by setattr, with which Keras keeps account of what a layer owns.
+    for part, key, _ in removed:
+        object.__setattr__(part, key, None)
+    try:
+        yield
+    finally:
+        for part, key, value in removed:
+            object.__setattr__(part, key, value)

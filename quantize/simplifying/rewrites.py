@@ -1,0 +1,323 @@
+"""Layers that integers have no kernel for -> the layers that mean the same and have one.
+
+One table, layer class -> function; each function looks at one layer and returns its replacement, or None where the
+layer can stay. What is not in the table stays too, and `roles` decides whether integers can compute it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tf_keras import layers
+
+from edgeship.model import flat_layers
+from edgeship.quantize.simplifying.padding import joined_padding
+from edgeship.quantize.simplifying.transposed import sub_pixel
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a weighted layer keeps its kernel, and which of its axes are output channels (in this order)."""
+
+    attribute: str
+    output_axes: tuple[int, ...]
+
+
+weights_of: dict[type, Weights] = {
+    layers.Conv2D: Weights("kernel", (3,)),
+    layers.DepthwiseConv2D: Weights("depthwise_kernel", (2, 3)),
+    layers.Conv2DTranspose: Weights("kernel", (2,)),
+    layers.Dense: Weights("kernel", (1,)),
+}
+
+
+class Replacement:
+    """What a layer becomes: `apply(*inputs)` builds it, as often as the layer is called, from layers made once."""
+
+    def __init__(
+        self, layer: Any, build: Callable[..., Any], weights: dict[str, list[np.ndarray]] | None = None
+    ) -> None:
+        self._name, self._trainable, self._build, self._weights = layer.name, layer.trainable, build, weights or {}
+        self._made: dict[str, Any] = {}
+        self.taken: Collection[str] = ()  # names of other layers
+
+    def layer(self, suffix: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The part of this name, made at the first call. "" is the part that keeps the layer's own name."""
+        if suffix not in self._made:
+            name = f"{self._name}_{suffix}" if suffix else self._name
+            if suffix and name in self.taken:
+                name = f"{self._name}__{suffix}"
+            self._made[suffix] = make(*args, name=name, **kwargs)
+        return self._made[suffix]
+
+    def apply(self, *inputs: Any) -> Any:
+        """The outputs on (new) inputs."""
+        return self._build(self, *inputs)
+
+    def load(self) -> None:
+        """Give the parts their weights, now that they are built; they train where the layer trained."""
+        for suffix, values in self._weights.items():
+            self._made[suffix].set_weights(values)
+        self._weights = {}
+        for part in self._made.values() if not self._trainable else ():
+            part.trainable = False
+
+
+def activate(parts: Replacement, function: Any, tensor: Any, suffix: str | None = None) -> Any:
+    """Apply an activation function in the layers that integers know."""
+    kind = activation_kind(function)
+    name = kind if suffix is None else suffix
+    if kind == "linear":
+        return tensor
+    if kind == "relu":
+        return parts.layer(name, layers.ReLU)(tensor)
+    if kind == "relu6":
+        return parts.layer(name, layers.ReLU, 6.0)(tensor)
+    if kind in ("swish", "silu"):
+        gate = parts.layer("sigmoid", layers.Activation, "sigmoid")(tensor)
+        return parts.layer(name, layers.Multiply)([tensor, gate])
+    if kind == "hard_sigmoid":
+        # Keras 2: clip(0.2 x + 0.5, 0, 1); the range of the result clips at 1 by itself.
+        scaled = parts.layer("scaled", layers.Rescaling, 0.2, offset=0.5)(tensor)
+        return parts.layer(name, layers.ReLU, 1.0)(scaled)
+    return parts.layer(name, layers.Activation, function)(tensor)
+
+
+def activation_kind(function: Any) -> str:
+    """The name of an activation function: "linear", "relu", "sigmoid" ..."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _weighted(layer: Any) -> Replacement | None:
+    if activation_kind(layer.activation) == "linear":
+        return None
+
+    def build(parts: Replacement, tensor: Any) -> Any:
+        config = _config(layer, activation="linear")
+        return activate(parts, layer.activation, parts.layer("", type(layer), **config)(tensor))
+
+    return Replacement(layer, build, {"": layer.get_weights()})
+
+
+def _separable(layer: Any) -> Replacement:
+    """SeparableConv2D: depthwise without bias, then 1x1 with bias and activation."""
+    depthwise, pointwise, *bias = layer.get_weights()
+
+    def build(parts: Replacement, tensor: Any) -> Any:
+        first = parts.layer(
+            "depthwise", layers.DepthwiseConv2D, layer.kernel_size, strides=layer.strides, padding=layer.padding,
+            depth_multiplier=layer.depth_multiplier, dilation_rate=layer.dilation_rate, use_bias=False,
+        )
+        second = parts.layer("", layers.Conv2D, layer.filters, 1, use_bias=layer.use_bias)
+        return activate(parts, layer.activation, second(first(tensor)))
+
+    return Replacement(layer, build, {"depthwise": [depthwise], "": [pointwise, *bias]})
+
+
+def _activation(layer: Any) -> Replacement | None:
+    kind = activation_kind(layer.activation)
+    if kind not in ("linear", "relu", "relu6", "swish", "silu", "hard_sigmoid"):
+        return None
+    return Replacement(layer, lambda parts, x: activate(parts, layer.activation, x, suffix=""))
+
+
+def _relu(layer: Any) -> Replacement | None:
+    if not layer.negative_slope or layer.max_value is not None or layer.threshold:
+        return None
+    slope = float(layer.negative_slope)
+    return Replacement(layer, lambda parts, x: parts.layer("", layers.LeakyReLU, slope)(x))
+
+
+def _prelu(layer: Any) -> Replacement | None:
+    """max(x, 0) - a max(-x, 0) as x + (1 - a) max(-x, 0): ONNX Runtime has no integer PReLU.
+
+    Two operations where no slope is above 1: (1 - a) max(-x, 0) = max((a - 1) x, 0), a product with its ReLU.
+    """
+    slopes = np.asarray(layer.alpha, np.float32)
+    if slopes.size == 1:
+        return Replacement(layer, lambda parts, x: parts.layer("", layers.LeakyReLU, slopes.item())(x))
+    if slopes.size != slopes.shape[-1]:
+        return None
+    slopes = slopes.reshape(-1)
+
+    def build(parts: Replacement, x: Any) -> Any:
+        if np.all(slopes <= 1):
+            negative = parts.layer("negative", flat_layers.ChannelScale, values=slopes - 1)(x)
+            rest = parts.layer("rest", layers.ReLU)(negative)
+        else:
+            negative = parts.layer("negative", layers.Rescaling, -1.0)(x)
+            below = parts.layer("below", layers.ReLU)(negative)
+            rest = parts.layer("rest", flat_layers.ChannelScale, values=1 - slopes)(below)
+        return parts.layer("", layers.Add)([x, rest])
+
+    return Replacement(layer, build)
+
+
+def _resizing(layer: Any) -> Replacement | None:
+    """By a whole factor: a layer that says so; to the same size: nothing."""
+    shape = layer.get_input_at(0).shape
+    if layer.crop_to_aspect_ratio or layer.interpolation not in ("bilinear", "nearest") or None in shape[1:3]:
+        return None
+    return _resized(layer, (int(shape[1]), int(shape[2])), (layer.height, layer.width), layer.interpolation)
+
+
+def _resized(layer: Any, old: tuple[int, int], new: tuple[int, int], how: str) -> Replacement | None:
+    if old == new:
+        return _nothing(layer)
+    if any(after % before for before, after in zip(old, new, strict=True)):
+        return None
+    factors = (new[0] // old[0], new[1] // old[1])
+    return Replacement(layer, lambda parts, x: parts.layer("", layers.UpSampling2D, factors, interpolation=how)(x))
+
+
+def _random_crop(layer: Any) -> Replacement | None:
+    """In inference it does not crop at random: it resizes what the target's proportions leave of the middle."""
+    shape = layer.get_input_at(0).shape
+    if None in shape[1:3] or shape[1] * layer.width != shape[2] * layer.height:
+        return None
+    return _resized(layer, (int(shape[1]), int(shape[2])), (layer.height, layer.width), "bilinear")
+
+
+def _center_crop(layer: Any) -> Replacement | None:
+    shape = layer.get_input_at(0).shape
+    if None in shape[1:3] or shape[1] < layer.height or shape[2] < layer.width:
+        return None  # it resizes then
+    over = (int(shape[1]) - layer.height, int(shape[2]) - layer.width)
+    crop = tuple((size // 2, size - size // 2) for size in over)
+    return Replacement(layer, lambda parts, x: parts.layer("", layers.Cropping2D, crop)(x))
+
+
+def _nothing(layer: Any) -> Replacement:
+    """Layers that do nothing in inference."""
+    return Replacement(layer, lambda parts, x: x)
+
+
+def _pairwise(make: Callable[..., Any]) -> Callable[[Any], Replacement | None]:
+    """An operation of n tensors as n - 1 of two: each result then has an integer range of its own."""
+
+    def rewrite(layer: Any) -> Replacement | None:
+        if len(layer.get_input_at(0)) == 2:
+            return None
+
+        def build(parts: Replacement, tensors: Any) -> Any:
+            result = tensors[0]
+            for position, tensor in enumerate(tensors[1:], 1):
+                suffix = "" if position == len(tensors) - 1 else f"part{position}"
+                result = parts.layer(suffix, make)([result, tensor])
+            return result
+
+        return Replacement(layer, build)
+
+    return rewrite
+
+
+def _average(layer: Any) -> Replacement:
+    def build(parts: Replacement, tensors: Any) -> Any:
+        total = tensors[0]
+        for position, tensor in enumerate(tensors[1:], 1):
+            total = parts.layer(f"sum{position}", layers.Add)([total, tensor])
+        return parts.layer("", layers.Rescaling, 1.0 / len(tensors))(total)
+
+    return Replacement(layer, build)
+
+
+def _subtract(layer: Any) -> Replacement:
+    """a - b = a + (-1) b: ONNX Runtime has an integer addition and no integer subtraction."""
+
+    def build(parts: Replacement, tensors: Any) -> Any:
+        minus = parts.layer("minus", layers.Rescaling, -1.0)(tensors[1])
+        return parts.layer("", layers.Add)([tensors[0], minus])
+
+    return Replacement(layer, build)
+
+
+def _clip(layer: Any) -> Replacement | None:
+    """From 0 up to a number: a ReLU, whose range clips above."""
+    if layer.low != 0:
+        return None
+    return Replacement(layer, lambda parts, x: parts.layer("", layers.ReLU, layer.high)(x))
+
+
+def _reduce(layer: Any) -> Replacement | None:
+    """The mean over channels as a 1x1 convolution: ONNX Runtime has no integer ReduceMean over that axis."""
+    shape = layer.get_input_at(0).shape
+    if layer.kind != "mean" or shape.rank != 4 or [axis % 4 for axis in layer.axes] != [3] or None in shape[1:]:
+        return None
+    channels = int(shape[3])
+
+    def build(parts: Replacement, tensor: Any) -> Any:
+        name = "" if layer.keepdims else "mean"
+        mean = parts.layer(name, layers.Conv2D, 1, 1, use_bias=False, trainable=False)(tensor)
+        return mean if layer.keepdims else parts.layer("", layers.Reshape, tuple(shape[1:3]))(mean)
+
+    weights = [np.full((1, 1, channels, 1), 1 / channels, np.float32)]
+    return Replacement(layer, build, {"" if layer.keepdims else "mean": weights})
+
+
+def _global_max(layer: Any) -> Replacement | None:
+    """A maximum over the whole image as max-pooling: ONNX Runtime has no integer ReduceMax."""
+    shape = layer.get_input_at(0).shape
+    if None in shape[1:3] or layer.data_format != "channels_last":
+        return None
+
+    def build(parts: Replacement, tensor: Any) -> Any:
+        pooled = parts.layer("pool" if not layer.keepdims else "", layers.MaxPooling2D, tuple(shape[1:3]))(tensor)
+        return pooled if layer.keepdims else parts.layer("", layers.Flatten)(pooled)
+
+    return Replacement(layer, build)
+
+
+def _pad(layer: Any) -> Replacement | None:
+    build = joined_padding(layer)
+    return None if build is None else Replacement(layer, build)
+
+
+def _transposed(layer: Any) -> Replacement | None:
+    parts = sub_pixel(layer)
+    return None if parts is None else Replacement(layer, parts.build, {"": parts.weights})
+
+
+def _config(layer: Any, **changes: Any) -> dict[str, Any]:
+    """The layer's constructor arguments with some changed, its name left out."""
+    config = copy.deepcopy(layer.get_config())
+    config.update(changes)
+    del config["name"]
+    # A rebuilt layer starts from the old one's weights.
+    return {key: value for key, value in config.items() if not key.endswith("_initializer")}
+
+
+# Layers that do nothing in inference.
+NOTHING = (
+    layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D,
+    layers.GaussianDropout, layers.GaussianNoise, layers.AlphaDropout, layers.ActivityRegularization,
+)
+REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
+    layers.Conv2D: _weighted,
+    layers.DepthwiseConv2D: _weighted,
+    layers.Conv2DTranspose: _weighted,
+    layers.Dense: _weighted,
+    layers.SeparableConv2D: _separable,
+    layers.Activation: _activation,
+    layers.ReLU: _relu,
+    layers.Add: _pairwise(layers.Add),
+    layers.Multiply: _pairwise(layers.Multiply),
+    layers.Average: _average,
+    layers.Subtract: _subtract,
+    layers.GlobalMaxPooling2D: _global_max,
+    flat_layers.Clip: _clip,
+    flat_layers.Pad: _pad,
+    flat_layers.Reduce: _reduce,
+    layers.PReLU: _prelu,
+    layers.Resizing: _resizing,
+    layers.RandomCrop: _random_crop,
+    layers.CenterCrop: _center_crop,
+    **dict.fromkeys(NOTHING, _nothing),
+}
+# After batch norms were folded into them.
+LATE_REWRITES: dict[type, Callable[[Any], Replacement | None]] = {layers.Conv2DTranspose: _transposed}
+
+__all__ = ["LATE_REWRITES", "NOTHING", "REWRITES", "Replacement", "activate", "weights_of"]

@@ -1,0 +1,65 @@
+"""JSON into records, and what is said of JSON that is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from edgeship.core.decode import decode, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    times: tuple[float, ...]
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    count: int
+    ready: bool
+    inner: tuple[Inner, ...]
+    kinds: dict[str, int] | None
+    anything: dict[str, Any]
+
+
+GOOD: dict[str, Any] = {
+    "count": 3, "ready": True, "inner": [{"times": [1, 2.5]}, {"times": [], "note": "none"}], "kinds": {"ADD": 2},
+    "anything": {"deep": [1, {"er": None}]},
+}
+
+
+def test_values_become_records() -> None:
+    assert decode(Outer, GOOD) == Outer(
+        count=3, ready=True, inner=(Inner(times=(1.0, 2.5)), Inner(times=(), note="none")), kinds={"ADD": 2},
+        anything={"deep": [1, {"er": None}]},
+    )
+    assert decode(Outer, {**GOOD, "kinds": None}).kinds is None
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"count": True}, "count: expected a whole number, found true"),
+    ({"count": 3.0}, "count: expected a whole number, found 3.0"),
+    ({"ready": 1}, "ready: expected true or false, found 1"),
+    ({"inner": {}}, r"inner: expected a list, found \{\}"),
+    ({"inner": [{"times": [1, "2"]}]}, r'inner\[0\].times\[1\]: expected a number, found "2"'),
+    ({"inner": [{"times": [False]}]}, r"inner\[0\].times\[0\]: expected a number, found false"),
+    ({"inner": [{"times": [1e999]}]}, r"inner\[0\].times\[0\]: expected a number, found Infinity"),
+    ({"inner": [{"times": [], "note": 5}]}, r"inner\[0\].note: expected a text, found 5"),
+    ({"inner": [{}]}, r"inner\[0\]: the key 'times' is missing"),
+    ({"inner": [None]}, r"inner\[0\]: expected an object, found null"),
+    ({"kinds": {"ADD": "2"}}, 'kinds.ADD: expected a whole number, found "2"'),
+    ({"anything": []}, r"anything: expected an object, found \[\]"),
+    ({"extra": 1}, "unknown key 'extra'; expected count, ready, inner, kinds, anything"),
+])
+def test_the_place_of_a_wrong_value_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        decode(Outer, {**GOOD, **changes})
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": NaN}', "[-Infinity]", "[" * 100_000])
+def test_text_that_is_not_json(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Expecting|found|nested"):
+        parse(text)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tf_keras
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from edgeship.export.tflite.convert import convert_tflite
+from edgeship.export.tflite.names import _layer, layer_of
+from edgeship.model.flat_layers import DepthToSpace
+from tests.support.networks import quantized_model
+
+LAYERS = frozenset({"conv", "conv_bn", "block/expand", "block/expand/norm", "twice", "stage_1/conv_2"})
+
+
+@pytest.mark.parametrize(("tensor", "layer"), [
+    ("conv", "conv"), ("conv/kernel", "conv"), ("conv_bn/kernel", "conv_bn"), ("convolution", None),
+    ("block/expand/kernel", "block/expand"), ("block/expand/norm/constant1", "block/expand/norm"), ("block", None),
+])
+def test_a_tensor_belongs_to_the_longest_layer_name_it_begins_with(tensor: str, layer: str | None) -> None:
+    assert layer_of(tensor, LAYERS) == layer
+
+
+@pytest.mark.parametrize(("name", "weighted", "layer"), [
+    ("net/quant_conv/Relu;net/quant_conv/Conv2D", True, "conv"),
+    # The product decides, wherever the converter lists it; else the bias of the same layer.
+    ("net/conv_bn/FusedBatchNormV3;net/conv/Conv2D", True, "conv"),
+    ("net/conv_bn/Relu;net/conv/BiasAdd;net/conv/MyConv", True, "conv"),
+    ("net/conv_bn/Relu;net/conv/Conv2D", False, "conv_bn"),
+    ("net/block/expand/Conv2D", True, "block/expand"),
+    ("net/twice_1/MatMul", True, "twice"),  # the second use of a layer
+    ("net/stage_1/conv_2_1/Conv2D", True, "stage_1/conv_2"),
+    ("StatefulPartitionedCall:0", True, None),
+])
+def test_the_converters_name_leads_to_the_layer(name: str, weighted: bool, layer: str | None) -> None:
+    assert _layer(name, "net", LAYERS, weighted=weighted) == layer
+
+
+def test_an_integer_depth_to_space_runs_on_every_kernel_set() -> None:
+    """The converter's version of it is not registered in the reference kernels."""
+    image = tf_keras.layers.Input((4, 4, 8), name="image")
+    x = DepthToSpace(2, name="larger")(tf_keras.layers.Conv2D(8, 1, name="conv")(image))
+    quantized, _ = quantized_model(tf_keras.Model(image, x, name="net"))
+    content = convert_tflite(quantized.model, scheme="int8-ptq")
+    codes = np.random.default_rng(0).integers(-128, 128, (1, 4, 4, 8), dtype=np.int8)
+    answers = []
+    for kernels in (OpResolverType.AUTO, OpResolverType.BUILTIN_REF):
+        interpreter = Interpreter(model_content=content, experimental_op_resolver_type=kernels)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], codes)
+        interpreter.invoke()
+        answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).astype(int))
+    assert np.abs(answers[0] - answers[1]).max() <= 1  # one product, rounded to one of two neighbours

@@ -1,0 +1,69 @@
+"""Float Keras, what every artifact is proven against. The one module here that imports TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras  # noqa: F401 - takes seconds, which are no part of the time that loading a file takes
+
+from edgeship.core.errors import BundleError
+
+# What registers the layers of a lowered network. A bundle is a file from outside, and brings no other code along.
+OWN_MODULES = frozenset({"edgeship.model.layers", "edgeship.model.flat_layers"})
+# Faster than one by one, and small enough for 224 x 224 images in a few hundred megabytes.
+BATCH_IMAGES = 32
+
+
+class FloatKeras:
+    """The float model as one compiled function.
+
+    A function is traced once per batch size and has none of the milliseconds that an eager Keras call or
+    `predict` spends in Python, so its latency is the network's.
+    """
+
+    batch = BATCH_IMAGES
+
+    def __init__(self, path: str, *, custom_objects: tuple[str, ...]) -> None:
+        if others := sorted(set(custom_objects) - OWN_MODULES):
+            raise BundleError(
+                f"{path}: the bundle names the module {others[0]!r}, and code that a bundle names is not imported; it "
+                "was made by an older version: export it again"
+            )
+        # Not before: importing it starts TensorFlow, whose threads are then what they are.
+        from edgeship.model.keras_code import FOR_BUNDLES
+        from edgeship.model.keras_file import load_keras_model
+
+        model = load_keras_model(Path(path), remedies=FOR_BUNDLES)
+        self._function = tf.function(lambda images: model(images, training=False))
+        self.inputs = [_specification(tensor) for tensor in model.inputs]
+        self.outputs = [_specification(tensor) for tensor in model.outputs]
+
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        """float32 (n, S, S, C) -> float32 (n, classes)."""
+        output: np.ndarray = self._function(tf.constant(images)).numpy()
+        return output
+
+
+def open_keras(path: str, *, threads: int, custom_objects: tuple[str, ...] = ()) -> FloatKeras:
+    """Load the float model; `custom_objects` are the modules that the bundle says it needs.
+
+    Raises:
+        BundleError: they are others than edgeship's own.
+        ModelError: the file is damaged, or carries code.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    return FloatKeras(path, custom_objects=custom_objects)
+
+
+def _specification(tensor: Any) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": [size if size is None else int(size) for size in tensor.shape],
+        "dtype": tensor.dtype.name,
+        "scale": None,
+        "zero_point": None,
+    }

@@ -1,0 +1,143 @@
+"""Several workers with the same model, so that a large test set uses every core."""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edgeship.core.errors import RuntimeFailure, TargetFailure
+from edgeship.core.files import sha256_of_file
+from edgeship.validate.process.client import Inbox, Worker, receive
+from edgeship.validate.targets.target import Target
+
+
+class NotMeasured(Exception):
+    """The runtime's tool does not give outputs; the text says why."""
+
+
+class Pool:
+    """`size` processes that loaded one file. Use it in `with`. Raises RuntimeFailure like Worker does."""
+
+    def __init__(
+        self,
+        label: str,
+        *,
+        runtime: str,
+        path: Path,
+        options: dict[str, Any],
+        size: int,
+        timeout_seconds: float,
+        folder: Path,
+        target: Target,
+        sha256: str | None = None,
+    ) -> None:
+        """`path` is the file's on this machine; with `sha256` the target checks what arrived."""
+        self.label = label
+        self._threads: int = options["threads"]
+        self._target, self._path, self._runtime = target, path, runtime
+        self._request = {"runtime": runtime, "options": options, "sha256": sha256}
+        self._size, self._timeout_seconds, self._folder = size, timeout_seconds, folder
+        self._inbox: Inbox = queue.SimpleQueue()
+        self._workers: list[Worker] = []
+        self.loaded: dict[str, Any] = {}
+
+    def __enter__(self) -> Pool:
+        try:
+            self._start()
+        except BaseException:
+            self._end(at_once=True)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(at_once=kind is not None)
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Ask the first worker."""
+        return self._workers[0].ask(do, **arguments)
+
+    def run(self, inputs: Sequence[Path]) -> Iterator[tuple[int, np.ndarray]]:
+        """(index, outputs) of each .npy file of inputs, in the order in which they are done. Raises NotMeasured.
+
+        Outputs have shape (images, classes) and the artifact's own dtype.
+        """
+        waiting = deque(enumerate(inputs))
+        busy: dict[Worker, _Errand] = {}
+        for worker in self._workers:
+            self._next(worker, waiting, busy)
+        while busy:
+            worker, answer = receive(self._inbox, timeout_seconds=self._timeout_seconds, waiting=list(busy))
+            errand = busy.pop(worker)
+            if "not_measured" in answer:
+                raise NotMeasured(str(answer["not_measured"]))
+            outputs = self._read(errand, answer)
+            self._next(worker, waiting, busy)
+            yield errand.index, outputs
+
+    def _start(self) -> None:
+        for _ in range(self._size):
+            self._workers.append(Worker(
+                self.label, timeout_seconds=self._timeout_seconds, threads=self._threads, inbox=self._inbox,
+                target=self._target, runtime=self._runtime,
+            ))
+        there = self._target.put(self._path)
+        for worker in self._workers:
+            worker.send("load", path=there, **self._request)
+        for _ in self._workers:
+            _, self.loaded = receive(
+                self._inbox, timeout_seconds=self._timeout_seconds, waiting=self._workers
+            )
+
+    def _end(self, *, at_once: bool) -> None:
+        for worker in self._workers:
+            worker.close(at_once=at_once)
+
+    def _next(self, worker: Worker, waiting: deque[tuple[int, Path]], busy: dict[Worker, _Errand]) -> None:
+        if not waiting:
+            return
+        index, path = waiting.popleft()
+        local = self._folder / f"outputs-{index}.npy"
+        errand = _Errand(
+            index=index, inputs=self._target.put(path),
+            outputs=self._target.new_path(local.name) or str(local), local=local,
+        )
+        busy[worker] = errand
+        sha256 = None if errand.inputs == str(path) else sha256_of_file(path)
+        worker.send("run", inputs=errand.inputs, outputs=errand.outputs, sha256=sha256)
+
+    def _read(self, errand: _Errand, answer: dict[str, Any]) -> np.ndarray:
+        """The outputs, brought back; what was sent for this errand is removed on the target."""
+        self._target.get(errand.outputs, errand.local)
+        try:
+            if sha256_of_file(errand.local) != answer.get("sha256"):
+                raise TargetFailure(
+                    f"{self.label}: its outputs were altered on the way from {self._target.name}; check the link"
+                )
+            outputs: np.ndarray = np.load(errand.local, allow_pickle=False)
+            errand.local.unlink()
+        # A damaged header may claim more than any memory holds.
+        except (OSError, ValueError, EOFError, MemoryError) as error:
+            raise RuntimeFailure(f"{self.label}: its outputs could not be read ({error})") from error
+        if errand.outputs != str(errand.local):
+            self._target.remove(errand.outputs)
+            self._target.remove(errand.inputs)
+        return outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Errand:
+    """One file of inputs on its way; `inputs` and `outputs` are paths on the target."""
+
+    index: int
+    inputs: str
+    outputs: str
+    local: Path

@@ -1,0 +1,68 @@
+"""The child process on this machine: `python -P -m edgeship.validate.process.worker`.
+
+The runner (`runner.py` has the protocol), with the runtimes that only a development machine has: float Keras,
+and the probes that look inside a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from edgeship.validate.process.table import LOCAL_OPENERS
+from edgeship.validate.runner import runner
+
+
+class LocalSession(runner.Session):
+    """The runner's requests, and those of the probes."""
+
+    def find_opener(self, runtime: str) -> Any:
+        """The runner's opener, or one of this machine's own."""
+        if runtime not in LOCAL_OPENERS:
+            return super().find_opener(runtime)
+        module, function = LOCAL_OPENERS[runtime].split(":")
+        return getattr(importlib.import_module(module), function)
+
+    def do_tensors(self, *, inputs: str, outputs: str) -> dict[str, Any]:
+        """Write every integer tensor of every image: (images, ...) arrays `0`, `1` ... of an .npz."""
+        images = np.load(inputs, allow_pickle=False)
+        kept = [self._runtime.tensors(image[None]) for image in images]
+        names = list(kept[0])
+        # One list of names beside the arrays, since tensor names are no safe file names inside an archive.
+        arrays = {str(index): np.stack([item[name] for item in kept]) for index, name in enumerate(names)}
+        np.savez(outputs, **arrays)  # type: ignore[arg-type]
+        return {"names": names}
+
+    def do_shapes(self, *, path: str) -> dict[str, Any]:
+        """The shapes of an .onnx file's tensors, as far as they can be inferred; None for a size that is not fixed."""
+        import onnx
+
+        graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+        types = {
+            value.name: value.type.tensor_type for value in (*graph.input, *graph.value_info, *graph.output)
+            if value.type.tensor_type.HasField("shape")
+        }
+        return {"shapes": {
+            name: [size.dim_value if size.HasField("dim_value") else None for size in kind.shape.dim]
+            for name, kind in types.items()
+        }}
+
+    def do_layers(self, *, tensors: str, layouts: str, places: dict[str, str]) -> dict[str, Any]:
+        """Run each layer of an .onnx file on the integers that another runtime gave it.
+
+        `tensors` is what `do_tensors` wrote, `places` says which of its arrays each tensor of the file is, and array
+        `0`, `1` ... of `layouts` where the elements of the first, second ... of these are in that.
+        """
+        from edgeship.validate.probes.layers import Given
+
+        with np.load(tensors, allow_pickle=False) as arrays, np.load(layouts, allow_pickle=False) as orders:
+            answer: dict[str, Any] = self._runtime.compare(
+                Given(arrays, orders, places), progress=lambda done: self._send({"progress": done})
+            )
+        return answer
+
+
+if __name__ == "__main__":
+    runner.serve_pipes(LocalSession)

@@ -1,0 +1,301 @@
+"""The verdict: figures against the limits of `[validate]`. Pure functions; every failure is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeship.core.bounds import FLOAT32_DB
+from edgeship.core.config import ValidateConfig
+from edgeship.core.measurement import Agreement, Grid, Row
+from edgeship.core.schemes import SCHEMES
+from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.questions.grid import NOT_MEASURED
+from edgeship.validate.questions.proportions import images_needed, wilson_interval
+from edgeship.validate.subject.rows import CPU, row_label
+from edgeship.validate.targets.target import EMULATED
+
+PASS, FAIL, INCONCLUSIVE, REFUSED = "pass", "fail", "inconclusive", "refused"
+PRECEDENCE = (FAIL, REFUSED, INCONCLUSIVE, PASS)
+ARM_ONLY = "-s8s8.onnx"
+ON_TARGET = " on "  # in a row's label: not on this machine
+ROUNDED_LSB = 1  # one rounding at the output alone
+NAMED_OPERATIONS = 5  # of a long list in a sentence; report.json has them all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One reason why the verdict is not "pass"."""
+
+    verdict: str
+    sentence: str
+    label: str = ""  # of the row it is about, where other rows may have the same
+    artifacts: tuple[str, ...] = ()  # whose answers on this machine are the reason
+
+
+def judge(
+    rows: Sequence[Row],
+    grids: Sequence[Grid],
+    agreements: Sequence[Agreement],
+    config: ValidateConfig,
+    *,
+    architectures: Mapping[str, str | None] | None = None,
+) -> tuple[str, tuple[str, ...]]:
+    """The verdict ("pass", "fail", "inconclusive" or "refused") and the reasons, as sentences.
+
+    `architectures` are the targets' ("cpu": "x86_64"); an artifact made for others is not gated by what it is there.
+
+    A failure outweighs a refusal, which outweighs an inconclusive figure.
+    """
+    findings = [*_rows(rows, config, architectures or {}), *_grids(grids, config), *_agreements(agreements, config)]
+    verdicts = {PASS, *(finding.verdict for finding in findings)}
+    verdict = next(verdict for verdict in PRECEDENCE if verdict in verdicts)
+    return verdict, tuple(_sentences(findings))
+
+
+def wrong_answers(
+    rows: Sequence[Row], grids: Sequence[Grid], agreements: Sequence[Agreement], config: ValidateConfig
+) -> frozenset[str]:
+    """The artifacts that fail here for what they answer: accuracy, agreement, or not on the grid they should be on."""
+    findings = [*_grids(grids, config), *_agreements(agreements, config)]
+    for row in rows:
+        if RUNTIMES[row.runtime].production:
+            findings += [*_accuracy(row, config), *_rounding(row, config)]
+    return frozenset(name for finding in findings if finding.verdict == FAIL for name in finding.artifacts)
+
+
+def _sentences(findings: Sequence[Finding]) -> Iterator[str]:
+    """What is found alike of many rows is said once."""
+    subjects: dict[str, list[str]] = {}
+    for finding in findings:
+        subjects.setdefault(finding.sentence, []).extend([finding.label] if finding.label else [])
+    for sentence, labels in subjects.items():
+        yield f"{_some(labels)}: {sentence}" if labels else sentence
+
+
+def _rows(
+    rows: Sequence[Row], config: ValidateConfig, architectures: Mapping[str, str | None]
+) -> Iterator[Finding]:
+    gated = [row for row in rows if RUNTIMES[row.runtime].production]
+    if not gated:
+        yield Finding(verdict=REFUSED, sentence=(
+            "no artifact was run on a runtime that users have (litert, onnxruntime), so nothing is proven; "
+            "add one of them to validate.runtimes, or artifacts of their formats to the bundle"
+        ))
+    errors = {row.error: REFUSED if row.refused else FAIL for row in rows if row.error is not None}
+    for sentence, verdict in errors.items():  # each once: a target that is not there says it for all its rows
+        yield Finding(verdict=verdict, sentence=sentence)
+    for row in gated:
+        yield from _accuracy(row, config)
+        yield from _rounding(row, config)
+        if SCHEMES[row.scheme].integer and RUNTIMES[row.runtime].by_runner:
+            yield from _coverage(row, config, architectures.get(row.target))
+
+
+def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
+    """Non-inferiority: is the whole interval of the paired difference above -max_accuracy_drop?"""
+    label, limit = row_label(row.artifact, row.runtime, row.target), -config.max_accuracy_drop
+    not_expected = RUNTIMES[row.runtime].tool or (row.kind == EMULATED and not SCHEMES[row.scheme].integer)
+    if row.accuracy is None and not_expected:
+        return  # a note says so; the same artifact is gated where it can be run
+    if row.accuracy is None or row.accuracy.delta is None or row.accuracy.delta_ci95 is None:
+        if row.error is None:
+            yield Finding(
+                verdict=REFUSED, sentence=f"{label}: its accuracy was not compared with float Keras"
+            )
+        return
+    lower, upper = row.accuracy.delta_ci95
+    found = (
+        f"top-1 differs from float Keras by {_points(row.accuracy.delta)} "
+        f"(95 % interval {_points(lower)} to {_points(upper)}, {row.accuracy.images:,} images)"
+    )
+    allowed = f"validate.max_accuracy_drop allows {_points(limit)}"
+    if upper < limit:
+        yield Finding(
+            verdict=FAIL, label=label, sentence=f"{found}; {allowed}",
+            artifacts=(row.artifact,) if row.target == CPU else (),
+        )
+    elif lower < limit:
+        needed = images_needed(
+            interval=(lower, upper), difference=row.accuracy.delta, limit=limit, count=row.accuracy.images
+        )
+        advice = (
+            "no number of images decides a difference that equals the limit" if needed is None
+            else f"about {needed:,} test images would decide it"
+        )
+        yield Finding(
+            verdict=INCONCLUSIVE, label=label, sentence=f"{found}, which is too wide to decide: {allowed}; {advice}"
+        )
+
+
+def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
+    """What computes in float is as near to float Keras as the rounding of its numbers leaves it."""
+    parity, label = row.parity, row_label(row.artifact, row.runtime, row.target)
+    artifacts = (row.artifact,) if row.target == CPU else ()
+    if parity is None or parity.least_sqnr_db is None or parity.least_agreement is None:
+        return
+    differs = (parity.max_abs_error or 0) > 0
+    if parity.sqnr_db is not None and differs and parity.sqnr_db < parity.least_sqnr_db:
+        yield Finding(verdict=FAIL, label=label, artifacts=artifacts, sentence=(
+            f"its answers to the golden images are {parity.sqnr_db:.1f} dB from float Keras's, and the rounding of a "
+            f"{row.scheme} file leaves at least {parity.least_sqnr_db:.0f} dB; it computes something else"
+        ))
+    if row.accuracy is None or row.accuracy.agreement is None:
+        return
+    least = min(config.min_agreement, parity.least_agreement)
+    # Few images cannot prove 98 %, so the whole interval must be below.
+    _, upper = wilson_interval(round(row.accuracy.agreement * row.accuracy.images), row.accuracy.images)
+    if upper < least:
+        yield Finding(verdict=FAIL, label=label, artifacts=artifacts, sentence=(
+            f"predicts float Keras's class for {row.accuracy.agreement:.1%} of {row.accuracy.images:,} images (at most "
+            f"{upper:.1%} of all, with 95 % confidence), and the rounding of a {row.scheme} file leaves at least "
+            f"{least:.1%}; it computes something else"
+        ))
+
+
+def made_for_other_processors(row: Row, architecture: str | None) -> bool:
+    """Whether its integers run in float on this processor by design of the runtime: S8S8 ONNX on x86.
+
+    ONNX Runtime leaves operations on int8 activations in float there (`session.qdqisint8allowed`).
+    """
+    return (architecture or "").lower() in ("x86_64", "amd64") and row.artifact.endswith(ARM_ONLY)
+
+
+def _coverage(row: Row, config: ValidateConfig, architecture: str | None) -> Iterator[Finding]:
+    label, coverage = row_label(row.artifact, row.runtime, row.target), row.coverage
+    if coverage is None:
+        if row.error is None:
+            yield Finding(verdict=FAIL, sentence=f"{label}: which operations ran as integers is not known")
+        return
+    if coverage.promised_share < config.min_coverage and not made_for_other_processors(row, architecture):
+        outside = " outside the layers kept in float" if coverage.kept_float else ""
+        yield Finding(verdict=FAIL, sentence=(
+            f"{label}: {coverage.integer} of {coverage.promised} executed operations{outside} are integer "
+            f"({coverage.promised_share:.1%}), validate.min_coverage is {config.min_coverage:.1%}; "
+            f"in float: {_some(coverage.float_ops)}"
+        ))
+    if coverage.per_channel is not None and coverage.weighted and coverage.per_channel < coverage.weighted:
+        yield Finding(verdict=FAIL, sentence=(
+            f"{label}: {coverage.weighted - coverage.per_channel} of {coverage.weighted} integer "
+            "convolutions have one weight scale for all channels, expected one per channel; the runtime or "
+            "the converter quantized them again"
+        ))
+
+
+def _grids(grids: Sequence[Grid], config: ValidateConfig) -> Iterator[Finding]:
+    for grid in grids:
+        pair = f"{grid.onnx} against {grid.tflite}"
+        if grid.error is not None and not grid.error.startswith(NOT_MEASURED):
+            yield Finding(verdict=FAIL, sentence=f"{pair}: {grid.error}")
+        if grid.error is None and not grid.tensors_compared:
+            yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
+                f"{pair}: no tensor of the one file could be matched with one of the other, so that they are one "
+                "network is not proven; export the bundle again"
+            ))
+        elif grid.layers_total is not None and not grid.layers_compared:
+            yield Finding(verdict=INCONCLUSIVE, sentence=(
+                f"{pair}: no layer could be run alone, so that both compute the same layer by layer is not proven: "
+                f"{_some(grid.not_compared)}"
+            ))
+        if grid.mismatches:
+            yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
+                f"{pair}: {len(grid.mismatches)} of {grid.tensors_compared} tensors are not on one integer "
+                f"grid: {_some(grid.mismatches)}"
+            ))
+        if grid.layer_max_lsb is not None and grid.layer_max_lsb > config.max_layer_lsb:
+            yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
+                f"{pair}: given the same integers, layer {grid.worst_layer} differs by "
+                f"{grid.layer_max_lsb} LSB, validate.max_layer_lsb is {config.max_layer_lsb}; a layer "
+                "alone may differ by rounding only"
+            ))
+
+
+def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iterator[Finding]:
+    for agreement in agreements:
+        yield from _formats(agreement, config)
+        computes_in_float = between_formats(agreement) and agreement.max_lsb is None
+        if agreement.top1_agreement >= config.min_agreement or computes_in_float:
+            continue
+        if ON_TARGET in agreement.second.rsplit(" / ", 1)[1]:
+            yield from _other_target(agreement, config)
+            continue
+        (first, first_runtime), (second, second_runtime) = (
+            label.rsplit(" / ", 1) for label in (agreement.first, agreement.second)
+        )
+        found = (
+            f"{agreement.first} and {agreement.second} predict the same class for "
+            f"{agreement.top1_agreement:.1%} of {agreement.images:,} images, validate.min_agreement is "
+            f"{config.min_agreement:.1%}"
+        )
+        runtimes = {first_runtime, second_runtime}
+        if runtimes == {"litert", "onnxruntime"}:
+            yield Finding(
+                verdict=FAIL, artifacts=(first, second), sentence=f"{found}; the two files ship as one model"
+            )
+        elif first == second and runtimes == {"onnxruntime", "onnxruntime-unoptimized"}:
+            yield Finding(verdict=FAIL, artifacts=(first,), sentence=(
+                f"{found}; the optimized kernels compute something else: on x86 CPUs without VNNI, "
+                "products of uint8 activations and int8 weights saturate; ship the u8u8 variant"
+            ))
+
+
+def _formats(agreement: Agreement, config: ValidateConfig) -> Iterator[Finding]:
+    """Two formats of one model: how far they part, end to end."""
+    if not between_formats(agreement):
+        return
+    artifacts = tuple(label.rsplit(" / ", 1)[0] for label in (agreement.first, agreement.second))
+    found = f"{agreement.first} and {agreement.second}: {formats_sentence(agreement)}"
+    allowed, least = config.max_format_lsb, agreement.least_sqnr_db
+    if allowed is not None and agreement.max_lsb is not None and agreement.max_lsb > allowed:
+        yield Finding(verdict=FAIL, artifacts=artifacts, sentence=f"{found}; validate.max_format_lsb is {allowed}")
+        return
+    rounded = agreement.max_lsb is not None and agreement.max_lsb <= ROUNDED_LSB
+    if agreement.sqnr_db is None or least is None or rounded or agreement.sqnr_db >= least:
+        return
+    if agreement.max_lsb is None and least >= FLOAT32_DB:
+        why = f"they hold the same numbers, so rounding leaves at least {least:.0f} dB; one of them computes otherwise"
+    else:
+        why = (
+            f"their rounding explains {least:.1f} dB: the better one of them is much nearer to float Keras than to the "
+            "other file, so the other one computes something else or rounds worse"
+        )
+    yield Finding(verdict=FAIL, artifacts=artifacts, sentence=f"{found}; {why}")
+
+
+def between_formats(agreement: Agreement) -> bool:
+    """Whether it is of a TFLite and an ONNX file on the runtimes that users have here."""
+    return {label.rsplit(" / ", 1)[1] for label in (agreement.first, agreement.second)} == {"litert", "onnxruntime"}
+
+
+def formats_sentence(agreement: Agreement) -> str:
+    """How far two formats part, in words."""
+    same = f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} images"
+    if agreement.max_lsb == 0:
+        return f"equal in every output, {same}"
+    lsb = "" if agreement.max_lsb is None else f"up to {agreement.max_lsb} LSB apart, "
+    share = "" if agreement.differing_share is None else f"{agreement.differing_share:.1%} of the outputs differ, "
+    db = "" if agreement.sqnr_db is None else f", {agreement.sqnr_db:.1f} dB from each other on the golden images"
+    return f"{lsb}{share}{same}{db}"
+
+
+def _other_target(agreement: Agreement, config: ValidateConfig) -> Iterator[Finding]:
+    """The same artifact on two machines. Few images cannot prove 99.9 %, so the whole interval must be below."""
+    same = round(agreement.top1_agreement * agreement.images)
+    _, upper = wilson_interval(same, agreement.images)
+    if upper < config.min_agreement:
+        yield Finding(verdict=FAIL, sentence=(
+            f"{agreement.second}: predicts the same class as on this machine for {agreement.top1_agreement:.1%} of "
+            f"{agreement.images:,} images (at most {upper:.1%} of all, with 95 % confidence), "
+            f"validate.min_agreement is {config.min_agreement:.1%}; its kernels compute something else"
+        ))
+
+
+def _points(share: float) -> str:
+    return f"{share * 100:+.2f} points"
+
+
+def _some(items: Sequence[str]) -> str:
+    rest = len(items) - NAMED_OPERATIONS
+    return "; ".join(items[:NAMED_OPERATIONS]) + (f"; and {rest} more" if rest > 0 else "")
+
+

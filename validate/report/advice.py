@@ -1,0 +1,44 @@
+"""Which of several ONNX variants to ship to a kind of processor: same bits, fewer instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from edgeship.core.measurement import Row
+from edgeship.core.schemes import SCHEMES
+
+# Below this an order means nothing: ONNX Runtime's counts repeat within 0.6 % (measured).
+WORTH_SAYING = 0.01
+
+
+def advice(rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence for each emulated processor: its variants by instructions, and int8 against float."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.instructions is not None and row.error is None:
+            groups.setdefault((row.target, row.runtime), []).append(row)
+    for (target, runtime), members in groups.items():
+        integer = sorted((row for row in members if SCHEMES[row.scheme].integer), key=_instructions)
+        floats = sorted((row for row in members if row.scheme == "float32"), key=_instructions)
+        if not integer:
+            continue
+        least = integer[0]
+        sentence = f"{runtime} on {target}: {least.artifact} executes the fewest instructions ({_millions(least)})"
+        others = [
+            f"{row.artifact} {_instructions(row) / _instructions(least):.2f} times as many" for row in integer[1:]
+            if _instructions(row) > _instructions(least) * (1 + WORTH_SAYING)
+        ]
+        if others:
+            sentence += "; " + ", ".join(others)
+        if floats:
+            ratio = _instructions(floats[0]) / _instructions(least)
+            sentence += f"; {floats[0].artifact} {ratio:.1f} times as many"
+        yield sentence
+
+
+def _instructions(row: Row) -> int:
+    return row.instructions or 0
+
+
+def _millions(row: Row) -> str:
+    return f"{_instructions(row) / 1e6:.1f} million per inference"

@@ -1,0 +1,183 @@
+"""The rows of a report before and while they are measured: which file on which runtime, and its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeship.core.artifact import Artifact, TensorSpec
+from edgeship.core.config import RUNTIMES as ALL_RUNTIMES
+from edgeship.core.config import ValidateConfig
+from edgeship.core.integers import is_integer
+from edgeship.core.measurement import Coverage
+from edgeship.core.schemes import SCHEMES
+from edgeship.validate.process.table import RUNTIMES, RuntimeKind, takes
+from edgeship.validate.subject.bundle import Bundle
+from edgeship.validate.subject.inputs import InputKind
+from edgeship.validate.targets.target import Target
+
+KERAS = "keras"
+CPU = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One row to be: a file, the runtime that is to run it, and where. `artifact` is None for float Keras."""
+
+    name: str
+    runtime: str
+    path: Path
+    scheme: str
+    artifact: Artifact | None
+    size_bytes: int
+    input_kind: InputKind
+    options: dict[str, Any] = field(default_factory=dict)  # of the opener, besides `threads`
+    target: Target = field(default_factory=Target)
+    reported: bool = True  # False: measured only to be compared with
+
+    @property
+    def label(self) -> str:
+        """How the row is named in reports."""
+        return row_label(self.name, self.runtime, self.target.name)
+
+    @property
+    def baseline_label(self) -> str | None:
+        """The row on this machine that this one's answers are held against; None for a row on this machine."""
+        if self.target.name == CPU:
+            return None
+        return row_label(self.name, self.kind.baseline or self.runtime, CPU)
+
+    @property
+    def golden_only(self) -> bool:
+        """Whether its inferences take too long for the test images."""
+        return self.target.float_on_golden_only and not self.is_integer
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it is to compute on nothing but integers, layers kept in float aside."""
+        return SCHEMES[self.scheme].integer
+
+    @property
+    def kind(self) -> RuntimeKind:
+        """The runtime's entry in the table."""
+        return RUNTIMES[self.runtime]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Measured:
+    """What one row answered. Golden outputs have the artifact's own dtype."""
+
+    candidate: Candidate
+    top1: np.ndarray | None  # int64 (n_test,); None: not run on the test images
+    outputs: np.ndarray | None  # (n_test, classes) integers of `grid_spec`; a float row is not compared by LSB
+    golden_outputs: np.ndarray | None  # (n_golden, classes); None: this runtime only tells times
+    output_spec: TensorSpec
+    grid_spec: TensorSpec | None
+    coverage: Coverage | None
+
+    @property
+    def label(self) -> str:
+        """How the row is named in reports."""
+        return self.candidate.label
+
+
+def row_label(artifact: str, runtime: str, target: str = CPU) -> str:
+    """How a row is named in reports: "artifact / runtime", and " on target" where that is not this machine."""
+    return f"{artifact} / {runtime}" + ("" if target == CPU else f" on {target}")
+
+
+def candidates(bundle: Bundle, config: ValidateConfig, targets: Sequence[Target]) -> list[Candidate]:
+    """Every artifact on every configured runtime of every target that takes its format; float Keras first.
+
+    Where a row's baseline on this machine is not among them, it is added, not to be reported.
+    """
+    rows = [row for target in targets for row in _on_target(bundle, config, target)]
+    labels = {row.label for row in rows}
+    here = Target()
+    missing = {
+        row.baseline_label: _candidate(bundle, row.artifact, row.kind.baseline or row.runtime, here, reported=False)
+        for row in rows if row.artifact is not None and row.baseline_label not in (None, *labels)
+    }
+    return [*missing.values(), *rows]
+
+
+def _on_target(bundle: Bundle, config: ValidateConfig, target: Target) -> Iterator[Candidate]:
+    runtimes = [name for name in RUNTIMES if name in target.runtimes and _wanted(name, config, target)]
+    if KERAS in runtimes:
+        yield _reference(bundle, target)
+    for artifact in bundle.manifest.artifacts:
+        for runtime in runtimes:
+            if takes(runtime, artifact):
+                yield _candidate(bundle, artifact, runtime, target)
+
+
+def _wanted(runtime: str, config: ValidateConfig, target: Target) -> bool:
+    """A target's own runtime is wanted where its counterpart on this machine is.
+
+    Elsewhere only what users run, unless the runtimes were chosen: reference kernels take long on a device.
+    """
+    kind = RUNTIMES[runtime]
+    asked = runtime in config.runtimes or kind.baseline in config.runtimes
+    chosen = set(config.runtimes) != set(ALL_RUNTIMES)
+    return asked and (kind.production or target.name == CPU or chosen)
+
+
+def _reference(bundle: Bundle, target: Target) -> Candidate:
+    reference = bundle.manifest.reference
+    return Candidate(
+        name=reference.file,
+        runtime=KERAS,
+        path=bundle.reference_path,
+        scheme="float32",
+        artifact=None,
+        size_bytes=bundle.reference_path.stat().st_size,
+        input_kind=InputKind(dtype="float32", scale=None, zero_point=None),
+        options={"custom_objects": list(reference.custom_objects)},
+        target=target,
+    )
+
+
+def _candidate(
+    bundle: Bundle, artifact: Artifact, runtime: str, target: Target, *, reported: bool = True
+) -> Candidate:
+    options: dict[str, Any] = {}
+    if RUNTIMES[runtime].tool:
+        options = {
+            key: {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
+            for key, spec in (("input", artifact.inputs[0]), ("output", artifact.outputs[0]))
+        }
+    return Candidate(
+        name=artifact.name,
+        runtime=runtime,
+        path=bundle.path_of(artifact),
+        scheme=artifact.scheme,
+        artifact=artifact,
+        size_bytes=artifact.size_bytes,
+        input_kind=InputKind.of(artifact.inputs[0]),
+        options=options,
+        target=target,
+        reported=reported,
+    )
+
+
+def grid_of(candidate: Candidate) -> str | None:
+    """The name of the artifact whose grid this one is on; None for float models."""
+    artifact = candidate.artifact
+    if artifact is None:
+        return None
+    return artifact.same_grid_as or (artifact.name if is_integer(artifact.outputs[0]) else None)
+
+
+def grid_spec_of(candidate: Candidate, bundle: Bundle) -> TensorSpec | None:
+    """The output's scale and zero point; of an integer file with float outputs, those of its sibling."""
+    name = grid_of(candidate)
+    if candidate.artifact is None or name is None:
+        return None
+    own = candidate.artifact.outputs[0]
+    if is_integer(own):
+        return own
+    return next(item.outputs[0] for item in bundle.manifest.artifacts if item.name == name)
