@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeship.core.child import child_environment
 from edgeship.core.errors import RuntimeFailure, TargetFailure
+from edgeship.core.parts import INSTALL, how_to_install
 from edgeship.core.signals import signal_name
 from edgeship.validate.targets.target import Target
 
@@ -34,7 +35,8 @@ DOING = {
 
 # Of Python modules that are named otherwise than their packages.
 PACKAGES = {"ai_edge_litert": "ai-edge-litert"}
-MISSING_ADVICE = "; install it, or leave the runtime out of validate.runtimes"
+RUNTIMES_KEY = "validate.runtimes"
+MISSING_ADVICE = f"; install it, or leave the runtime out of {RUNTIMES_KEY}"
 
 # (the worker, its line); None: the pipe closed.
 Inbox = queue.SimpleQueue[tuple["Worker", str | None]]
@@ -164,7 +166,8 @@ class Worker:
             missing = self._target.missing(PACKAGES.get(module.split(".")[0], module.split(".")[0]))
             if missing is not None:
                 return type(missing)(f"{self.label}: {missing}")
-            message += MISSING_ADVICE
+            part = how_to_install(module)
+            message += MISSING_ADVICE if part is None else f"; {INSTALL}, or leave the runtime out of {RUNTIMES_KEY}"
         if kind == "TargetFailure":  # of a bridge, which knows the target itself
             return TargetFailure(f"{self.label}: {message}")
         if kind == "AlteredInTransit":

@@ -25,6 +25,7 @@ from edgeship.core.errors import (
     in_one_line,
     is_full_disk,
 )
+from edgeship.core.parts import how_to_install
 from edgeship.core.version import __version__
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def _foreign(error: Exception) -> tuple[str, int]:
         where = getattr(error, "filename", None) or f"the disk of --out, or that of {tempfile.gettempdir()}"
         text = f"{where}: no space left; free some, and the same command continues from what was finished"
         return text, StorageError.exit_code
+    if isinstance(error, ModuleNotFoundError) and (text := how_to_install(error.name) or ""):
+        return text, USAGE
     if isinstance(error, MemoryError):
         return f"the memory is not enough ({in_one_line(error)}); use fewer images or a smaller batch", USAGE
     if isinstance(error, OSError):

@@ -1,7 +1,7 @@
 """The float network between the stages: lowered, so that no stage needs the classes it was written with, and proven.
 
-`quantize/lowering` makes one flat graph of Keras' own layers (and a few of ours) out of any model. It is saved, and every
-later stage and every bundle works on what was saved; that needs neither the user's modules nor `get_config()`.
+`quantize/lowering` makes one flat graph of Keras' own layers (and a few of ours) out of any model. It is saved, and
+every later stage and every bundle works on what was saved; that needs neither the user's modules nor `get_config()`.
 """
 
 from __future__ import annotations
