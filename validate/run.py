@@ -21,7 +21,7 @@ from edgeship.graph import read_graph
 from edgeship.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row
 from edgeship.progress import say
 from edgeship.schemes import SCHEMES
-from validate.accuracy import measure_accuracy
+from validate.accuracy import measure_accuracy, tied_share
 from validate.advice import advice
 from validate.answers import Answers, collect_answers, float_top1
 from validate.bundle import Bundle
@@ -203,9 +203,8 @@ def _accuracy(
     if measured is None or measured.top1 is None:
         return None
     is_reference = measured.candidate.runtime == KERAS
-    return measure_accuracy(
-        measured.top1, labels, float_top1=None if is_reference else reference_top1
-    )
+    accuracy = measure_accuracy(measured.top1, labels, float_top1=None if is_reference else reference_top1)
+    return dataclasses.replace(accuracy, tied_share=tied_share(measured.outputs))
 
 
 def _parity(measured: Measured, bundle: Bundle, answers: Answers) -> Parity:
