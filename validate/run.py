@@ -24,7 +24,7 @@ from edgeship.graph import read_graph
 from edgeship.validate.answers import Answers, collect_answers, float_top1
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.process.visits import Visit, visit_target
-from edgeship.validate.questions.accuracy import measure_accuracy
+from edgeship.validate.questions.accuracy import measure_accuracy, tied_share
 from edgeship.validate.questions.gate import judge, wrong_answers
 from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
@@ -203,9 +203,8 @@ def _accuracy(
     if measured is None or measured.top1 is None:
         return None
     is_reference = measured.candidate.runtime == KERAS
-    return measure_accuracy(
-        measured.top1, labels, float_top1=None if is_reference else reference_top1
-    )
+    accuracy = measure_accuracy(measured.top1, labels, float_top1=None if is_reference else reference_top1)
+    return dataclasses.replace(accuracy, tied_share=tied_share(measured.outputs))
 
 
 def _parity(measured: Measured, bundle: Bundle, answers: Answers) -> Parity:

@@ -42,6 +42,8 @@ class Accuracy:
     delta_ci95: tuple[float, float] | None  # paired
     mcnemar_p: float | None
     agreement: float | None  # share of images with float Keras's top-1
+    # Share of images whose largest output code several classes have, so that the first of them wins; integers only.
+    tied_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

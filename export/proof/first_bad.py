@@ -1,8 +1,8 @@
 """Where a file that answers wrong goes wrong: the first of its tensors that is not what the Keras layer computes.
 
 Tensors are named after layers (`export/tflite/names.py`), in both formats. An operation may have taken over what
-follows its layer (a batch norm, a ReLU), so its result is held against each layer of that chain and the nearest counts. Values
-are compared in sorted order, which no layout changes.
+follows its layer (a batch norm, a ReLU), so its result is held against each layer of that chain and the nearest counts.
+Values are compared in sorted order, which no layout changes.
 """
 
 from __future__ import annotations

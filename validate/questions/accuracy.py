@@ -49,6 +49,18 @@ def measure_accuracy(
     )
 
 
+def tied_share(codes: np.ndarray | None) -> float | None:
+    """The share of images for which several classes have the largest code; None for float outputs.
+
+    Args:
+        codes: integers of one grid, (n, classes).
+    """
+    if codes is None:
+        return None
+    largest = codes.max(axis=1, keepdims=True)
+    return float(np.mean(np.sum(codes == largest, axis=1) > 1))
+
+
 def gains_and_losses(first_right: np.ndarray, second_right: np.ndarray) -> tuple[int, int]:
     """bool (n,), bool (n,) -> how many images only the second has right, and how many only the first."""
     return int(np.sum(second_right & ~first_right)), int(np.sum(first_right & ~second_right))

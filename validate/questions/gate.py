@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeship.core.bounds import FLOAT32_DB
 from edgeship.core.config import ValidateConfig
-from edgeship.core.measurement import Agreement, Grid, Row
+from edgeship.core.measurement import Accuracy, Agreement, Grid, Row
 from edgeship.core.schemes import SCHEMES
 from edgeship.validate.process.table import RUNTIMES
 from edgeship.validate.questions.grid import NOT_MEASURED
@@ -20,6 +20,8 @@ PRECEDENCE = (FAIL, REFUSED, INCONCLUSIVE, PASS)
 ARM_ONLY = "-s8s8.onnx"
 ON_TARGET = " on "  # in a row's label: not on this machine
 ROUNDED_LSB = 1  # one rounding at the output alone
+# Integer weights all the same; int16x8-ptq has TFLite files only.
+FINER_OUTPUTS = tuple(name for name, item in SCHEMES.items() if item.quantizes_weights and item.activations != "int8")
 NAMED_OPERATIONS = 5  # of a long list in a sentence; report.json has them all
 
 
@@ -109,7 +111,7 @@ def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
         f"top-1 differs from float Keras by {_points(row.accuracy.delta)} "
         f"(95 % interval {_points(lower)} to {_points(upper)}, {row.accuracy.images:,} images)"
     )
-    allowed = f"validate.max_accuracy_drop allows {_points(limit)}"
+    allowed = f"validate.max_accuracy_drop allows {_points(limit)}{_ties(row.accuracy, -limit)}"
     if upper < limit:
         yield Finding(
             verdict=FAIL, label=label, sentence=f"{found}; {allowed}",
@@ -126,6 +128,16 @@ def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
         yield Finding(
             verdict=INCONCLUSIVE, label=label, sentence=f"{found}, which is too wide to decide: {allowed}; {advice}"
         )
+
+
+def _ties(accuracy: Accuracy, drop: float) -> str:
+    """Why integers lose that much, where their output's step alone can do it: a softmax of many classes, mostly."""
+    if accuracy.tied_share is None or accuracy.tied_share <= drop:
+        return ""
+    return (
+        f"; for {accuracy.tied_share:.0%} of the images several classes share the largest output code: the output's "
+        f"step is too coarse to tell them apart. Schemes with a finer output: {', '.join(FINER_OUTPUTS)}"
+    )
 
 
 def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:

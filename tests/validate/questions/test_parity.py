@@ -9,7 +9,7 @@ import pytest
 
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.integers import sqnr_db
-from edgeship.validate.questions.accuracy import measure_accuracy, top1_of
+from edgeship.validate.questions.accuracy import measure_accuracy, tied_share, top1_of
 from edgeship.validate.questions.parity import golden_lsb, measure_agreement, measure_parity
 from edgeship.validate.subject.inputs import InputKind
 from edgeship.validate.subject.rows import Candidate, Measured
@@ -83,3 +83,9 @@ def test_accuracy_is_paired_image_by_image() -> None:
     assert accuracy.mcnemar_p == 1.0  # 1 gained, 2 lost: as likely as not
     alone = measure_accuracy(np.array([0, 1, 0, 1]), labels, float_top1=None)
     assert (alone.float_top1, alone.delta, alone.delta_ci95, alone.mcnemar_p, alone.agreement) == (None,) * 5
+
+
+def test_ties_at_the_largest_code_are_counted() -> None:
+    codes = np.array([[-128, -128, -128], [-128, -127, -128], [5, 5, -128], [-1, 0, 1]], np.int8)
+    assert tied_share(codes) == 0.5
+    assert tied_share(None) is None

@@ -1,0 +1,13 @@
+"""What `pip install edgeship` leaves out, and the sentence for it where it is missing."""
+
+from __future__ import annotations
+
+# Import name -> what has it. Without these, files are still inspected, validated and compared.
+TRAIN = ("tensorflow", "tf_keras", "tensorflow_model_optimization", "tf2onnx", "h5py", "safetensors", "sklearn")
+INSTALL = 'pip install "edgeship[train]"'
+
+
+def how_to_install(module: str | None) -> str | None:
+    """The sentence for a module that could not be imported; None where no part of edgeship has it."""
+    name = (module or "").partition(".")[0]
+    return f"{name} is not installed, and this needs it: {INSTALL}" if name in TRAIN else None
