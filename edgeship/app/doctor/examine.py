@@ -49,6 +49,7 @@ LOCAL_RUNTIMES = {
 }
 # Loads the native library; `detail` is what to say beside the version.
 ONNX_TRIAL = "import onnx, onnx.checker; onnx.checker.check_model; detail = ''"
+USED_EXTRAS = ("", "train")  # parts that run here; "test" and "benchmarks" are for developers
 
 
 def examine() -> list[Finding]:
@@ -202,7 +203,9 @@ def _pins() -> list[Finding]:
     for text in requirements:
         try:
             requirement = Requirement(text)
-            applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            applies = requirement.marker is None or any(
+                requirement.marker.evaluate({"extra": extra}) for extra in USED_EXTRAS
+            )
         except (InvalidRequirement, UndefinedEnvironmentName):
             wrong.append(f"{text!r} cannot be read")
             continue
