@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeship.core.errors import ExportError
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
+from edgeship.core.text import some
 from edgeship.export.tflite.names import layer_of
 from edgeship.graph import Graph, Operation, Tensor, read_onnx, read_tflite
 
@@ -114,8 +115,7 @@ def float_weighted(content: bytes, *, name: str) -> int:
 
 def _raise_if_any(name: str, broken: list[str]) -> None:
     if broken:
-        more = f" (and {len(broken) - 5} more)" if len(broken) > 5 else ""
-        raise ExportError(f"{name}: not the file it must be: {'; '.join(broken[:5])}{more}")
+        raise ExportError(f"{name}: not the file it must be: {some(broken, by='; ')}")
 
 
 def _weight_dtypes(graph: Graph, dtype: str, layers: Collection[str], kept_float: Collection[str]) -> list[str]:

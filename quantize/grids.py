@@ -10,6 +10,7 @@ import tf_keras
 from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
+from edgeship.core.text import some
 from edgeship.quantize.lowering.float_forms import reason_of, require_float_form
 from edgeship.quantize.lowering.operators import is_operator, operation_of
 from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of
@@ -18,6 +19,7 @@ from edgeship.quantize.simplifying.roles import ROUNDED, Role, fixed_range, role
 
 # What the TFLite converter fuses a ReLU into.
 FUSED_BEFORE_RELU = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense, layers.Add, layers.Multiply)
+REFUSED_SHOWN = 5  # layers of a long list in a message
 
 
 @dataclass(eq=False)
@@ -98,14 +100,13 @@ def _refuse_unknown(model: tf_keras.Model, kept: frozenset[str]) -> None:
         return
     for node in unknown.values():
         require_float_form(node)
-    names = list(unknown)
-    shown = [node.layer for node in list(unknown.values())[:5]]
-    described = ", ".join(f"{layer.name} ({describe(layer)})" for layer in shown)
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    refused = [node.layer for node in unknown.values()]
+    described = some([f"{layer.name} ({describe(layer)})" for layer in refused], shown=REFUSED_SHOWN)
+    shown = refused[:REFUSED_SHOWN]
     reasons = "; ".join(dict.fromkeys(f"{describe(layer)}: {reason_of(layer, describe(layer))}" for layer in shown))
-    listed = ", ".join(f'"{name}"' for name in names)
+    listed = ", ".join(f'"{name}"' for name in unknown)
     raise LoweringError(
-        f"{model.name}: integers cannot compute {described}{more}. {reasons}. "
+        f"{model.name}: integers cannot compute {described}. {reasons}. "
         f"Use another operation, or keep the layer in float: quantize.keep_float = [{listed}]"
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeship.core.artifact import Preprocessing
 from edgeship.core.errors import DataError
+from edgeship.core.text import some
 from edgeship.data.images import Images, image_hashes
 from edgeship.data.preprocess import preprocess
 from edgeship.data.splits import Splits, class_counts, require_calibration, split_sha256
@@ -38,9 +39,8 @@ class CalibrationSplit:
             f"levels {self.pixels[0]} to {self.pixels[1]}, sha256 {self.sha256[:16]}"
         ]
         if missing := [name for name, count in zip(labels, counts, strict=True) if count == 0]:
-            named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             lines.append(
-                f"calibration: warning: no image of {named}; the ranges may not cover them. "
+                f"calibration: warning: no image of {some(missing)}; the ranges may not cover them. "
                 f"data.calibration_images from {len(counts)} on has every class that the training images have"
             )
         if self.blank_images:

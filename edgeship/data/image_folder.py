@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeship.core.config import DataConfig
 from edgeship.core.errors import DataError
+from edgeship.core.text import some
 from edgeship.data.images import ImageFiles, Images
 from edgeship.data.source import Source, path_of
 
@@ -65,7 +66,7 @@ def _check_same_classes(folder: Path, found: tuple[str, ...], expected: tuple[st
     missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     raise DataError(
         f"{folder}: labels that do not match the training folder's {len(expected)} classes: "
-        f"missing {_few(missing)}, unknown {_few(unknown)}; give both the same class folders"
+        f"missing {some(missing)}, unknown {some(unknown)}; give both the same class folders"
     )
 
 
@@ -90,9 +91,3 @@ def _image_files(folder: Path) -> list[Path]:
             f"{folder}: expected images ({', '.join(SUFFIXES)}), found none; add some or remove the class"
         )
     return files
-
-
-def _few(names: list[str]) -> str:
-    if not names:
-        return "none"
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

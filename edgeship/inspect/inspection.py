@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeship.core.files import sha256_of_bytes
+from edgeship.core.text import some
 from edgeship.graph import Graph, Tensor, graph_from_bytes, read_content
 from edgeship.graph.form import form_of
 from edgeship.graph.held import held_weights
@@ -294,11 +295,9 @@ def _operations(inspection: Inspection) -> Table:
 
 
 def _warning(trap: Trap) -> Text:
-    shown = ", ".join(trap.where[:PLACES_SHOWN])
-    more = len(trap.where) - PLACES_SHOWN
     return Text.assemble(
         ("warning ", "bold yellow"), _plain(f"{trap.code}: {trap.message}"), "\n    ",
-        _plain(shown + (f" and {more} more" if more > 0 else "")),
+        _plain(some(trap.where, shown=PLACES_SHOWN)),
     )
 
 

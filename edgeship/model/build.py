@@ -169,13 +169,17 @@ def _import(module: str, *, key: str) -> Any:
 def _check_shapes(model: tf_keras.Model, *, input_shape: tuple[int, int, int], classes: int) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
-            f"{model.name}: expected one input and one output, found {len(model.inputs)} and {len(model.outputs)}"
+            f"{model.name}: expected one input and one output, found {len(model.inputs)} and {len(model.outputs)}; "
+            "return the part that has one of each: tf_keras.Model(model.inputs[0], model.outputs[0])"
         )
     found_in, found_out = tuple(model.inputs[0].shape[1:]), tuple(model.outputs[0].shape[1:])
     if found_in != input_shape:
         raise ModelError(_about_input(model.name, expected=input_shape, found=found_in))
     if found_out != (classes,):
-        raise ModelError(f"{model.name}: expected {classes} outputs (the data's labels), found shape {found_out}")
+        raise ModelError(
+            f"{model.name}: expected {classes} outputs (the data's labels), found shape {found_out}; end the model "
+            f'with layers.Dense({classes}, activation="softmax")'
+        )
 
 
 def _about_input(name: str, *, expected: tuple[int, int, int], found: tuple[int | None, ...]) -> str:

@@ -18,6 +18,7 @@ import tf_keras
 
 from edgeship.core.errors import ModelError
 from edgeship.core.progress import say
+from edgeship.core.text import some
 from edgeship.model.checkpoint import read_checkpoint
 from edgeship.model.checkpoint_keras import keras_name
 from edgeship.model.checkpoint_tensors import TORCH, Checkpoint
@@ -38,7 +39,6 @@ UNIT = re.compile(r"stage(\d+)_unit(\d+)_(\w+)")
 TORCH_PREFIXES = ("module.", "_orig_mod.")
 # Batch norm's count of steps: no part of the function.
 UNUSED_SUFFIX = ".num_batches_tracked"
-NAMES_SHOWN = 5
 # What of a layer's configuration changes the function, but no shape.
 VITAL_KEYS = ("padding", "strides", "activation", "batch_norm_epsilon", "epsilon")
 # What layers had before they had the key.
@@ -151,7 +151,7 @@ def _check_fit(path: Path, slots: dict[str, _Slot], tensors: dict[str, np.ndarra
     shapes = [f"{name}: expected {slots[name].shape}, found {tensors[name].shape}" for name in wrong]
     raise ModelError(
         f"{path}: not a checkpoint of this network; nothing was loaded. "
-        f"Missing: {_few(missing)}. Left over: {_few(left)}. Wrong shape: {_few(shapes)}. "
+        f"Missing: {some(missing)}. Left over: {some(left)}. Wrong shape: {some(shapes)}. "
         "model.stage_sizes, width, se_ratio and se_divisor must be the checkpoint's, and its blocks those of "
         "torchvision's ResNet-18 or 34 (bottlenecks and the stems of resnet34d are others)"
     )
@@ -177,17 +177,10 @@ def _check_layers(path: Path, model: tf_keras.Model, checkpoint: Checkpoint, *, 
     if differences:
         raise ModelError(
             f"{path}: a network of the same shapes that computes something else; nothing was loaded: "
-            f"{_few(differences)}; set model.padding and model.batch_norm_epsilon to the file's"
+            f"{some(differences)}; set model.padding and model.batch_norm_epsilon to the file's"
         )
 
 
 def _plain(value: Any) -> Any:
     """As JSON gives it back, which has lists where Python has tuples."""
     return json.loads(json.dumps(value))
-
-
-def _few(items: list[str]) -> str:
-    if not items:
-        return "none"
-    more = len(items) - NAMES_SHOWN
-    return ", ".join(items[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

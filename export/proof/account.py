@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeship.core.errors import ExportError
+from edgeship.core.text import some
 from edgeship.graph import Graph, read_onnx, read_tflite
 from edgeship.graph.differences import compare
 from edgeship.graph.matching import match
@@ -37,8 +38,7 @@ def hold_to_account(onnx: bytes, tflite: bytes, *, name: str, source: str) -> No
         lost = wanted - present
         found = [f"{name}: not in it" for name, numbers in _constants(first) if numbers in lost]
     if found:
-        more = f" (and {len(found) - NAMED} more)" if len(found) > NAMED else ""
-        raise ExportError(f"{name}: not what {source} is: {'; '.join(found[:NAMED])}{more}")
+        raise ExportError(f"{name}: not what {source} is: {some(found, shown=NAMED, by='; ')}")
 
 
 def _constants(graph: Graph) -> Iterator[tuple[str, tuple[bytes, ...]]]:

@@ -14,6 +14,7 @@ import numpy as np
 import tf_keras
 
 from edgeship.core.errors import ExportError
+from edgeship.core.text import some
 from edgeship.export.tflite.convert import WRAPPED
 from edgeship.export.tflite.names import layer_of
 from edgeship.graph import Tensor, read_tflite
@@ -109,8 +110,7 @@ def _layers(model: tf_keras.Model, name: str) -> Iterator[tf_keras.layers.Layer]
 
 def _raise_if_any(name: str, wrong: list[str]) -> None:
     if wrong:
-        more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         raise ExportError(
             f"{name}: expected every weight within half a step of the float one, found others in "
-            f"{', '.join(wrong[:NAMED])}{more}"
+            f"{some(wrong, shown=NAMED)}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from edgeship.core.comparison import CHANGED, NOT_MEASURED, SAME, WORSE, Exact
+from edgeship.core.text import some
 from edgeship.graph.records import WEIGHTED_KINDS
 from edgeship.validate.compare.facts import ARITHMETIC, OF_A_CONSTANT, Delegation, Facts
 
@@ -173,8 +174,7 @@ def _new(
 
 
 def _named(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED_OPERATIONS
-    return ", ".join(map(_short, names[:NAMED_OPERATIONS])) + (f" and {rest} more" if rest > 0 else "")
+    return some([_short(name) for name in names], shown=NAMED_OPERATIONS)
 
 
 def _short(name: str) -> str:

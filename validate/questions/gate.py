@@ -9,6 +9,7 @@ from edgeship.core.bounds import FLOAT32_DB
 from edgeship.core.config import ValidateConfig
 from edgeship.core.measurement import Accuracy, Agreement, Grid, Row
 from edgeship.core.schemes import SCHEMES
+from edgeship.core.text import some
 from edgeship.validate.process.table import RUNTIMES
 from edgeship.validate.questions.grid import NOT_MEASURED
 from edgeship.validate.questions.proportions import images_needed, wilson_interval
@@ -72,7 +73,7 @@ def _sentences(findings: Sequence[Finding]) -> Iterator[str]:
     for finding in findings:
         subjects.setdefault(finding.sentence, []).extend([finding.label] if finding.label else [])
     for sentence, labels in subjects.items():
-        yield f"{_some(labels)}: {sentence}" if labels else sentence
+        yield f"{some(labels, shown=NAMED_OPERATIONS, by='; ')}: {sentence}" if labels else sentence
 
 
 def _rows(
@@ -184,7 +185,7 @@ def _coverage(row: Row, config: ValidateConfig, architecture: str | None) -> Ite
         yield Finding(verdict=FAIL, sentence=(
             f"{label}: {coverage.integer} of {coverage.promised} executed operations{outside} are integer "
             f"({coverage.promised_share:.1%}), validate.min_coverage is {config.min_coverage:.1%}; "
-            f"in float: {_some(coverage.float_ops)}"
+            f"in float: {some(coverage.float_ops, shown=NAMED_OPERATIONS, by='; ')}"
         ))
     if coverage.per_channel is not None and coverage.weighted and coverage.per_channel < coverage.weighted:
         yield Finding(verdict=FAIL, sentence=(
@@ -207,12 +208,12 @@ def _grids(grids: Sequence[Grid], config: ValidateConfig) -> Iterator[Finding]:
         elif grid.layers_total is not None and not grid.layers_compared:
             yield Finding(verdict=INCONCLUSIVE, sentence=(
                 f"{pair}: no layer could be run alone, so that both compute the same layer by layer is not proven: "
-                f"{_some(grid.not_compared)}"
+                f"{some(grid.not_compared, shown=NAMED_OPERATIONS, by='; ')}"
             ))
         if grid.mismatches:
             yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
                 f"{pair}: {len(grid.mismatches)} of {grid.tensors_compared} tensors are not on one integer "
-                f"grid: {_some(grid.mismatches)}"
+                f"grid: {some(grid.mismatches, shown=NAMED_OPERATIONS, by='; ')}"
             ))
         if grid.layer_max_lsb is not None and grid.layer_max_lsb > config.max_layer_lsb:
             yield Finding(verdict=FAIL, artifacts=(grid.tflite, grid.onnx), sentence=(
@@ -304,10 +305,5 @@ def _other_target(agreement: Agreement, config: ValidateConfig) -> Iterator[Find
 
 def _points(share: float) -> str:
     return f"{share * 100:+.2f} points"
-
-
-def _some(items: Sequence[str]) -> str:
-    rest = len(items) - NAMED_OPERATIONS
-    return "; ".join(items[:NAMED_OPERATIONS]) + (f"; and {rest} more" if rest > 0 else "")
 
 
