@@ -80,17 +80,20 @@ def test_an_exception_in_the_parent_ends_the_child(error: type[BaseException]) -
 def test_ctrl_c_while_waiting_reaches_the_parent_and_ends_the_child(tmp_path: Path) -> None:
     asked = tmp_path / "asked"
     os.mkfifo(asked)
+    never = fake(f"open({str(asked)!r}, 'w').close(); time.sleep(600)")
 
     def interrupt() -> None:
         asked.read_bytes()  # until the child has closed its end: it has read the request, and will not answer
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
-    with pytest.raises(KeyboardInterrupt), \
-            Worker("x on y", timeout_seconds=60, command=fake(f"open({str(asked)!r}, 'w').close(); time.sleep(600)")) \
-            as worker:
-        thread.start()
-        worker.ask("load")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit "ignore"
+    try:
+        with pytest.raises(KeyboardInterrupt), Worker("x on y", timeout_seconds=60, command=never) as worker:
+            thread.start()
+            worker.ask("load")
+    finally:
+        signal.signal(signal.SIGINT, before)
     thread.join()
     assert worker._process.poll() is not None
 
