@@ -35,8 +35,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mirrored": {"data": {"channels": 3}},
     "reflect_only": {"quantize": {"schemes": ["float32", "float16", "dynamic-int8", "int8-ptq"]}},
     **{
-        f"{factory}, {name} kept": {"factory": factory, "quantize": {"keep_float": [name]}} for factory, name in (
-            ("plain_concat", "join"), ("group_norm", "group_norm"), ("layer_norm", "layer_norm"),
+        f"{factory}, {' '.join(names)} kept": {"factory": factory, "quantize": {"keep_float": names}}
+        for factory, *names in (
+            ("plain_concat", "join"), ("group_norm", "group_norm"), ("layer_norm", "layer_norm"), ("crnn", "lstm"),
+            ("transformer", "norm1", "attention", "norm2"), ("token_dense_bias", "norm"),
             ("reflect_only", "mirror_pad"), ("many_classes", "probabilities"), ("coordinates", "coordinates"),
             ("channels_first", "bn1"),
         )
