@@ -134,7 +134,7 @@ class ToldNothing(Target):
 
     def command(self, runtime: str) -> Sequence[str]:
         return (sys.executable, "-c", (
-            "from validate.runtimes import runner\n"
+            "from edgeship.validate.runner import runner\n"
             "class Session(runner.Session):\n"
             "    def do_plan(self): return {'plan': None, 'notes': ['it does not tell']}\n"
             "    def do_memory(self): return {'peak_memory_bytes': None}\n"
