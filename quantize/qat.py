@@ -15,6 +15,7 @@ import tf_keras
 from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import QuantizeConfig
 from edgeship.core.errors import ModelError
+from edgeship.core.layer_names import wrapper_name
 from edgeship.core.progress import say
 from edgeship.data import Images, preprocessed_batches
 from edgeship.model.train import Phase, Schedule, fit
@@ -111,7 +112,7 @@ def finish(quantized: QuantizedModel) -> None:
     """
     _freeze_ranges(quantized)
     for name, quantizer in quantized.weights.items():
-        layer = quantized.model.get_layer(f"quant_{name}").layer
+        layer = quantized.model.get_layer(wrapper_name(name)).layer
         if not layer.use_bias:
             continue
         layer.bias.assign(_not_all_equal(layer.bias.numpy()))
