@@ -15,13 +15,11 @@ from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.core.text import some
 from edgeship.export.tflite.names import layer_of
 from edgeship.graph import Graph, Operation, Tensor, read_onnx, read_tflite
+from edgeship.graph.rules import bias_scale_holds, has_sane_scales, output_channels, relu_results, wastes_codes
 
-# The converter multiplies two float32 scales and rounds once: half a unit in the last place, with margin 4.
-SCALE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
 # Dtype of the activations -> dtypes that an operation may work on; shapes and axes are int32.
 INTEGER_TYPES = {"int8": ("int8", "int32"), "int16": ("int8", "int16", "int32", "int64")}
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
-RELUS = ("RELU", "RELU6")
 
 
 def check_tflite(
@@ -194,8 +192,7 @@ def _per_channel_convolutions(graph: Graph) -> list[str]:
         if not _is_convolution(weighted.operation) or not weighted.weights.is_integer:
             continue
         weights, name = weighted.weights, weighted.operation.name
-        assert weights.shape is not None  # constants have a shape
-        channels = weights.shape[3 if weighted.operation.kind == "DEPTHWISE_CONV_2D" else 0]
+        channels = output_channels(weighted)
         found = 0 if weights.scales is None else len(weights.scales)
         if found != channels:
             broken.append(f"{name}: {found} weight scales for {channels} output channels")
@@ -214,7 +211,7 @@ def _bias_scales(graph: Graph) -> list[str]:
         name = weighted.operation.name
         if data.scales is None or weights.scales is None or bias.scales is None:
             broken.append(f"{name}: its input, weights or bias has no scale")
-        elif not np.allclose(bias.scales, data.scales * weights.scales, rtol=SCALE_TOLERANCE, atol=0):
+        elif not bias_scale_holds(bias.scales, data.scales, weights.scales):
             broken.append(f"{name}: its bias scale is not input scale x weight scale")
         if _wraps_around(bias):
             broken.append(f"{name}: a bias does not fit {bias.dtype} (is an output channel dead?)")
@@ -232,9 +229,7 @@ def _wraps_around(bias: Tensor) -> bool:
 def _sane_scales(graph: Graph) -> list[str]:
     return [
         f"{tensor.name}: a scale is zero, denormal or not finite"
-        for tensor in graph.tensors.values()
-        if tensor.scales is not None
-        and not np.all(np.isfinite(tensor.scales) & (tensor.scales >= np.finfo(np.float32).tiny))
+        for tensor in graph.tensors.values() if not has_sane_scales(tensor)
     ]
 
 
@@ -245,15 +240,13 @@ def _relu_zero_points(graph: Graph) -> list[str]:
         (float(tensor.scales[0]), int(tensor.zero_points[0])) for tensor in _joined(graph)
         if tensor.scales is not None and tensor.zero_points is not None
     }
-    for operation in graph.operations:
-        if operation.kind in RELUS or operation.attributes.get("fused_activation_function") in RELUS:
-            output = graph.tensors[operation.outputs[0]]
-            if output.scales is not None and output.zero_points is not None and (
-                float(output.scales[0]), int(output.zero_points[0])
-            ) in shared:
-                continue
-            if output.is_integer and (output.zero_points is None or np.any(output.zero_points != -128)):
-                broken.append(f"{output.name}: a ReLU with zero point {output.zero_points}, not -128")
+    for _, output in relu_results(graph):
+        if output.scales is not None and output.zero_points is not None and (
+            float(output.scales[0]), int(output.zero_points[0])
+        ) in shared:
+            continue
+        if output.is_integer and (output.zero_points is None or wastes_codes(output)):
+            broken.append(f"{output.name}: a ReLU with zero point {output.zero_points}, not -128")
     return broken
 
 
