@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from edgeship.core.errors import ExportError
+from edgeship.core.integers import SHIFTS
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.core.text import some
 from edgeship.export.tflite.names import layer_of
-from edgeship.graph import Graph, Operation, Tensor, read_onnx, read_tflite
+from edgeship.graph import Graph, Tensor, read_onnx, read_tflite
+from edgeship.graph.kinds import CONVOLUTIONS, TFLITE_CONVERSIONS, TRANSPOSED_CONVOLUTIONS
 from edgeship.graph.rules import bias_scale_holds, has_sane_scales, output_channels, relu_results, wastes_codes
 
 # Dtype of the activations -> dtypes that an operation may work on; shapes and axes are int32.
+# In integer files a transposed convolution is a plain one (quantize/simplifying/transposed.py).
+CHECKED_CONVOLUTIONS = CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS
 INTEGER_TYPES = {"int8": ("int8", "int32"), "int16": ("int8", "int16", "int32", "int64")}
-CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 
 
 def check_tflite(
@@ -44,7 +47,7 @@ def check_tflite(
     if promised.integer:
         floats = frozenset(
             operation.name for operation in graph.operations
-            if operation.kind not in CONVERSIONS and layer_of(operation.outputs[0], layers) in set(kept_float)
+            if operation.kind not in TFLITE_CONVERSIONS and layer_of(operation.outputs[0], layers) in set(kept_float)
         )
         broken += _only_integers(graph, INTEGER_TYPES[promised.activations], floats)
         broken += _only_floats(graph, floats) + _rounds_inside(graph, floats, layers)
@@ -130,7 +133,7 @@ def _weight_codes(graph: Graph, bits: int) -> list[str]:
     for item in graph.weighted_operations():
         if item.weights.data is None or item.weights.dtype not in ("int8", "uint8"):
             continue
-        codes = item.weights.data.astype(np.int16) - (128 if item.weights.dtype == "uint8" else 0)
+        codes = item.weights.data.astype(np.int16) - SHIFTS.get(item.weights.dtype, 0)
         if (largest := int(np.abs(codes).max())) > limit:
             broken.append(f"{item.operation.name}: a weight is {largest}, beyond the +-{limit} of {bits} bits")
     return broken
@@ -140,7 +143,7 @@ def _only_integers(graph: Graph, types: Collection[str], floats: Collection[str]
     return [
         f"{operation.kind} {operation.name} has the {graph.tensors[name].dtype} tensor {name}"
         for operation in graph.operations
-        if operation.name not in floats and operation.kind not in CONVERSIONS
+        if operation.name not in floats and operation.kind not in TFLITE_CONVERSIONS
         for name in (*operation.inputs, *operation.outputs)
         if name and graph.tensors[name].dtype not in types
     ]
@@ -189,14 +192,14 @@ def _per_channel_convolutions(graph: Graph) -> list[str]:
     """One scale per output channel, symmetric: every zero point 0, or 128 where weights are uint8."""
     broken = []
     for weighted in graph.weighted_operations():
-        if not _is_convolution(weighted.operation) or not weighted.weights.is_integer:
+        if weighted.operation.kind not in CHECKED_CONVOLUTIONS or not weighted.weights.is_integer:
             continue
         weights, name = weighted.weights, weighted.operation.name
         channels = output_channels(weighted)
         found = 0 if weights.scales is None else len(weights.scales)
         if found != channels:
             broken.append(f"{name}: {found} weight scales for {channels} output channels")
-        elif np.any(weights.zero_points != (128 if weights.dtype == "uint8" else 0)):
+        elif np.any(weights.zero_points != SHIFTS.get(weights.dtype, 0)):
             broken.append(f"{name}: weights are not symmetric")
     return broken
 
@@ -260,7 +263,3 @@ def _joined(graph: Graph) -> Iterator[Tensor]:
             made_by = graph.producers.get(name)
             if made_by is not None and made_by.kind == "DEQUANTIZE":
                 yield graph.tensors[made_by.inputs[0]]
-
-
-def _is_convolution(operation: Operation) -> bool:
-    return operation.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "Conv")

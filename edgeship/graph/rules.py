@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from edgeship.graph.kinds import RELUS
 from edgeship.graph.records import Graph, Operation, Tensor, WeightedOperation
 
 # The three scales of an exact product may each be rounded to float32 on their way into a file: half an epsilon (a unit
@@ -19,7 +20,6 @@ from edgeship.graph.records import Graph, Operation, Tensor, WeightedOperation
 SCALE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
 LEAST_SCALE = float(np.finfo(np.float32).tiny)  # below it are denormal numbers, whose reciprocal may be infinite
 OUTPUT_CHANNEL_AXES = {"DEPTHWISE_CONV_2D": 3, "CONV_3D": 4, "ConvTranspose": 1}  # 0 for all others
-RELUS = frozenset({"RELU", "RELU6", "Relu"})
 SMALLEST = {"int8": -128, "uint8": 0, "int16": -32768, "uint16": 0}
 
 

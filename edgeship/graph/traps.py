@@ -16,16 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeship.graph.grids import POSITIONS
-from edgeship.graph.records import ACTIVATION_KINDS, WEIGHTED_KINDS, Graph, Operation, Tensor
+from edgeship.graph.kinds import ARITHMETIC, CLIPS, CONVERSIONS, CONVOLUTIONS
+from edgeship.graph.records import Graph, Operation, Tensor
 from edgeship.graph.rules import bias_scale_holds, has_sane_scales, output_channels, relu_results, wastes_codes
 
-CONVERSION_KINDS = frozenset({"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear"})
-# Operations whose constants must be on a grid too for an integer kernel to exist.
-ARITHMETIC_KINDS = frozenset({*WEIGHTED_KINDS, "Add", "Sub", "Mul", "Div"})
-CONVOLUTIONS = frozenset({
-    "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "Conv", "FusedConv", "ConvTranspose",
-    "QLinearConv",
-})
 # Two products of a uint8 activation with such a weight fit the 16 bits of vpmaddubsw: 2 x 255 x 64 < 2**15.
 SAFE_CODE = 64
 
@@ -59,7 +53,7 @@ def classify(graph: Graph) -> Classes:
     floating: list[str] = []
     conversions: list[str] = []
     for operation in graph.operations:
-        if operation.kind in CONVERSION_KINDS:
+        if operation.kind in CONVERSIONS:
             conversions.append(operation.name)
         elif operation.kind != "Constant":
             (integer if is_integer(graph, operation) else floating).append(operation.name)
@@ -84,14 +78,14 @@ def _is_integer_onnx(graph: Graph, operation: Operation) -> bool:
 
 
 def _reads_integers(graph: Graph, operation: Operation) -> bool:
-    if operation.kind in ACTIVATION_KINDS and operation.inputs:
+    if operation.kind in CLIPS and operation.inputs:
         maker = graph.producers.get(operation.inputs[0])
-        if maker is not None and maker.kind not in CONVERSION_KINDS | ACTIVATION_KINDS:
+        if maker is not None and maker.kind not in CONVERSIONS | CLIPS:
             return len(graph.consumers[operation.inputs[0]]) == 1 and _reads_integers(graph, maker)
     return not any(
         _is_float(graph.before_dequantize(name))
         for name in operation.inputs
-        if name and (operation.kind in ARITHMETIC_KINDS or not graph.is_constant(name))
+        if name and (operation.kind in ARITHMETIC or not graph.is_constant(name))
     )
 
 
@@ -180,7 +174,7 @@ def _bias_scales(graph: Graph) -> Iterator[str]:
 
 def _conversions_inside(graph: Graph) -> Iterator[str]:
     for operation in graph.operations:
-        if operation.kind in CONVERSION_KINDS and not graph.is_constant(operation.inputs[0]):
+        if operation.kind in CONVERSIONS and not graph.is_constant(operation.inputs[0]):
             at_the_ends = {*graph.inputs, *graph.outputs} & {*operation.inputs, *operation.outputs}
             if not at_the_ends:
                 yield operation.name
