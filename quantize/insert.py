@@ -12,6 +12,7 @@ import tf_keras
 from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
+from edgeship.model.prepared import Prepared
 from edgeship.quantize.grids import Grid, plan_grids
 from edgeship.quantize.ranges import Mode, Range
 from edgeship.quantize.same_network import check_same, noise_of
@@ -61,6 +62,12 @@ class QuantizedModel:
     results: dict[str, Range]  # layer name -> the range its result (after a fused ReLU) is rounded to
     account: Account
     flat: tf_keras.Model  # the float network it was made from
+
+    def prepared(self, scheme: str) -> Prepared:
+        """Return the network as the export takes it; its ranges must be final."""
+        return Prepared(
+            scheme=scheme, model=self.model, kept_float=self.account.kept_float, expected=self.account.expected
+        )
 
     def check_in_float(self, batch: Sequence[np.ndarray], *, on: str) -> None:
         """Hold the model with all rounding switched off against the float network it was made from.
