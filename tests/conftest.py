@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,6 +14,30 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeship.app.pipeline.pipeline import Pipeline
 from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, TrainConfig
+
+SLOW_FIXTURES = frozenset({"tiny_pipeline", "chain", "textures", "master_bundle"})  # and all that ask for these
+SLOW_MODULES = frozenset({"tensorflow", "tf_keras", "subprocess"})
+SLOW_IMPORTS = (
+    "tests.support", "benchmarks", "edgeship.model", "edgeship.quantize", "edgeship.validate.process.client",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what trains or converts a network, or starts other processes: by what it imports and asks for."""
+    slow: dict[ModuleType, bool] = {}
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        module = item.module
+        if module not in slow:
+            slow[module] = any(map(_is_slow, vars(module).values()))
+        if slow[module] or SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
+def _is_slow(value: object) -> bool:
+    if isinstance(value, ModuleType):
+        return value.__name__ in SLOW_MODULES or value.__name__.startswith(SLOW_IMPORTS)
+    return str(getattr(value, "__module__", "")).startswith(SLOW_IMPORTS)
 
 
 @pytest.fixture(scope="session")
