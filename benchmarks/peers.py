@@ -82,9 +82,10 @@ def random_weights(options: argparse.Namespace) -> tuple:
     """Peers of an untrained full-width network on noise: for latency only."""
     import tf_keras
 
+    from edgeship.model.prepared import Prepared
     from edgeship.model.resnet import build_resnet
-    from edgeship.quantize import qat
     from edgeship.quantize.lowering.lower import lower
+    from edgeship.quantize.prepare import finish, prepare, seed_ranges
 
     tf_keras.utils.set_random_seed(0)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -102,13 +103,11 @@ def random_weights(options: argparse.Namespace) -> tuple:
     splits, spec = load_splits(config.data), preprocessing_of(config.data)
     model = build_resnet(input_shape=(options.size, options.size, 3), classes=10, width=options.width)
     flat = lower(model)
-    quantized = qat.prepare(flat, spec=spec, config=config.quantize)
-    qat.seed_ranges(quantized, splits.calibration, spec=spec, method=config.quantize.calibration)
-    qat.finish(quantized)
-    exported = export_files(
-        models={"float32": flat, "int8-ptq": quantized.model}, kept_float={},
-        expected_weights={"int8-ptq": quantized.account.expected}, splits=splits, spec=spec, config=config,
-    )
+    quantized = prepare(flat, spec=spec, config=config.quantize)
+    seed_ranges(quantized, splits.calibration, spec=spec, method=config.quantize.calibration)
+    finish(quantized)
+    prepared = [Prepared(scheme="float32", model=flat), quantized.prepared("int8-ptq")]
+    exported = export_files(prepared, splits=splits, spec=spec, config=config)
     ours = [
         replace(file, name=file.name.replace("int8-ptq", "edgeship"), same_grid_as=(
             "edgeship.tflite" if file.name == "int8-ptq.onnx" else None

@@ -104,13 +104,14 @@ def train_arm(arm: str, flat: Any, model: Any, splits: Splits, config: Config) -
     from edgeship.export.tflite.convert import convert_tflite
     from edgeship.model.train import Schedule, fit
     from edgeship.quantize import qat
+    from edgeship.quantize.prepare import finish, prepare, seed_ranges
 
     spec, settings = preprocessing_of(config.data), config.quantize
     if arm in ("ptq", "edgeship"):
-        ours = qat.prepare(flat, spec=spec, config=settings)
+        ours = prepare(flat, spec=spec, config=settings)
         if arm == "ptq":
-            qat.seed_ranges(ours, splits.calibration, spec=spec, method="min-max")
-            qat.finish(ours)
+            seed_ranges(ours, splits.calibration, spec=spec, method="min-max")
+            finish(ours)
         else:
             qat.train(
                 ours, calibration=splits.calibration, images=splits.train, spec=spec, config=settings,
@@ -194,7 +195,7 @@ def speed(*, width: int, size: int, rounds: int, batch: int = 64) -> str:
     from edgeship.model.resnet import build_resnet
     from edgeship.quantize.insert import insert_fake_quantization
     from edgeship.quantize.lowering.lower import lower
-    from edgeship.quantize.qat import calibrate
+    from edgeship.quantize.prepare import calibrate
 
     model = build_resnet(input_shape=(size, size, 1), classes=10, width=width)
     images = np.random.default_rng(0).random((batch, size, size, 1)).astype(np.float32)

@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from edgeship.core.errors import ExportError
+from edgeship.core.integers import SHIFTS
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.core.text import some
 from edgeship.export.tflite.names import layer_of
-from edgeship.graph import Graph, Operation, Tensor, read_onnx, read_tflite
+from edgeship.graph import Graph, Tensor, read_onnx, read_tflite
+from edgeship.graph.kinds import CONVOLUTIONS, TFLITE_CONVERSIONS, TRANSPOSED_CONVOLUTIONS
+from edgeship.graph.rules import bias_scale_holds, has_sane_scales, output_channels, relu_results, wastes_codes
 
-# The converter multiplies two float32 scales and rounds once: half a unit in the last place, with margin 4.
-SCALE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
 # Dtype of the activations -> dtypes that an operation may work on; shapes and axes are int32.
+# In integer files a transposed convolution is a plain one (quantize/simplifying/transposed.py).
+CHECKED_CONVOLUTIONS = CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS
 INTEGER_TYPES = {"int8": ("int8", "int32"), "int16": ("int8", "int16", "int32", "int64")}
-CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
-RELUS = ("RELU", "RELU6")
 
 
 def check_tflite(
@@ -46,7 +47,7 @@ def check_tflite(
     if promised.integer:
         floats = frozenset(
             operation.name for operation in graph.operations
-            if operation.kind not in CONVERSIONS and layer_of(operation.outputs[0], layers) in set(kept_float)
+            if operation.kind not in TFLITE_CONVERSIONS and layer_of(operation.outputs[0], layers) in set(kept_float)
         )
         broken += _only_integers(graph, INTEGER_TYPES[promised.activations], floats)
         broken += _only_floats(graph, floats) + _rounds_inside(graph, floats, layers)
@@ -132,7 +133,7 @@ def _weight_codes(graph: Graph, bits: int) -> list[str]:
     for item in graph.weighted_operations():
         if item.weights.data is None or item.weights.dtype not in ("int8", "uint8"):
             continue
-        codes = item.weights.data.astype(np.int16) - (128 if item.weights.dtype == "uint8" else 0)
+        codes = item.weights.data.astype(np.int16) - SHIFTS.get(item.weights.dtype, 0)
         if (largest := int(np.abs(codes).max())) > limit:
             broken.append(f"{item.operation.name}: a weight is {largest}, beyond the +-{limit} of {bits} bits")
     return broken
@@ -142,7 +143,7 @@ def _only_integers(graph: Graph, types: Collection[str], floats: Collection[str]
     return [
         f"{operation.kind} {operation.name} has the {graph.tensors[name].dtype} tensor {name}"
         for operation in graph.operations
-        if operation.name not in floats and operation.kind not in CONVERSIONS
+        if operation.name not in floats and operation.kind not in TFLITE_CONVERSIONS
         for name in (*operation.inputs, *operation.outputs)
         if name and graph.tensors[name].dtype not in types
     ]
@@ -191,15 +192,14 @@ def _per_channel_convolutions(graph: Graph) -> list[str]:
     """One scale per output channel, symmetric: every zero point 0, or 128 where weights are uint8."""
     broken = []
     for weighted in graph.weighted_operations():
-        if not _is_convolution(weighted.operation) or not weighted.weights.is_integer:
+        if weighted.operation.kind not in CHECKED_CONVOLUTIONS or not weighted.weights.is_integer:
             continue
         weights, name = weighted.weights, weighted.operation.name
-        assert weights.shape is not None  # constants have a shape
-        channels = weights.shape[3 if weighted.operation.kind == "DEPTHWISE_CONV_2D" else 0]
+        channels = output_channels(weighted)
         found = 0 if weights.scales is None else len(weights.scales)
         if found != channels:
             broken.append(f"{name}: {found} weight scales for {channels} output channels")
-        elif np.any(weights.zero_points != (128 if weights.dtype == "uint8" else 0)):
+        elif np.any(weights.zero_points != SHIFTS.get(weights.dtype, 0)):
             broken.append(f"{name}: weights are not symmetric")
     return broken
 
@@ -214,7 +214,7 @@ def _bias_scales(graph: Graph) -> list[str]:
         name = weighted.operation.name
         if data.scales is None or weights.scales is None or bias.scales is None:
             broken.append(f"{name}: its input, weights or bias has no scale")
-        elif not np.allclose(bias.scales, data.scales * weights.scales, rtol=SCALE_TOLERANCE, atol=0):
+        elif not bias_scale_holds(bias.scales, data.scales, weights.scales):
             broken.append(f"{name}: its bias scale is not input scale x weight scale")
         if _wraps_around(bias):
             broken.append(f"{name}: a bias does not fit {bias.dtype} (is an output channel dead?)")
@@ -232,9 +232,7 @@ def _wraps_around(bias: Tensor) -> bool:
 def _sane_scales(graph: Graph) -> list[str]:
     return [
         f"{tensor.name}: a scale is zero, denormal or not finite"
-        for tensor in graph.tensors.values()
-        if tensor.scales is not None
-        and not np.all(np.isfinite(tensor.scales) & (tensor.scales >= np.finfo(np.float32).tiny))
+        for tensor in graph.tensors.values() if not has_sane_scales(tensor)
     ]
 
 
@@ -245,15 +243,13 @@ def _relu_zero_points(graph: Graph) -> list[str]:
         (float(tensor.scales[0]), int(tensor.zero_points[0])) for tensor in _joined(graph)
         if tensor.scales is not None and tensor.zero_points is not None
     }
-    for operation in graph.operations:
-        if operation.kind in RELUS or operation.attributes.get("fused_activation_function") in RELUS:
-            output = graph.tensors[operation.outputs[0]]
-            if output.scales is not None and output.zero_points is not None and (
-                float(output.scales[0]), int(output.zero_points[0])
-            ) in shared:
-                continue
-            if output.is_integer and (output.zero_points is None or np.any(output.zero_points != -128)):
-                broken.append(f"{output.name}: a ReLU with zero point {output.zero_points}, not -128")
+    for _, output in relu_results(graph):
+        if output.scales is not None and output.zero_points is not None and (
+            float(output.scales[0]), int(output.zero_points[0])
+        ) in shared:
+            continue
+        if output.is_integer and (output.zero_points is None or wastes_codes(output)):
+            broken.append(f"{output.name}: a ReLU with zero point {output.zero_points}, not -128")
     return broken
 
 
@@ -267,7 +263,3 @@ def _joined(graph: Graph) -> Iterator[Tensor]:
             made_by = graph.producers.get(name)
             if made_by is not None and made_by.kind == "DEQUANTIZE":
                 yield graph.tensors[made_by.inputs[0]]
-
-
-def _is_convolution(operation: Operation) -> bool:
-    return operation.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "Conv")

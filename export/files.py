@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,28 +32,19 @@ from edgeship.export.weights import onnx as onnx_weights
 from edgeship.export.weights import tflite as tflite_weights
 from edgeship.export.weights.rounded_weights import check_against_floats, check_against_keras
 from edgeship.graph import read_tflite
+from edgeship.model.prepared import Prepared
 
 INTEGER_TYPES = {"u": "uint8", "s": "int8"}
 CALIBRATION_BATCH = 32
 
 
 def export_files(
-    *,
-    models: Mapping[str, tf_keras.Model],
-    kept_float: Mapping[str, tuple[str, ...]],
-    expected_weights: Mapping[str, tuple[str, ...]],
-    splits: Splits,
-    spec: Preprocessing,
-    config: Config,
+    prepared: Sequence[Prepared], *, splits: Splits, spec: Preprocessing, config: Config
 ) -> Exported:
-    """Convert to every scheme and format the configuration asks for, check each file's promises, and run each file.
+    """Convert to every format the configuration asks for, check each file's promises, and run each file.
 
     Args:
-        models: scheme -> the flat Keras model it starts from (`edgeship.core.schemes.Scheme.source`): the lowered float
-            model, or one with fake quantization and final ranges.
-        kept_float: scheme -> names of the layers that stay in float; a scheme without any may be left out.
-        expected_weights: scheme -> the names of the layers whose kernels must come out as int8 ("conv1", or a
-            variable's name, "conv1/kernel"); for every scheme that stores them so.
+        prepared: the network of each scheme; the files come in this order.
 
     Raises:
         ExportError: a converter refused, a file breaks a promise, a kernel that is expected as int8 is not, or a file
@@ -67,8 +58,9 @@ def export_files(
         require_calibration(splits)
         return preprocessed_batches(splits.calibration, spec, size=CALIBRATION_BATCH)
 
-    for name in config.quantize.schemes:
-        scheme, model, kept = SCHEMES[name], models[name], kept_float.get(name, ())
+    for item in prepared:
+        name, model, kept = item.scheme, item.model, item.kept_float
+        scheme = SCHEMES[name]
         layers = layer_names(model)
         say(f"export: {name} to TFLite")
         if scheme.activations == "float32":
@@ -87,7 +79,7 @@ def export_files(
         elif not scheme.integer:
             check_against_floats(content, floats.tflite(model), name=tflite.name)
         if scheme.quantizes_weights:
-            accounts[name] = _account(tflite, layers=layers, kept=kept, expected=expected_weights[name], bits=bits)
+            accounts[name] = _account(tflite, layers=layers, kept=kept, expected=item.expected, bits=bits)
         formats = config.export.formats_of(name)
         if "tflite" in formats:
             files += _tflite_files(tflite, config)
@@ -104,7 +96,7 @@ def export_files(
     ]
     say("export: " + ", ".join(f"{file.name} {len(file.content) / 1e6:.2f} MB" for file in finished))
     golden = _golden_inputs(splits, spec=spec, config=config)
-    answers = prove(finished, models=models, golden=golden, spec=spec)
+    answers = prove(finished, models={item.scheme: item.model for item in prepared}, golden=golden, spec=spec)
     proven = tuple(dataclasses.replace(file, golden_outputs=answers[file.name]) for file in finished)
     say(f"export: {len(proven)} files answer as the Keras models they were made from")
     return Exported(files=proven, golden_inputs=golden, quantization=accounts)

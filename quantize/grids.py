@@ -11,6 +11,7 @@ from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
 from edgeship.core.text import some
+from edgeship.model.keras2 import maker_of, read_by
 from edgeship.quantize.lowering.float_forms import reason_of, require_float_form
 from edgeship.quantize.lowering.operators import is_operator, operation_of
 from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of
@@ -66,7 +67,7 @@ def plan_grids(model: tf_keras.Model, kept: frozenset[str]) -> Grids:
     for grid in of.values():
         grid.members = [
             tensor for tensor in grid.members
-            if id(tensor) in rounded and not _only_joins(tensor.node.layer, kept)
+            if id(tensor) in rounded and not _only_joins(maker_of(tensor), kept)
         ]
     grids = {id(grid): grid for grid in of.values()}.values()
     capped = frozenset().union(*(_cap(grid, kept) for grid in grids))
@@ -80,7 +81,7 @@ def _only_joins(layer: Any, kept: frozenset[str]) -> bool:
 
 def is_fused(tensor: Any, readers: dict[int, list[Any]], kept: frozenset[str]) -> bool:
     """Whether the only reader is a ReLU that becomes part of the operation that makes the tensor."""
-    layer, used = tensor.node.layer, readers.get(id(tensor), [])
+    layer, used = maker_of(tensor), readers.get(id(tensor), [])
     return (
         type(layer) in FUSED_BEFORE_RELU and len(used) == 1 and used[0] is not None
         and type(used[0].layer) is layers.ReLU and role_of(used[0].layer) is Role.RANGE
@@ -125,13 +126,13 @@ def _share(model: tf_keras.Model, kept: frozenset[str]) -> dict[int, Grid]:
     of: dict[int, Grid] = {}
     results: dict[str, int] = {}  # a layer may have several: outputs, or calls
     for tensor in model.inputs:
-        of[id(tensor)] = Grid(tensor.node.layer.name, [tensor])
+        of[id(tensor)] = Grid(maker_of(tensor).name, [tensor])
     for node in nodes_of(model):
         layer = node.layer
         role = None if layer.name in kept else role_of(layer)
         for tensor in tf.nest.flatten(node.outputs):
             if role is Role.SAME and not isinstance(layer, layers.Concatenate):
-                of[id(tensor)] = of[id(node.keras_inputs[0])]
+                of[id(tensor)] = of[id(read_by(node)[0])]
                 continue
             count = results[layer.name] = results.get(layer.name, 0) + 1
             name = layer.name if count == 1 else f"{layer.name}_call{count}"
@@ -147,7 +148,7 @@ def _concatenations(model: tf_keras.Model, of: dict[int, Grid]) -> None:
     """
     for node in nodes_of(model):
         if isinstance(node.layer, layers.Concatenate):
-            for tensor in node.keras_inputs:
+            for tensor in read_by(node):
                 _merge(of, of[id(node.outputs)], of[id(tensor)])
 
 
@@ -176,7 +177,7 @@ def _cap(grid: Grid, kept: frozenset[str]) -> frozenset[int]:
 
     Either all of its members have the same end or none has one: `simplify` saw to that.
     """
-    made_by = [tensor.node.layer for tensor in grid.members]
+    made_by = [maker_of(tensor) for tensor in grid.members]
     ends = {None if layer.name in kept else upper_end(layer) for layer in made_by}
     if len(ends) != 1 or None in ends:
         return frozenset()

@@ -12,6 +12,8 @@ import tf_keras
 from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
+from edgeship.model.keras2 import maker_of, node_of, read_by
+from edgeship.model.prepared import Prepared
 from edgeship.quantize.grids import Grid, plan_grids
 from edgeship.quantize.ranges import Mode, Range
 from edgeship.quantize.same_network import check_same, noise_of
@@ -62,6 +64,12 @@ class QuantizedModel:
     account: Account
     flat: tf_keras.Model  # the float network it was made from
 
+    def prepared(self, scheme: str) -> Prepared:
+        """Return the network as the export takes it; its ranges must be final."""
+        return Prepared(
+            scheme=scheme, model=self.model, kept_float=self.account.kept_float, expected=self.account.expected
+        )
+
     def check_in_float(self, batch: Sequence[np.ndarray], *, on: str) -> None:
         """Hold the model with all rounding switched off against the float network it was made from.
 
@@ -108,13 +116,13 @@ def insert_fake_quantization(
     for tensor in flat.inputs:
         if not tensor.dtype.is_floating:
             raise LoweringError(
-                f"{flat.name}: the input {tensor.node.layer.name!r} is {tensor.dtype.name}; expected float32: "
+                f"{flat.name}: the input {maker_of(tensor).name!r} is {tensor.dtype.name}; expected float32: "
                 "preprocessed images"
             )
     simple = simplify(flat)
     kept = _kept(simple, flat, keep_float)
     grids = plan_grids(simple, kept)
-    known = {tensor.node.layer.name: span for tensor, span in zip(simple.inputs, input_ranges, strict=True)}
+    known = {maker_of(tensor).name: span for tensor, span in zip(simple.inputs, input_ranges, strict=True)}
     ranges: dict[int, Range] = {}
     weights: dict[str, SymmetricWeights] = {}
     inputs: dict[str, list[Range]] = {}
@@ -131,7 +139,7 @@ def insert_fake_quantization(
         if id(layer) in grids.capped:
             return copies.of(layer, lambda: layers.ReLU(name=layer.name))(*args)
         if role_of(layer) is Role.WEIGHTED and layer.name not in kept:
-            inputs.setdefault(layer.name, []).append(range_of(grids.of[id(node.keras_inputs[0])]))
+            inputs.setdefault(layer.name, []).append(range_of(grids.of[id(read_by(node)[0])]))
             return _call_weighted(copies, layer, args, weight_bits, weights)
         return call(copies, layer, args, kwargs)
 
@@ -140,9 +148,9 @@ def insert_fake_quantization(
             return new
         grid = grids.of[id(old)]
         rounds = range_of(grid)
-        for tensor in (old, *old.node.keras_inputs):
-            if tensor is old or (id(tensor) not in grids.rounded and type(old.node.layer) is layers.ReLU):
-                results[tensor.node.layer.name] = rounds
+        for tensor in (old, *read_by(node_of(old))):
+            if tensor is old or (id(tensor) not in grids.rounded and type(maker_of(old)) is layers.ReLU):
+                results[maker_of(tensor).name] = rounds
         return rounds(new, member=grid.place(old))
 
     with float32_policy():
@@ -157,7 +165,7 @@ def insert_fake_quantization(
 
 
 def _range(grid: Grid, known: dict[str, tuple[float, float]], ema_decay: float) -> Range:
-    inputs = [tensor.node.layer.name for tensor in grid.members if isinstance(tensor.node.layer, layers.InputLayer)]
+    inputs = [maker_of(tensor).name for tensor in grid.members if isinstance(maker_of(tensor), layers.InputLayer)]
     span: tuple[float, float] | None
     if grid.fixed is not None:
         span, fixed = grid.fixed, True

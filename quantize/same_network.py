@@ -13,6 +13,7 @@ from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
 from edgeship.core.integers import sqnr_db
+from edgeship.model.keras2 import read_by
 from edgeship.quantize.simplifying.precision import float32_policy
 from edgeship.quantize.simplifying.rebuild import nodes_of, rebuild
 from edgeship.quantize.simplifying.simplify import Copies, call
@@ -118,7 +119,7 @@ def _first_that_differs(model: tf_keras.Model, other: tf_keras.Model, batch: Seq
         if any(id(tensor) in found or any(
             is_same(own[id(tensor)], values, least_db=least) for values in others.get(own[id(tensor)].shape, ())
         ) for tensor in outputs):
-            found |= {id(tensor) for tensor in (*outputs, *node.keras_inputs)}
+            found |= {id(tensor) for tensor in (*outputs, *read_by(node))}
         else:
             missing.append(node.layer)
     return f"{missing[-1].name} ({type(missing[-1]).__name__})" if missing else "the last one"

@@ -15,6 +15,7 @@ from edgeship.core.artifact import Preprocessing
 from edgeship.core.integers import sqnr_db
 from edgeship.core.progress import track
 from edgeship.data import Images, preprocessed_batches
+from edgeship.model.keras2 import maker_of, node_of, read_by
 from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.ranges import Mode, Range
 from edgeship.quantize.simplifying.rewrites import activation_kind
@@ -84,13 +85,13 @@ def logits_of(model: tf_keras.Model) -> tf_keras.Model:
     """The model up to its final softmax; the model itself where it does not end in one."""
     tensor = model.outputs[0]
     for _ in range(2):  # the range behind the softmax, then the softmax
-        layer = tensor.node.layer
+        layer = maker_of(tensor)
         softmax = type(layer) is layers.Softmax or (
             type(layer) is layers.Activation and activation_kind(layer.activation) == "softmax"
         )
         if not softmax and not isinstance(layer, Range):
             return model
-        tensor = tensor.node.keras_inputs[0]
+        tensor = read_by(node_of(tensor))[0]
         if softmax:
             return tf_keras.Model(model.inputs, tensor)
     return model

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.quantize.insert import QuantizedModel
-from edgeship.quantize.qat import finish
+from edgeship.quantize.prepare import finish
 
 
 @dataclass(frozen=True, kw_only=True)

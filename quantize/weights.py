@@ -10,6 +10,7 @@ import tensorflow_model_optimization as tfmot
 from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 from tf_keras import layers
 
+from edgeship.core.layer_names import wrapper_name
 from edgeship.quantize.simplifying.rewrites import weights_of
 
 # Codes of 8 bits: -127..127. With 7 bits -63..63: two products of a uint8 activation then fit 16 bits
@@ -121,5 +122,5 @@ class _Wrapper(quantize_wrapper.QuantizeWrapperV2):
 
 
 def with_quantized_weights(layer: Any, *, bits: int) -> Any:
-    """The layer, computing with its kernel rounded to integers; named "quant_" + its name."""
-    return _Wrapper(layer, WeightsConfig(layer, bits=bits), name=f"quant_{layer.name}")
+    """The layer, computing with its kernel rounded to integers; its wrapper's name is `wrapper_name` of it."""
+    return _Wrapper(layer, WeightsConfig(layer, bits=bits), name=wrapper_name(layer.name))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +53,17 @@ def build(size: str, extra: dict[str, int], *, folder: Path) -> dict[str, bytes]
     import tf_keras
 
     from edgeship.export.files import export_files
-    from edgeship.quantize import qat
     from edgeship.quantize.lowering.lower import lower
+    from edgeship.quantize.prepare import finish, prepare, seed_ranges
 
     tf_keras.utils.set_random_seed(0)
     config = _config(size, folder)
     splits, spec = load_splits(config.data), preprocessing_of(config.data)
     flat = lower(build_wider(**SIZES[size], classes=10, extra=extra))
-    quantized = qat.prepare(flat, spec=spec, config=config.quantize)
-    qat.seed_ranges(quantized, splits.calibration, spec=spec, method=config.quantize.calibration)
-    qat.finish(quantized)
-    chosen = replace(config, quantize=replace(config.quantize, schemes=("int8-qat",)))
-    exported = export_files(
-        models={"int8-qat": quantized.model}, kept_float={}, expected_weights={"int8-qat": quantized.account.expected},
-        splits=splits, spec=spec, config=chosen,
-    )
+    quantized = prepare(flat, spec=spec, config=config.quantize)
+    seed_ranges(quantized, splits.calibration, spec=spec, method=config.quantize.calibration)
+    finish(quantized)
+    exported = export_files([quantized.prepared("int8-qat")], splits=splits, spec=spec, config=config)
     return {file.format: file.content for file in exported.files}
 
 

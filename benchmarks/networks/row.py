@@ -22,7 +22,7 @@ from edgeship.export.tflite.convert import convert_tflite, layer_names
 from edgeship.graph import Graph, Operation, read_tflite
 from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
 from edgeship.quantize.lowering.lower import lower
-from edgeship.quantize.qat import calibrate, finish
+from edgeship.quantize.prepare import calibrate, finish
 from edgeship.validate.questions.coverage import coverage_of_profile
 
 SCHEME, VARIANT = "int8-ptq", "u8u8"

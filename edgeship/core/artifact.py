@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeship.core.decode import read_record
 from edgeship.core.errors import BundleError
 from edgeship.core.schemes import SCHEMES
 
@@ -116,68 +117,31 @@ def manifest_to_json(manifest: Manifest) -> str:
 
 
 def manifest_from_json(text: str, *, where: Path) -> Manifest:
-    """Read a manifest; `where` is named in messages.
+    """Return the manifest that `text` holds; messages name the file `where`.
 
     Raises:
         BundleError: not JSON, another schema version, a field missing, unknown or of the wrong form.
     """
-    try:
-        document = json.loads(text)
-    # A number of thousands of digits is a ValueError, and brackets without end a RecursionError.
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where}: not valid JSON ({error}); export the bundle again") from error
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != MANIFEST_SCHEMA:
-        raise BundleError(
-            f"{where}: expected a manifest of schema {MANIFEST_SCHEMA}, found {schema!r}; "
-            "use the edgeship version that wrote the bundle, or export it again"
-        )
-    try:
-        return _manifest(document)
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise BundleError(f"{where}: not a complete manifest ({error}); export the bundle again") from error
+    return read_record(
+        Manifest, text, where=where, schema=MANIFEST_SCHEMA, what="manifest", again="export the bundle again",
+        check=_check, error=BundleError,
+    )
 
 
-def _manifest(document: dict[str, Any]) -> Manifest:
-    preprocessing = dict(document["preprocessing"])
-    for key in ("mean", "std"):
-        preprocessing[key] = tuple(preprocessing[key])
-    reference = dict(document["reference"])
-    reference["custom_objects"] = tuple(reference["custom_objects"])
-    _check_inside("the reference", "file", reference["file"])
-    return Manifest(**{
-        **document,
-        "preprocessing": Preprocessing(**preprocessing),
-        "labels": tuple(document["labels"]),
-        "reference": Reference(**reference),
-        "artifacts": tuple(_artifact(item) for item in document["artifacts"]),
-        "quantization": {
-            scheme: Quantization(**{**item, "kept_float": tuple(item["kept_float"])})
-            for scheme, item in document["quantization"].items()
-        },
-    })
+def _check(manifest: Manifest) -> None:
+    """Check what types do not say. Raises ValueError."""
+    _check_inside("the reference", "file", manifest.reference.file)
+    for artifact in manifest.artifacts:
+        if artifact.format not in ARTIFACT_FORMATS:
+            raise ValueError(f"artifact {artifact.name}: unknown format {artifact.format!r}")
+        if artifact.scheme not in SCHEMES:
+            raise ValueError(f"artifact {artifact.name}: unknown scheme {artifact.scheme!r}")
+        _check_inside(f"artifact {artifact.name}", "file", artifact.file)
+        if artifact.operators_config is not None:
+            _check_inside(f"artifact {artifact.name}", "operators_config", artifact.operators_config)
 
 
-def _artifact(item: dict[str, Any]) -> Artifact:
-    if item["format"] not in ARTIFACT_FORMATS:
-        raise ValueError(f"artifact {item['name']}: unknown format {item['format']!r}")
-    if item["scheme"] not in SCHEMES:
-        raise ValueError(f"artifact {item['name']}: unknown scheme {item['scheme']!r}")
-    for key in ("file", "operators_config"):
-        if item[key] is not None:
-            _check_inside(f"artifact {item['name']}", key, item[key])
-    return Artifact(**{
-        **item,
-        "inputs": tuple(_tensor(tensor) for tensor in item["inputs"]),
-        "outputs": tuple(_tensor(tensor) for tensor in item["outputs"]),
-    })
-
-
-def _check_inside(who: str, key: str, name: Any) -> None:
-    """A file of the bundle is named without any folder."""
-    if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+def _check_inside(who: str, key: str, name: str) -> None:
+    """Check that a file of the bundle is named without any folder."""
+    if Path(name).name != name or name in ("", ".."):
         raise ValueError(f"{who}: its {key} {name!r} is not inside the bundle")
-
-
-def _tensor(item: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(**{**item, "shape": tuple(item["shape"])})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-import types
-import typing
 from pathlib import Path
 from typing import Any
 
 from edgeship.core.config import Config
+from edgeship.core.decode import decode
 from edgeship.core.errors import ConfigError
 
 
@@ -38,22 +37,21 @@ def load_config(path: Path) -> Config:
 
 
 def config_from_dict(document: dict[str, Any]) -> Config:
-    """Turn parsed TOML (or a manifest's copy of it) into a Config. Raises ConfigError."""
+    """Return the Config that parsed TOML (or a manifest's copy of it) describes. Raises ConfigError."""
     sections = {item.name: item.default_factory for item in dataclasses.fields(Config)}
     _known("section", document, sections)
-    built = {}
-    for name, value in document.items():
-        if not isinstance(value, dict):
-            raise ConfigError(f"[{name}]: expected a section with keys, found {value!r}")
-        built[name] = section_from_dict(sections[name], name, value)
-    return Config(**built)
+    return Config(**{name: section_from_dict(sections[name], name, value) for name, value in document.items()})
 
 
-def section_from_dict(section: Any, name: str, values: dict[str, Any]) -> Any:
-    """Build one section's dataclass from `values`. Raises ConfigError."""
-    hints = typing.get_type_hints(section)
-    _known(f"key in [{name}]", values, hints)
-    return section(**{key: _typed(f"{name}.{key}", value, hints[key]) for key, value in values.items()})
+def section_from_dict(section: Any, name: str, values: Any) -> Any:
+    """Return the section's dataclass with these values. Raises ConfigError."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"[{name}]: expected a section with keys, found {values!r}")
+    _known(f"key in [{name}]", values, [item.name for item in dataclasses.fields(section)])
+    try:
+        return decode(section, values, place=name, finite=False)  # latency_seconds = inf: no limit
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def config_to_dict(section: Any) -> dict[str, Any]:
@@ -68,23 +66,6 @@ def config_to_dict(section: Any) -> dict[str, Any]:
 def _resolve_path(section: Any, folder: Path) -> Any:
     given = {key: getattr(section, key, None) for key in ("path", "weights")}
     return dataclasses.replace(section, **{key: str(folder / value) for key, value in given.items() if value})
-
-
-def _typed(key: str, value: Any, hint: Any) -> Any:
-    """Check a TOML value against a field's type; an integer is accepted where a float is expected."""
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(option for option in hint.__args__ if option is not type(None))
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"{key}: expected a list, found {value!r}")
-        return tuple(_typed(key, item, typing.get_args(hint)[0]) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{key}: expected {hint.__name__}, found {value!r}")
-    return value
 
 
 def _known(what: str, given: dict[str, Any], known: Any) -> None:

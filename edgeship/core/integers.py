@@ -12,6 +12,9 @@ import numpy as np
 
 from edgeship.core.artifact import TensorSpec
 
+UINT8_SHIFT = 128  # on one grid a uint8 tensor holds q + 128 where an int8 tensor holds q
+SHIFTS = {"int8": 0, "uint8": UINT8_SHIFT}
+
 
 def quantize(values: np.ndarray, spec: TensorSpec) -> np.ndarray:
     """float32 of any shape -> `spec.dtype`, the same shape; a float tensor is returned as float32.

@@ -23,7 +23,7 @@ from typing import Any
 from edgeship.core.artifact import Quantization
 
 REPORT_SCHEMA = 6
-READABLE_SCHEMAS = (5, 6)  # 6 only adds fields
+OLDER_SCHEMAS = (5,)  # that are read too: 6 only adds fields
 REPORT_FILE = "report.json"
 
 

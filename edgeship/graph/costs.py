@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from edgeship.graph.records import WEIGHTED_KINDS, Graph, Operation
+from edgeship.graph.kinds import WEIGHTED
+from edgeship.graph.records import Graph, Operation
 
 Shape = tuple[int | None, ...]
 
@@ -53,7 +54,7 @@ def multiply_accumulates(graph: Graph, shapes: Mapping[str, Shape] | None = None
     for operation in graph.operations:
         if operation.kind in NOT_COUNTED or operation.domain not in KNOWN_DOMAINS:
             return None
-        if operation.kind in WEIGHTED_KINDS:
+        if operation.kind in WEIGHTED:
             cost = _cost(operation, graph, shapes or {})
             if cost is None:
                 return None
@@ -88,7 +89,7 @@ def arena_bytes(graph: Graph) -> int | None:
 
 
 def _cost(operation: Operation, graph: Graph, shapes: Mapping[str, Shape]) -> int | None:
-    data, weights, _ = WEIGHTED_KINDS[operation.kind]
+    data, weights, _ = WEIGHTED[operation.kind]
     shape = _shape(operation.inputs[weights], graph, shapes)
     products = _product(shape)
     if shape is None or products is None or not shape:

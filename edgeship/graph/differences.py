@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeship.core.integers import SHIFTS
 from edgeship.graph.kernels import Constant, constant_of, kernel_differences, kernel_of
+from edgeship.graph.kinds import WEIGHTED
 from edgeship.graph.matching import FAMILIES, IN_ORDER, Matching, OperationPair, TensorPair, as_int8
 from edgeship.graph.moves import Moves
-from edgeship.graph.records import WEIGHTED_KINDS, Graph, Operation, affine_grid
+from edgeship.graph.records import Graph, Operation, affine_grid
 
 ELEMENTWISE = frozenset({"sum", "difference", "multiplication", "division", "smallest", "largest", "prelu"})
 
@@ -79,7 +81,7 @@ def _grid_differences(pair: TensorPair, onnx: Graph) -> Iterator[str]:
 
 
 def _grids(pair: TensorPair, onnx: Graph) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    shift = 128 if pair.onnx.dtype == "uint8" else 0
+    shift = SHIFTS.get(pair.onnx.dtype, 0)
     assert pair.onnx.scales is not None
     yield pair.onnx.scales, as_int8(pair.onnx)
     for reader in onnx.consumers.get(pair.onnx.name, ()):
@@ -92,9 +94,9 @@ def _grids(pair: TensorPair, onnx: Graph) -> Iterator[tuple[np.ndarray, np.ndarr
 def _constants(pair: OperationPair, first: Moves, second: Moves) -> Iterator[tuple[str, list[str] | None]]:
     """(name, differences) of each constant of an operation; None where it cannot be compared."""
     one, other = pair.tflite, pair.onnx
-    if one.kind in WEIGHTED_KINDS and other.kind in WEIGHTED_KINDS:
+    if one.kind in WEIGHTED and other.kind in WEIGHTED:
         kernels = [
-            (operation.inputs[WEIGHTED_KINDS[operation.kind][1]], side)
+            (operation.inputs[WEIGHTED[operation.kind][1]], side)
             for operation, side in ((one, first), (other, second))
         ]
         if all(name in side.constants for name, side in kernels):
@@ -126,7 +128,7 @@ def _bias(one: Operation, other: Operation, first: Moves, second: Moves) -> Iter
 
 def _bias_name(operation: Operation, side: Moves) -> str:
     """The constant that is added to a product, by the operation itself or by an addition behind it."""
-    place = WEIGHTED_KINDS[operation.kind][2]
+    place = WEIGHTED[operation.kind][2]
     own = operation.inputs[place] if place is not None and place < len(operation.inputs) else ""
     return own or side.added_bias.get(operation.outputs[0], "")
 

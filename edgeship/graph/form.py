@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from edgeship.graph.held import HeldWeights, held_weights
-from edgeship.graph.records import WEIGHTED_KINDS, Graph, WeightedOperation
-from edgeship.graph.stored import DYNAMIC_KINDS
+from edgeship.graph.kinds import DYNAMIC_PRODUCTS, WEIGHTED
+from edgeship.graph.records import Graph, WeightedOperation
 
 FLOAT, INTEGER = "float32", "int8"
 DYNAMIC = "int8 weights, activations quantized when they are computed"
@@ -43,10 +43,10 @@ def _form(graph: Graph, item: WeightedOperation) -> str:
         return FLOAT
     if not item.weights.is_integer:
         return f"{weights} weights, computed in float32"
-    if item.operation.kind in DYNAMIC_KINDS:
+    if item.operation.kind in DYNAMIC_PRODUCTS:
         return DYNAMIC
     if item.input.is_integer:
         return WIDE if item.input.dtype.endswith("int16") else INTEGER
     # Floats come in: either the kernel is dequantized before it is read, or the operation quantizes its input.
-    read = graph.tensors[item.operation.inputs[WEIGHTED_KINDS[item.operation.kind][1]]]
+    read = graph.tensors[item.operation.inputs[WEIGHTED[item.operation.kind][1]]]
     return DYNAMIC if read.is_integer else f"{weights} weights, computed in float32"

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.graph.records import MOVING_KINDS, Operation, Tensor, affine_grid
+from edgeship.graph.kinds import GRID_KEEPING
+from edgeship.graph.records import Operation, Tensor, affine_grid
 
 # QOperator kinds (what ONNX Runtime makes of a QDQ file): where each tensor's scale and zero point are, as
 # (tensor, scale, zero point) among the inputs, and (scale, zero point) of the output.
@@ -32,7 +33,7 @@ POSITIONS: dict[str, Positions] = {
 }
 
 # Of integers these keep the grid of their first input too; all inputs of a Concat have one.
-KEEPING_KINDS = MOVING_KINDS | {"Clip", "Pad", "Concat", "Split", "DepthToSpace", "SpaceToDepth"}
+KEEPING_KINDS = GRID_KEEPING | {"Clip", "Pad", "Concat", "Split", "DepthToSpace", "SpaceToDepth"}
 
 Grid = dict[str, Any]  # the fields scales, zero_points and axis of a Tensor
 

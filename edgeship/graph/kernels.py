@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.graph.moves import RESHAPES, TRANSPOSES, follow
+from edgeship.core.integers import SHIFTS
+from edgeship.graph.kinds import DYNAMIC_PRODUCTS, RESHAPES, TRANSPOSES
+from edgeship.graph.moves import follow
 from edgeship.graph.records import LONGEST_CHAIN, Graph, Operation, Tensor, affine_grid
-from edgeship.graph.stored import DYNAMIC_KINDS, with_dynamic_scales
+from edgeship.graph.stored import with_dynamic_scales
 
-# A uint8 tensor holds q + 128 where an int8 tensor holds q.
-SHIFTS = {"uint8": 128}
 # Axes of a kernel that bring it into the order (output channels, input channels, rows, columns ...).
 KERNEL_AXES: dict[str, tuple[int, ...]] = {
     "CONV_2D": (0, 3, 1, 2), "DEPTHWISE_CONV_2D": (3, 0, 1, 2), "TRANSPOSE_CONV": (0, 3, 1, 2),
@@ -74,7 +74,7 @@ def constant_of(graph: Graph, name: str) -> Constant | None:
 
 def kernel_of(graph: Graph, operation: Operation, name: str) -> Constant | None:
     """A kernel in the order (output channels, input channels, rows, columns ...); None where it cannot be told."""
-    if operation.kind in DYNAMIC_KINDS:
+    if operation.kind in DYNAMIC_PRODUCTS:
         tensor = with_dynamic_scales(graph, operation, graph.tensors[name])
         if tensor.data is None or tensor.scales is None:
             return None

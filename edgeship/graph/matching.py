@@ -21,9 +21,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgeship.graph.kernels import SHIFTS, kernel_differences, kernel_of
+from edgeship.core.integers import SHIFTS
+from edgeship.graph.kernels import kernel_differences, kernel_of
+from edgeship.graph.kinds import WEIGHTED
 from edgeship.graph.moves import Moves
-from edgeship.graph.records import WEIGHTED_KINDS, Graph, Operation, Tensor
+from edgeship.graph.records import Graph, Operation, Tensor
 
 # Kind -> family. Operations of one family compute the same; what is in none is matched by name alone.
 FAMILIES: dict[str, str] = {
@@ -243,9 +245,9 @@ def _ends(first: tuple[str, ...], second: tuple[str, ...]) -> list[tuple[str, st
 
 def _kernel_name(side: Moves, operation: Operation) -> str:
     """The constant kernel that an operation reads; "" where it has none."""
-    if operation.kind not in WEIGHTED_KINDS:
+    if operation.kind not in WEIGHTED:
         return ""
-    weights = operation.inputs[WEIGHTED_KINDS[operation.kind][1]]
+    weights = operation.inputs[WEIGHTED[operation.kind][1]]
     return weights if weights in side.constants else ""
 
 

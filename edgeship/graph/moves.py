@@ -10,17 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edgeship.graph.records import WEIGHTED_KINDS, Graph, Operation
+from edgeship.graph.kinds import PADS, RESHAPES, SAME_PLACE, TRANSPOSES, WEIGHTED
+from edgeship.graph.records import Graph, Operation
 
-RESHAPES = frozenset({
-    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "Reshape", "Squeeze", "Unsqueeze", "Flatten",
-})
-TRANSPOSES = frozenset({"TRANSPOSE", "Transpose"})
-PADS = frozenset({"PAD", "PADV2", "MIRROR_PAD", "Pad"})
-SAME_PLACE = frozenset({
-    "QUANTIZE", "DEQUANTIZE", "CAST", "RELU", "RELU6", "RELU_N1_TO_1",
-    "QuantizeLinear", "DequantizeLinear", "Cast", "Identity", "Dropout", "Relu", "Clip",
-})
 SUMS = frozenset({"ADD", "Add"})
 NOWHERE = -1  # the place of an element that padding put there
 
@@ -109,9 +101,9 @@ class Moves:
             return False
         product = self.roots.get(values[0])
         maker = self.graph.producers.get(product or "")
-        if product is None or maker is None or maker.kind not in WEIGHTED_KINDS or product in self.constants:
+        if product is None or maker is None or maker.kind not in WEIGHTED or product in self.constants:
             return False
-        _, weights, bias = WEIGHTED_KINDS[maker.kind]
+        _, weights, bias = WEIGHTED[maker.kind]
         if maker.inputs[weights] not in self.constants or (bias is not None and any(maker.inputs[bias : bias + 1])):
             return False
         constant = next(name for name in operation.inputs if name in self.constants)

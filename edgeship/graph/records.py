@@ -12,31 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.graph.stored import DYNAMIC_KINDS, stored_constant, with_dynamic_scales
-
-# Kind -> positions of (data, weights, bias) among the inputs; None where the kind has no bias input.
-WEIGHTED_KINDS: dict[str, tuple[int, int, int | None]] = {
-    "CONV_2D": (0, 1, 2), "CONV_3D": (0, 1, 2), "DEPTHWISE_CONV_2D": (0, 1, 2), "FULLY_CONNECTED": (0, 1, 2),
-    "TRANSPOSE_CONV": (2, 1, 3), "BATCH_MATMUL": (0, 1, None),
-    "Conv": (0, 1, 2), "FusedConv": (0, 1, 2), "ConvTranspose": (0, 1, 2), "Gemm": (0, 1, 2),
-    "FusedGemm": (0, 1, 2), "MatMul": (0, 1, None), "FusedMatMul": (0, 1, None),
-    "ConvInteger": (0, 1, None), "MatMulInteger": (0, 1, None), "MatMulIntegerToFloat": (0, 1, 6),
-    "QLinearConv": (0, 3, 8), "QLinearMatMul": (0, 3, None), "QGemm": (0, 3, 6),
-}
-# A product of two activations (attention) has these kinds too, so they count only with constant weights.
-PRODUCT_KINDS = frozenset(
-    kind for kind in WEIGHTED_KINDS if "MatMul" in kind or kind == "BATCH_MATMUL"
-)
-# What may stand between an operation of a QDQ file and the QuantizeLinear that gives its output a grid.
-ACTIVATION_KINDS = frozenset({"Relu", "Clip"})
-QDQ_KINDS = frozenset({"QuantizeLinear", "DequantizeLinear"})
-# What may stand between a constant and the matrix product that reads it, when it is stored in fewer bytes.
-STORING_KINDS = frozenset({"DEQUANTIZE", "Cast", "Mul"})
-# Operations that pick or move values and so keep a tensor's grid.
-MOVING_KINDS = frozenset({
-    "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "MaxPool", "NhwcMaxPool",
-    "Slice", "Gather",
-})
+from edgeship.graph.kinds import CLIPS, DYNAMIC_PRODUCTS, GRID_KEEPING, PRODUCTS, QDQ, STORING, WEIGHTED
+from edgeship.graph.stored import stored_constant, with_dynamic_scales
 
 SCALE_DTYPES = ("float32", "float16", "bfloat16")
 LONGEST_CHAIN = 16  # of operations looked through; a hostile file has longer ones
@@ -157,7 +134,7 @@ class Graph:
         start = name
         for _ in range(LONGEST_CHAIN):
             readers = self.consumers.get(name, ())
-            if len(readers) != 1 or readers[0].kind not in ACTIVATION_KINDS | QDQ_KINDS:
+            if len(readers) != 1 or readers[0].kind not in CLIPS | QDQ:
                 break
             name = readers[0].outputs[0]
             if readers[0].kind == "QuantizeLinear":
@@ -168,15 +145,15 @@ class Graph:
         """Every convolution and every matrix product with constant weights, in the file's order."""
         found = []
         for operation in self.operations:
-            if operation.kind not in WEIGHTED_KINDS:
+            if operation.kind not in WEIGHTED:
                 continue
-            data, weights, bias = WEIGHTED_KINDS[operation.kind]
-            if operation.kind in PRODUCT_KINDS and not self._comes_from_constant(operation.inputs[weights]):
+            data, weights, bias = WEIGHTED[operation.kind]
+            if operation.kind in PRODUCTS and not self._comes_from_constant(operation.inputs[weights]):
                 continue  # a product of two activations
             bias_name = operation.inputs[bias] if bias is not None and bias < len(operation.inputs) else ""
-            kernel = self._before(MOVING_KINDS, operation.inputs[weights])
+            kernel = self._before(GRID_KEEPING, operation.inputs[weights])
             stored = stored_constant(self, kernel) or self.before_dequantize(kernel)
-            if operation.kind in DYNAMIC_KINDS:
+            if operation.kind in DYNAMIC_PRODUCTS:
                 stored = with_dynamic_scales(self, operation, stored)
             found.append(WeightedOperation(
                 operation=operation,
@@ -197,14 +174,14 @@ class Graph:
         return name
 
     def _comes_from_constant(self, name: str) -> bool:
-        return self.is_constant(self._before(MOVING_KINDS | QDQ_KINDS | STORING_KINDS, name))
+        return self.is_constant(self._before(GRID_KEEPING | QDQ | STORING, name))
 
 
 def require_operands(operation: Operation) -> None:
     """Raise ValueError if an operation lacks the operands that the methods of Graph rely on."""
-    if operation.kind in WEIGHTED_KINDS:
-        needed: tuple[int, ...] = WEIGHTED_KINDS[operation.kind][:2]
-    elif operation.kind in MOVING_KINDS | ACTIVATION_KINDS | QDQ_KINDS:
+    if operation.kind in WEIGHTED:
+        needed: tuple[int, ...] = WEIGHTED[operation.kind][:2]
+    elif operation.kind in GRID_KEEPING | CLIPS | QDQ:
         needed = (0,)
     else:
         return

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeship.core.integers import SHIFTS
+
 if TYPE_CHECKING:
     from edgeship.graph.records import Graph, Operation, Tensor
 
-DYNAMIC_KINDS = frozenset({"ConvInteger", "MatMulInteger"})
 OUTPUT_CHANNEL_AXES = {"ConvInteger": 0, "MatMulInteger": -1}
 
 
@@ -56,7 +57,7 @@ def with_dynamic_scales(graph: Graph, operation: Operation, weights: Tensor) -> 
 def _with_scales(tensor: Tensor, scales: np.ndarray, *, axis: int | None) -> Tensor:
     if axis is not None and (tensor.shape is None or axis >= len(tensor.shape) or tensor.shape[axis] != scales.size):
         return tensor
-    zero_points = np.full(scales.size, 128 if tensor.dtype == "uint8" else 0, np.int64)
+    zero_points = np.full(scales.size, SHIFTS.get(tensor.dtype, 0), np.int64)
     return dataclasses.replace(tensor, scales=scales.reshape(-1), zero_points=zero_points, axis=axis)
 
 

@@ -16,22 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeship.graph.grids import POSITIONS
-from edgeship.graph.records import ACTIVATION_KINDS, WEIGHTED_KINDS, Graph, Operation, Tensor, WeightedOperation
+from edgeship.graph.kinds import ARITHMETIC, CLIPS, CONVERSIONS, CONVOLUTIONS
+from edgeship.graph.records import Graph, Operation, Tensor
+from edgeship.graph.rules import bias_scale_holds, has_sane_scales, output_channels, relu_results, wastes_codes
 
-CONVERSION_KINDS = frozenset({"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear"})
-# Operations whose constants must be on a grid too for an integer kernel to exist.
-ARITHMETIC_KINDS = frozenset({*WEIGHTED_KINDS, "Add", "Sub", "Mul", "Div"})
-CONVOLUTIONS = frozenset({
-    "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "Conv", "FusedConv", "ConvTranspose",
-    "QLinearConv",
-})
-OUTPUT_CHANNEL_AXES = {"DEPTHWISE_CONV_2D": 3, "CONV_3D": 4, "ConvTranspose": 1}  # 0 for all others
-RELUS = frozenset({"RELU", "RELU6", "Relu"})
-SMALLEST = {"int8": -128, "uint8": 0, "int16": -32768, "uint16": 0}
 # Two products of a uint8 activation with such a weight fit the 16 bits of vpmaddubsw: 2 x 255 x 64 < 2**15.
 SAFE_CODE = 64
-# float32 products of two float32 scales may be rounded once more on their way into the file.
-BIAS_SCALE_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +53,7 @@ def classify(graph: Graph) -> Classes:
     floating: list[str] = []
     conversions: list[str] = []
     for operation in graph.operations:
-        if operation.kind in CONVERSION_KINDS:
+        if operation.kind in CONVERSIONS:
             conversions.append(operation.name)
         elif operation.kind != "Constant":
             (integer if is_integer(graph, operation) else floating).append(operation.name)
@@ -88,14 +78,14 @@ def _is_integer_onnx(graph: Graph, operation: Operation) -> bool:
 
 
 def _reads_integers(graph: Graph, operation: Operation) -> bool:
-    if operation.kind in ACTIVATION_KINDS and operation.inputs:
+    if operation.kind in CLIPS and operation.inputs:
         maker = graph.producers.get(operation.inputs[0])
-        if maker is not None and maker.kind not in CONVERSION_KINDS | ACTIVATION_KINDS:
+        if maker is not None and maker.kind not in CONVERSIONS | CLIPS:
             return len(graph.consumers[operation.inputs[0]]) == 1 and _reads_integers(graph, maker)
     return not any(
         _is_float(graph.before_dequantize(name))
         for name in operation.inputs
-        if name and (operation.kind in ARITHMETIC_KINDS or not graph.is_constant(name))
+        if name and (operation.kind in ARITHMETIC or not graph.is_constant(name))
     )
 
 
@@ -135,10 +125,9 @@ def _lost_weights(graph: Graph) -> Iterator[str]:
 def _weights_per_tensor(graph: Graph) -> Iterator[str]:
     for weighted in graph.weighted_operations():
         kind, weights = weighted.operation.kind, weighted.weights
-        axis = OUTPUT_CHANNEL_AXES.get(kind, 0)
         if kind not in CONVOLUTIONS or weights.scales is None or not weights.shape:
             continue
-        if weights.scales.size == 1 and axis < len(weights.shape) and weights.shape[axis] != 1:
+        if weights.scales.size == 1 and output_channels(weighted) not in (None, 1):
             yield weighted.operation.name
 
 
@@ -167,46 +156,32 @@ def _shared_constants(graph: Graph) -> Iterator[str]:
 
 
 def _relus_above_minimum(graph: Graph) -> Iterator[str]:
-    for operation in graph.operations:
-        fused = str(operation.attributes.get("fused_activation_function"))
-        if (operation.kind in RELUS or fused in RELUS) and any(operation.outputs[:1]):
-            output = graph.after_quantize(operation.outputs[0])
-            smallest = SMALLEST.get(output.dtype)
-            if graph.format == "tflite" and output.dtype == "int16":
-                continue  # symmetric by TFLite's specification of 16-bit activations
-            if smallest is not None and output.zero_points is not None and output.zero_points[0] != smallest:
-                yield operation.name
+    for operation, output in relu_results(graph):
+        if graph.format == "tflite" and output.dtype == "int16":
+            continue  # symmetric by TFLite's specification of 16-bit activations
+        if wastes_codes(output):
+            yield operation.name
 
 
 def _bias_scales(graph: Graph) -> Iterator[str]:
     for weighted in graph.weighted_operations():
-        if not _bias_scale_holds(weighted):
+        data, weights, bias = weighted.input.scales, weighted.weights.scales, weighted.bias
+        if bias is None or not bias.is_integer or bias.scales is None or data is None or weights is None:
+            continue
+        if not bias_scale_holds(bias.scales, data, weights):
             yield weighted.operation.name
-
-
-def _bias_scale_holds(weighted: WeightedOperation) -> bool:
-    data, weights, bias = weighted.input.scales, weighted.weights.scales, weighted.bias
-    if bias is None or not bias.is_integer or bias.scales is None or data is None or weights is None:
-        return True
-    with np.errstate(invalid="ignore"):  # infinity times 0; broken scales have their own warning
-        expected = data[0].astype(np.float64) * weights
-    if bias.scales.size not in (1, expected.size) and expected.size != 1:
-        return False
-    return bool(np.allclose(bias.scales, expected, rtol=BIAS_SCALE_TOLERANCE, atol=0))
 
 
 def _conversions_inside(graph: Graph) -> Iterator[str]:
     for operation in graph.operations:
-        if operation.kind in CONVERSION_KINDS and not graph.is_constant(operation.inputs[0]):
+        if operation.kind in CONVERSIONS and not graph.is_constant(operation.inputs[0]):
             at_the_ends = {*graph.inputs, *graph.outputs} & {*operation.inputs, *operation.outputs}
             if not at_the_ends:
                 yield operation.name
 
 
 def _broken_scales(graph: Graph) -> Iterator[str]:
-    for tensor in graph.tensors.values():
-        if tensor.scales is not None and not (np.isfinite(tensor.scales) & (tensor.scales > 0)).all():
-            yield tensor.name
+    yield from (tensor.name for tensor in graph.tensors.values() if not has_sane_scales(tensor))
 
 
 Finder = Callable[[Graph], Iterator[str]]
@@ -215,7 +190,7 @@ BOTH, TFLITE, ONNX = ("tflite", "onnx"), ("tflite",), ("onnx",)
 # Formats, code, message, and the function that yields the names of the places.
 TRAPS: tuple[tuple[tuple[str, ...], str, str, Finder], ...] = (
     (BOTH, "broken-scales",
-     "{count} tensors have scales that are zero, negative or not finite: the file computes nonsense; check "
+     "{count} tensors have scales that are zero, negative, denormal or not finite: the file computes nonsense; check "
      "the ranges the model was quantized with",
      _broken_scales),
     (BOTH, "float-operations",

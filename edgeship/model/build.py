@@ -16,6 +16,7 @@ from edgeship.core.config import ModelConfig
 from edgeship.core.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.data import Images, preprocess
 from edgeship.model.distribute import LOST
+from edgeship.model.keras2 import is_graph
 from edgeship.model.keras_file import load_keras_model
 from edgeship.model.resnet import build_resnet
 from edgeship.model.weights import load_weights
@@ -137,7 +138,7 @@ def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
 
 def _functional(model: tf_keras.Model) -> tf_keras.Model:
     """A Sequential or Functional model as it is; a subclassed one as the single layer of a functional model."""
-    if getattr(model, "_is_graph_network", False):
+    if is_graph(model):
         return model
     specs = model.save_spec() if model.built else None
     if specs is None:

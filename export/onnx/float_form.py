@@ -16,8 +16,7 @@ from onnx import helper
 
 from edgeship.export.onnx_passes.editing import add_initializer, array, consumers, initializers, producers
 from edgeship.export.tflite.names import layer_of
-
-QDQ = ("QuantizeLinear", "DequantizeLinear")
+from edgeship.graph.kinds import QDQ
 
 
 def with_float_layers(model: onnx.ModelProto, *, layers: Collection[str], keep_float: Collection[str]) -> None:

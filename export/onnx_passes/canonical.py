@@ -13,6 +13,7 @@ import onnx
 
 from edgeship.core.errors import ExportError
 from edgeship.export.onnx_passes.editing import initializers, producers, rename_tensor
+from edgeship.graph.kinds import QDQ
 
 GRAPH_NAME = "edgeship"
 # tf2onnx's counter: "Relu__73:0", "resnet/stem_conv_prequant__151:0"; TFLite's own names never have "__<digits>".
@@ -118,7 +119,7 @@ def _rename_counted(model: onnx.ModelProto, order: list[onnx.NodeProto]) -> None
 
 
 def _role(node: onnx.NodeProto, position: int) -> str:
-    if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+    if node.op_type in QDQ:
         return ("values", "scale", "zero_point")[position]
     if node.op_type == "Conv":
         return ("data", "kernel", "bias")[position]

@@ -23,8 +23,8 @@ from edgeship.export.onnx_passes.editing import (
     set_ints,
     text_attribute,
 )
+from edgeship.graph.kinds import QDQ
 
-QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 AUTO_PAD, PADS_BY_NUMBERS = "auto_pad", ("", "NOTSET", "VALID")
 
 
@@ -95,7 +95,7 @@ def _ends(
     """Walk from the Pad's output through Q, DQ and the NHWC->NCHW Transpose to the nodes that compute."""
     ends: list[tuple[onnx.NodeProto, str]] = []
     for node in readers.get(tensor, []):
-        if node.op_type in QUANTIZERS:
+        if node.op_type in QDQ:
             ends += _ends(node.output[0], readers, layout)
         elif node.op_type == "Transpose" and attribute(node, "perm") == [0, 3, 1, 2]:
             ends += _ends(node.output[0], readers, "NHWC")
@@ -116,7 +116,7 @@ def _spatial(pads: list[int], layout: str) -> tuple[int, int, int, int] | None:
 def _never_below_zero(model: onnx.ModelProto, pad: onnx.NodeProto) -> bool:
     """Whether no padded value is negative: made by a Relu, or its zero point is the lowest integer."""
     source = producers(model).get(pad.input[0])
-    if source is None or source.op_type not in QUANTIZERS:
+    if source is None or source.op_type not in QDQ:
         return source is not None and source.op_type == "Relu"
     zero_point = array(initializers(model)[source.input[2]])
     return bool(np.all(zero_point == np.iinfo(zero_point.dtype).min))

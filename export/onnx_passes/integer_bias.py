@@ -11,9 +11,7 @@ import onnx
 
 from edgeship.core.errors import ExportError
 from edgeship.export.onnx_passes.editing import array, initializers, producers
-
-# The converter multiplies the two float32 scales and rounds once: half a unit in the last place, with margin 4.
-RELATIVE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
+from edgeship.graph.rules import bias_scale_holds
 
 
 def integer_bias(model: onnx.ModelProto) -> None:
@@ -34,10 +32,8 @@ def integer_bias(model: onnx.ModelProto) -> None:
             continue
         data, weight, bias = (scale(name) for name in node.input[:3])
         if weight is None and bias is None:
-            continue
-        if weight is None and bias is None:
             continue  # kept in float; whether that was meant is checked on the file
         if data is None or weight is None or bias is None:
             raise ExportError(f"{node.name}: expected integer data, weight and bias, found a float one")
-        if not np.allclose(bias, data * weight, rtol=RELATIVE_TOLERANCE, atol=0):
+        if not bias_scale_holds(bias, data, weight):
             raise ExportError(f"{node.name}: its bias scale is not input scale x weight scale")

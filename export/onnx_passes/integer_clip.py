@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from edgeship.export.onnx_passes.editing import add_initializer, array, consumers, initializers, producers, remove_nodes
+from edgeship.graph.kinds import CLIPS
 
 
 def integer_clip(model: onnx.ModelProto) -> None:
@@ -22,7 +23,7 @@ def integer_clip(model: onnx.ModelProto) -> None:
     Requires: zero points that no later pass changes. Ensures: the same integers.
     """
     constants, made_by, read_by = initializers(model), producers(model), consumers(model)
-    for node in [item for item in model.graph.node if item.op_type in ("Relu", "Clip")]:
+    for node in [item for item in model.graph.node if item.op_type in CLIPS]:
         readers = read_by.get(node.output[0], [])
         ends = _ends(node, constants)
         if ends is None or len(readers) != 1 or readers[0].op_type != "QuantizeLinear":

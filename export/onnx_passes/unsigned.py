@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 
 from edgeship.core.errors import ExportError
+from edgeship.core.integers import UINT8_SHIFT
 from edgeship.export.onnx_passes.editing import array, initializers, replace_array
 from edgeship.export.onnx_passes.unshare import constant_quantization
-
-OFFSET = 128
+from edgeship.graph.kinds import QDQ
 
 
 def unsigned_activations(model: onnx.ModelProto) -> None:
@@ -26,15 +26,15 @@ def unsigned_activations(model: onnx.ModelProto) -> None:
     for name in _joined_constants(model):
         values = array(constants[name])
         if values.dtype == np.int8:
-            replace_array(constants[name], (values.astype(np.int16) + OFFSET).astype(np.uint8))
+            replace_array(constants[name], (values.astype(np.int16) + UINT8_SHIFT).astype(np.uint8))
     for node in model.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in weights:
+        if node.op_type not in QDQ or node.input[0] in weights:
             continue
         zero_point = constants[node.input[2]]
         values = array(zero_point)
         if values.dtype != np.int8:
             raise ExportError(f"{node.name}: expected an int8 activation, found {values.dtype}")
-        replace_array(zero_point, (values.astype(np.int16) + OFFSET).astype(np.uint8))
+        replace_array(zero_point, (values.astype(np.int16) + UINT8_SHIFT).astype(np.uint8))
     for value in (*model.graph.input, *model.graph.output):
         if value.type.tensor_type.elem_type == onnx.TensorProto.INT8:
             value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
@@ -56,4 +56,4 @@ def unsigned_weights(model: onnx.ModelProto) -> None:
         for tensor in (constants[name], constants[node.input[2]]):
             values = array(tensor)
             if values.dtype == np.int8:
-                replace_array(tensor, (values.astype(np.int16) + OFFSET).astype(np.uint8))
+                replace_array(tensor, (values.astype(np.int16) + UINT8_SHIFT).astype(np.uint8))

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from edgeship.core.errors import ExportError
+from edgeship.core.integers import SHIFTS
 from edgeship.core.text import some
 from edgeship.graph import Graph, read_onnx, read_tflite
 from edgeship.graph.differences import compare
 from edgeship.graph.matching import match
 
-SHIFTS = {"uint8": 128}  # a uint8 tensor holds q + 128 where an int8 tensor holds q
 NAMED = 5  # of differences, in a message
 
 

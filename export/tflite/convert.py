@@ -12,13 +12,13 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.core.errors import ExportError
+from edgeship.core.layer_names import layer_name
 from edgeship.core.native_output import quiet_native_output
 from edgeship.core.schemes import CALIBRATION, FAKE_QUANTIZED, SCHEMES
 from edgeship.export.tflite.names import with_stable_names
 from edgeship.export.tflite.rounding import rounding_layers
 
 Batches = Callable[[], Iterator[np.ndarray]]
-WRAPPED = "quant_"  # tfmot's prefix of a wrapped layer's name
 
 
 def convert_tflite(
@@ -63,7 +63,7 @@ def convert_tflite(
 
 def layer_names(model: tf_keras.Model) -> frozenset[str]:
     """The layers of a flat model as its files call them: without the prefix of wrapped ones."""
-    return frozenset(layer.name.removeprefix(WRAPPED) for layer in model.layers)
+    return frozenset(layer_name(layer.name) for layer in model.layers)
 
 
 def rounded_layers(model: tf_keras.Model) -> frozenset[str]:
@@ -71,7 +71,7 @@ def rounded_layers(model: tf_keras.Model) -> frozenset[str]:
     found: set[str] = set()
     for layer in rounding_layers(model):
         for node in layer.inbound_nodes:
-            found |= {source.name.removeprefix(WRAPPED) for source in tf.nest.flatten(node.inbound_layers)}
+            found |= {layer_name(source.name) for source in tf.nest.flatten(node.inbound_layers)}
     return frozenset(found)
 
 
@@ -89,7 +89,7 @@ def _calibrate_int16(converter: Any, calibration: Batches | None, *, scheme: str
 
 def _output_names(model: tf_keras.Model) -> list[str]:
     """The outputs' names without tfmot's prefix, so that every scheme's file has the same interface."""
-    return [name.removeprefix(WRAPPED) for name in model.output_names]
+    return [layer_name(name) for name in model.output_names]
 
 
 def _save_for_serving(model: tf_keras.Model, folder: Path) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from ai_edge_litert import schema_py_generated as schema
 
-CONVERSIONS = (schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE)
+from edgeship.graph.kinds import TFLITE_CONVERSIONS
+
+CONVERSIONS = frozenset(getattr(schema.BuiltinOperator, kind) for kind in TFLITE_CONVERSIONS)
 # The versions that know int8 (tensorflow/compiler/mlir/lite/tools/versioning/op_version.cc).
 INT8_VERSIONS = {schema.BuiltinOperator.QUANTIZE: 1, schema.BuiltinOperator.DEQUANTIZE: 2}
 _OPTIONS = {

@@ -18,6 +18,7 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeship.core.errors import ExportError
+from edgeship.core.layer_names import layer_name
 from edgeship.export.tflite.edit import with_known_versions
 
 WEIGHTED = {
@@ -131,7 +132,7 @@ def _layer(name: str, model: str, layers: Collection[str], *, weighted: bool) ->
     operation is always named after the layer that has its weights. A layer's own name may have a "/" in it, and
     TensorFlow calls its second use "name_1".
     """
-    paths = [path.removeprefix(f"{model}/").removeprefix("quant_") for path in name.split(";") if path]
+    paths = [layer_name(path.removeprefix(f"{model}/")) for path in name.split(";") if path]
     chosen = paths[0]
     if weighted:
         ends = [(path, path.rsplit("/", 1)[-1]) for path in paths]

@@ -19,6 +19,7 @@ import onnx
 from onnx import helper
 
 from edgeship.core.errors import ExportError
+from edgeship.core.integers import UINT8_SHIFT
 from edgeship.export.onnx_passes.editing import add_initializer, array, initializers, replace_array
 from edgeship.export.weights.codes import PerChannel, as_float16, quantize_per_channel
 
@@ -28,7 +29,6 @@ KINDS: dict[str, tuple[int, str | None]] = {
     "Gemm": (1, "MatMulInteger"), "MatMul": (1, "MatMulInteger"),
 }
 STORED, SCALES = "/stored", "/scales"  # after a kernel's name
-UNSIGNED = 128
 
 
 def with_float16_weights(content: bytes) -> bytes:
@@ -129,9 +129,9 @@ def _dynamic(
     data, output = node.input[0], node.output[0]
     codes = quantized.codes.T if _value(node, "transB") else quantized.codes
     channels = [1, -1, 1, 1] if kind == "ConvInteger" else [-1]
-    replace_array(kernel, (codes.astype(np.int16) + UNSIGNED).astype(np.uint8))
+    replace_array(kernel, (codes.astype(np.int16) + UINT8_SHIFT).astype(np.uint8))
     scales = add_initializer(model, kernel.name + SCALES, quantized.scales.reshape(channels))
-    zero_point = add_initializer(model, f"{kernel.name}/zero_point", np.array(UNSIGNED, np.uint8))
+    zero_point = add_initializer(model, f"{kernel.name}/zero_point", np.array(UINT8_SHIFT, np.uint8))
     grid = [f"{data}/integers", f"{data}/scale", f"{data}/zero_point"]
     nodes = []
     if data not in grids:

@@ -14,8 +14,8 @@ import numpy as np
 import tf_keras
 
 from edgeship.core.errors import ExportError
+from edgeship.core.layer_names import wrapper_name
 from edgeship.core.text import some
-from edgeship.export.tflite.convert import WRAPPED
 from edgeship.export.tflite.names import layer_of
 from edgeship.graph import Tensor, read_tflite
 
@@ -105,7 +105,7 @@ def _is_role(weight: Any, role: str) -> bool:
 
 
 def _layers(model: tf_keras.Model, name: str) -> Iterator[tf_keras.layers.Layer]:
-    yield from (layer for layer in model.layers if layer.name in (name, WRAPPED + name))
+    yield from (layer for layer in model.layers if layer.name in (name, wrapper_name(name)))
 
 
 def _raise_if_any(name: str, wrong: list[str]) -> None:

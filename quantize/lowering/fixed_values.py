@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeship.quantize.lowering.operator_arguments import is_tensor
+from edgeship.model.keras2 import arguments_of, is_tensor, node_of, read_by
 from edgeship.quantize.lowering.operators import is_operator, operation_of
 
 # Operators that read of a tensor nothing but its shape.
@@ -59,21 +59,21 @@ def anchor_of(node: Any) -> Any:
     found, pending = None, [node]
     while pending:
         current = pending.pop()
-        if not is_operator(current.layer) or not current.keras_inputs:
+        if not is_operator(current.layer) or not read_by(current):
             return None
         if operation_of(current.layer).removeprefix("compat.v1.") in OF_SHAPES:
-            tensor = current.keras_inputs[0]
+            tensor = read_by(current)[0]
             if None in tensor.shape[1:] or tensor.shape.rank == 0:
                 return None
             found = found if found is not None else tensor
             continue
-        pending += [tensor.node for tensor in current.keras_inputs]
+        pending += [node_of(tensor) for tensor in read_by(current)]
     return found
 
 
 def _evaluated(tensor: Any, batch: int, known: dict[int, Any]) -> Any:
     """The tensor's values for a batch of this size."""
-    node = tensor.node
+    node = node_of(tensor)
     if id(node) not in known:
         reads_shape = operation_of(node.layer).removeprefix("compat.v1.") in OF_SHAPES
 
@@ -82,7 +82,7 @@ def _evaluated(tensor: Any, batch: int, known: dict[int, Any]) -> Any:
                 return item
             return tf.zeros((batch, *item.shape[1:]), item.dtype) if reads_shape else _evaluated(item, batch, known)
 
-        args, kwargs = tf.nest.map_structure(value_of, (tuple(node.call_args), dict(node.call_kwargs)))
+        args, kwargs = tf.nest.map_structure(value_of, arguments_of(node))
         known[id(node)] = node.layer.call(*args, **kwargs)
     outputs = [id(output) for output in tf.nest.flatten(node.outputs)]
     return tf.nest.flatten(known[id(node)])[outputs.index(id(tensor))]

@@ -7,6 +7,7 @@ from typing import Any
 from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
+from edgeship.model.keras2 import read_by
 from edgeship.quantize.lowering.kinds import describe
 from edgeship.quantize.lowering.layer_copies import RECURRENT, UNROLLED_STEPS
 
@@ -44,7 +45,7 @@ def require_float_form(node: Any) -> None:
     inner = layer.forward_layer if isinstance(layer, layers.Bidirectional) else layer
     if not isinstance(inner, RECURRENT) or inner.unroll:
         return
-    steps = node.keras_inputs[0].shape[1]
+    steps = read_by(node)[0].shape[1]
     found = "an open number" if steps is None else f"{steps:,}"
     raise LoweringError(
         f"{describe(layer)}: expected at most {UNROLLED_STEPS} steps, found {found}. Integers cannot compute it, and "

@@ -1,12 +1,11 @@
-"""What kind of thing a layer is: one of Keras' own, a composite to be opened, a model that is only a graph."""
+"""What kind of thing a layer is: one of Keras' own, or a composite to be opened."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import tf_keras
 from tf_keras import layers
-from tf_keras.src.engine.functional import Functional
+
+from edgeship.model.keras2 import inner_layers
 
 # Composites of composites are opened one inside the other; deeper nesting than this is a cycle.
 MAX_DEPTH = 64
@@ -54,18 +53,11 @@ def is_composite(layer: layers.Layer) -> bool:
     """
     if isinstance(layer, tf_keras.Model) or plain_class(layer) is None:
         return True
-    return any(_is_foreign(inner) for inner in layer._flatten_layers(include_self=False))
+    return any(_is_foreign(inner) for inner in inner_layers(layer))
 
 
 def _is_foreign(layer: layers.Layer) -> bool:
     return not is_kerases_own(type(layer)) or isinstance(layer, layers.Lambda)
-
-
-def own_call_is_graph(model: Any) -> bool:
-    """Whether a model computes exactly its functional graph: no `call()` of its own."""
-    return bool(getattr(model, "_is_graph_network", False)) and type(model).call in (
-        Functional.call, tf_keras.Sequential.call,
-    )
 
 
 def describe(layer: layers.Layer) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from tf_keras import layers
-from tf_keras.src.layers.convolutional.base_conv import Conv
 
 from edgeship.core.errors import LoweringError
+from edgeship.model.keras2 import CONVOLUTION, own_variables, was_called
 from edgeship.quantize.lowering.kinds import describe, inherited_class, plain_class
 from edgeship.quantize.lowering.plain_config import plain_config
 from edgeship.quantize.simplifying.precision import in_float32
@@ -47,7 +47,7 @@ def copy_of(layer: Any, *, name: str, linear: bool, kind: Any = None) -> Any:
 
 def _unroll(layer: Any, config: dict[str, Any]) -> None:
     """Have a recurrent layer of known and not too many steps unrolled."""
-    if not isinstance(layer, (*RECURRENT, layers.Bidirectional)) or not layer._inbound_nodes:
+    if not isinstance(layer, (*RECURRENT, layers.Bidirectional)) or not was_called(layer):
         return
     first = tf.nest.flatten(layer.get_input_at(0))[0]
     steps = first.shape[0 if getattr(layer, "time_major", False) else 1]
@@ -68,7 +68,7 @@ def own_weights(layer: Any) -> list[Any]:
 
 def foreign_activation(layer: Any) -> Any:
     """An activation that is not one of Keras' functions, on a layer that applies it last; None otherwise."""
-    if not isinstance(layer, Conv | layers.Dense | layers.EinsumDense | layers.Activation):
+    if not isinstance(layer, CONVOLUTION | layers.Dense | layers.EinsumDense | layers.Activation):
         return None
     function = layer.activation
     own = {id(getattr(tf_keras.activations, name)) for name in dir(tf_keras.activations)}
@@ -119,7 +119,7 @@ class StandIn:
         for name, value in list(vars(self.layer).items()):
             if isinstance(value, tf.Variable):
                 vars(self.layer)[name] = theirs[id(value)]
-        for held in (self.layer._trainable_weights, self.layer._non_trainable_weights):
+        for held in own_variables(self.layer):
             held[:] = [theirs[id(variable)] for variable in held]
 
 

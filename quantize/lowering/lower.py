@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.core.errors import LoweringError
-from edgeship.quantize.lowering.kinds import own_call_is_graph
+from edgeship.model.keras2 import computes_its_graph, nested_inputs
 from edgeship.quantize.lowering.lowered_graph import LoweredGraph
 from edgeship.quantize.lowering.refusals import require_built_keras2, require_no_wrappers
 from edgeship.quantize.simplifying.layouts import with_channels_last
@@ -52,7 +52,7 @@ def lower(model: tf_keras.Model) -> tf_keras.Model:
     with float32_policy():
         inputs, outputs = graph.lower(model)
         flat = tf_keras.Model(inputs, outputs, name=model.name)
-        if own_call_is_graph(model):
+        if computes_its_graph(model):
             flat.output_names = list(model.output_names)
         graph.check_no_weight_is_lost(model, flat)
         flat = with_channels_last(flat)
@@ -71,7 +71,7 @@ def _check_same(model: tf_keras.Model, flat: tf_keras.Model) -> None:
             return tf.constant(generator.normal(size=shape), tensor.dtype)
         return tf.zeros(shape, tensor.dtype)
 
-    inputs = tf.nest.map_structure(noise, flat._nested_inputs)
+    inputs = tf.nest.map_structure(noise, nested_inputs(flat))
     tolerance = RELATIVE_TOLERANCE + rounding_of(model)
     expected, found = (tf.nest.flatten(answers_of(network, inputs)) for network in (model, flat))
     for name, one, other in zip(flat.output_names, expected, found, strict=True):

@@ -12,20 +12,32 @@ from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
 from edgeship.model.flat_layers import Constant
+from edgeship.model.keras2 import (
+    arguments_of,
+    computes_its_graph,
+    inputs_in_order,
+    is_tensor,
+    layers_of,
+    maker_of,
+    nested_inputs,
+    nested_outputs,
+    rename,
+    training_of,
+    was_called,
+)
 from edgeship.quantize.lowering.fixed_values import Fixed, anchor_of, fixed_values
 from edgeship.quantize.lowering.kinds import (
     AUGMENTATION,
     MAX_DEPTH,
     describe,
     is_composite,
-    own_call_is_graph,
     plain_class,
 )
 from edgeship.quantize.lowering.layer_copies import copy_of, foreign_activation, own_weights, stand_in_for
-from edgeship.quantize.lowering.operator_arguments import Owned, Replacement, is_tensor
+from edgeship.quantize.lowering.operator_arguments import Owned, Replacement
 from edgeship.quantize.lowering.operators import is_operator, operation_of, replacement_of
 from edgeship.quantize.lowering.trace import nodes_between, trace
-from edgeship.quantize.lowering.training_calls import in_inference, training_of
+from edgeship.quantize.lowering.training_calls import in_inference
 
 
 @dataclass(frozen=True)
@@ -54,15 +66,15 @@ class LoweredGraph:
 
     def lower(self, model: tf_keras.Model) -> tuple[Any, Any]:
         """(inputs, outputs) of the flat graph, in the model's own structure."""
-        if own_call_is_graph(model):
+        if computes_its_graph(model):
             self._names |= {layer.name for layer in model.layers if not is_composite(layer)}
-            old = model._nested_inputs
-            inputs = tf.nest.map_structure(lambda tensor: _fresh_input(tensor, tensor.node.layer.name), old)
+            old = nested_inputs(model)
+            inputs = tf.nest.map_structure(lambda tensor: _fresh_input(tensor, maker_of(tensor).name), old)
             tensors = dict(zip(map(id, tf.nest.flatten(old)), tf.nest.flatten(inputs), strict=True))
-            return inputs, self._replay(model._nested_outputs, tensors, Scope(), {})
+            return inputs, self._replay(nested_outputs(model), tensors, Scope(), {})
         (*specs,), _ = model.save_spec()
         inputs = tf.nest.map_structure(lambda spec: _fresh_input(spec, spec.name or "input"), specs[0])
-        self._names |= {tensor.node.layer.name for tensor in tf.nest.flatten(inputs)}
+        self._names |= {maker_of(tensor).name for tensor in tf.nest.flatten(inputs)}
         outputs, disguised = trace(model, (inputs,), {})
         return inputs, self._replay(outputs, {id(t): t for t in tf.nest.flatten(inputs)}, Scope(), disguised)
 
@@ -73,7 +85,7 @@ class LoweredGraph:
         """
         uncalled = {
             id(weight)
-            for layer in model._flatten_layers()
+            for layer in layers_of(model)
             if not is_composite(layer) and id(layer) not in self._layers
             for weight in layer.weights
         }
@@ -98,9 +110,7 @@ class LoweredGraph:
                     f"{scope.name or 'model'}: its call() reads the tensor {layer.name!r} of another graph; "
                     "give it to the layer as an input"
                 )
-            args, kwargs = tf.nest.map_structure(lambda item: tensors.get(id(item), item), (
-                tuple(node.call_args), dict(node.call_kwargs)
-            ))
+            args, kwargs = tf.nest.map_structure(lambda item: tensors.get(id(item), item), arguments_of(node))
             made = self._fixed(node, tensors, scope) if is_operator(layer) else None
             if made is None and is_operator(layer):
                 made = self._operator(layer, args, kwargs, scope, disguised, node.outputs)
@@ -149,10 +159,10 @@ class LoweredGraph:
         if scope.depth == MAX_DEPTH:
             raise LoweringError(f"{describe(layer)}: composite layers nested more than {MAX_DEPTH} deep")
         inner = Scope(self._label(layer, scope), training, scope.depth + 1)
-        if own_call_is_graph(layer):
-            given = layer._flatten_to_reference_inputs(args[0])
+        if computes_its_graph(layer):
+            given = inputs_in_order(layer, args[0])
             tensors = dict(zip(map(id, layer.inputs), given, strict=True))
-            return self._replay(layer._nested_outputs, tensors, inner, {})
+            return self._replay(nested_outputs(layer), tensors, inner, {})
         outputs, disguised = trace(layer, args, kwargs, stand_in=self._stand_in(layer))
         known = {id(item): item for item in tf.nest.flatten((args, kwargs)) if is_tensor(item)}
         return self._replay(outputs, known, inner, disguised)
@@ -181,7 +191,7 @@ class LoweredGraph:
             self._layers[id(layer)] = copy_of(layer, name=self._name(layer, scope), linear=linear)
             self._originals.append(layer)
         fresh = self._layers[id(layer)]
-        first = not fresh._inbound_nodes
+        first = not was_called(fresh)
         outputs = fresh(*args, **{key: value for key, value in kwargs.items() if value is not None})
         if first:
             own = own_weights(layer)
@@ -243,7 +253,7 @@ class LoweredGraph:
                     )
                 return known(inputs)
         made = result.layer
-        made._name = self._unique(scope.of(made.name))
+        rename(made, self._unique(scope.of(made.name)))
         outputs = made(inputs)
         if result.weights:
             made.set_weights([item.numpy() if isinstance(item, Owned) else item for item in result.weights])

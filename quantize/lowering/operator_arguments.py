@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tf_keras import layers
-from tf_keras.src.engine.keras_tensor import KerasTensor
+
+from edgeship.model.keras2 import inferred_value, is_tensor, node_of, read_by
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,6 @@ class Replacement:
     weights: tuple[Owned | np.ndarray, ...] = field(default=())
 
 
-def is_tensor(value: Any) -> bool:
-    """Whether a value is a symbolic tensor of the graph."""
-    return isinstance(value, KerasTensor)
-
-
 def as_array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
@@ -123,10 +119,10 @@ def static_shape(value: Any) -> list[int | None] | None:
 
 def _static_value(tensor: Any) -> list[int | None] | None:
     """What Keras inferred of an integer tensor that was computed from `tf.shape`."""
-    node = getattr(tensor, "node", None)
+    node = node_of(tensor)
     if node is not None and node.layer.get_config().get("function") == "unstack":
-        whole = _static_value(node.keras_inputs[0])
+        whole = _static_value(read_by(node)[0])
         place = [id(output) for output in tf.nest.flatten(node.outputs)].index(id(tensor))
         return None if whole is None else [whole[place]]
-    inferred = getattr(tensor, "_inferred_value", None)
+    inferred = inferred_value(tensor)
     return None if inferred is None else [None if size is None else int(size) for size in inferred]

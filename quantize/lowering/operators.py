@@ -14,7 +14,8 @@ from typing import Any
 import tensorflow as tf
 from tf_keras import layers
 
-from edgeship.quantize.lowering.operator_arguments import Call, Result, is_tensor
+from edgeship.model.keras2 import is_tensor
+from edgeship.quantize.lowering.operator_arguments import Call, Result
 from edgeship.quantize.lowering.operators_arithmetic import ARITHMETIC
 from edgeship.quantize.lowering.operators_image import IMAGES
 from edgeship.quantize.lowering.operators_shape import SHAPES

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from edgeship.model.keras2 import layers_of
 from edgeship.quantize.lowering.kinds import is_kerases_own
 
 # Regularizers add to the loss of the float training alone, and the weights are set afterwards.
@@ -28,7 +29,7 @@ def plain_config(layer: Any, kind: type) -> dict[str, Any]:
 @contextmanager
 def _without(layer: Any) -> Iterator[None]:
     removed = [
-        (part, key, value) for part in layer._flatten_layers() for key, value in vars(part).items()
+        (part, key, value) for part in layers_of(layer) for key, value in vars(part).items()
         if key.endswith(NOT_NEEDED) or (key.endswith(KERASES_ALONE) and not is_kerases_own(type(value)))
     ]
     # Not by setattr, with which Keras keeps account of what a layer owns.

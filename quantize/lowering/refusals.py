@@ -7,6 +7,7 @@ from typing import Any
 import tf_keras
 
 from edgeship.core.errors import LoweringError
+from edgeship.model.keras2 import is_graph, layers_of
 from edgeship.quantize.lowering.kinds import describe
 
 # Classes of tensorflow_model_optimization -> what its user should give instead.
@@ -33,7 +34,7 @@ def require_built_keras2(model: Any) -> None:
         )
     if not isinstance(model, tf_keras.Model):
         raise LoweringError(f"expected a tf_keras.Model, found {type(model).__module__}.{type(model).__name__}")
-    if getattr(model, "_is_graph_network", False):
+    if is_graph(model):
         return
     if not model.built or model.save_spec() is None:
         raise LoweringError(
@@ -44,7 +45,7 @@ def require_built_keras2(model: Any) -> None:
 
 def require_no_wrappers(model: tf_keras.Model) -> None:
     """Raise LoweringError for layers that tfmot has wrapped."""
-    for layer in model._flatten_layers():
+    for layer in layers_of(model):
         if type(layer).__module__.split(".")[0] == "tensorflow_model_optimization":
             what = WRAPPERS.get(type(layer).__name__, "a layer of tfmot; give the model as it was before")
             raise LoweringError(f"{describe(layer)}: {what}")

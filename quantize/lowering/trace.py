@@ -12,9 +12,10 @@ import tensorflow as tf
 from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
+from edgeship.model.keras2 import arguments_of, is_tensor, node_of, own_variables, read_by
 from edgeship.quantize.lowering.kinds import describe
 from edgeship.quantize.lowering.layer_copies import StandIn
-from edgeship.quantize.lowering.operator_arguments import Owned, is_tensor
+from edgeship.quantize.lowering.operator_arguments import Owned
 from edgeship.quantize.lowering.operators import is_operator
 
 # TensorFlow's functions that update a variable.
@@ -64,7 +65,7 @@ def nodes_between(outputs: Any, known: set[int]) -> list[Any]:
     """The graph's nodes from the tensors in `known` to `outputs`, each after those it reads; iterative."""
     order: list[Any] = []
     done: set[int] = set()
-    pending = [(tensor.node, False) for tensor in reversed(tf.nest.flatten(outputs)) if id(tensor) not in known]
+    pending = [(node_of(tensor), False) for tensor in reversed(tf.nest.flatten(outputs)) if id(tensor) not in known]
     while pending:
         node, ready = pending.pop()
         if id(node) in done:
@@ -74,7 +75,7 @@ def nodes_between(outputs: Any, known: set[int]) -> list[Any]:
             order.append(node)
             continue
         pending.append((node, True))
-        pending.extend((tensor.node, False) for tensor in reversed(node.keras_inputs) if id(tensor) not in known)
+        pending.extend((node_of(tensor), False) for tensor in reversed(read_by(node)) if id(tensor) not in known)
     return order
 
 
@@ -112,7 +113,8 @@ def _call(layer: layers.Layer, args: Any, kwargs: Any) -> Any:
 
 def _direct_variables(layer: layers.Layer) -> list[Any]:
     """The variables a layer made itself, not those of its inner layers."""
-    return [*layer._trainable_weights, *layer._non_trainable_weights]
+    trainable, others = own_variables(layer)
+    return [*trainable, *others]
 
 
 def _check_nothing_was_assigned(layer: layers.Layer, before: list[tuple[Any, np.ndarray]]) -> None:
@@ -136,7 +138,7 @@ def _variables_in_disguise(layer: layers.Layer, outputs: Any, tape: Any, known: 
     for node in nodes_between(outputs, {id(item) for item in known}):
         if not is_operator(node.layer) or not variables:
             continue
-        for value in tf.nest.flatten((node.call_args, node.call_kwargs)):
+        for value in tf.nest.flatten(arguments_of(node)):
             if not tf.is_tensor(value) or is_tensor(value) or not value.dtype.is_floating:
                 continue
             gradients = tape.gradient(value, variables)

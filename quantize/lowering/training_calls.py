@@ -7,8 +7,8 @@ from typing import Any
 from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
+from edgeship.model.keras2 import is_tensor, takes_training, with_training
 from edgeship.quantize.lowering.kinds import describe
-from edgeship.quantize.lowering.operator_arguments import is_tensor
 
 # How much of a layer is random in training; at 0 the layer does the same in inference.
 RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
@@ -23,14 +23,6 @@ RANDOM = (
 )
 
 
-def training_of(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The `training` that a call gave, by position or by name; None where it gave none."""
-    spec = layer._call_spec
-    if not spec.arg_was_passed("training", args, kwargs, inputs_in_args=True):
-        return None
-    return spec.get_arg_value("training", args, kwargs, inputs_in_args=True)
-
-
 def in_inference(
     layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], training: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -43,18 +35,14 @@ def in_inference(
     Raises:
         LoweringError: the layer computes something else with `training=True`, which it was called with.
     """
-    if not layer._call_spec.expects_training_arg:
+    if not takes_training(layer):
         return args, {key: value for key, value in kwargs.items() if key != "training"}
     if is_tensor(training):
         raise LoweringError(f"{describe(layer)}: its `training` is a tensor; expected True, False or None")
     if training and _is_other_in_training(layer):
         why = BATCH_STATISTICS if _is_batch_norm(layer) else RANDOM
         raise LoweringError(f"{describe(layer)}: it is called with training=True: {why}")
-    given = None if training or training is None else False
-    args, kwargs = layer._call_spec.set_arg_value(
-        "training", given, tuple(args), dict(kwargs), inputs_in_args=True, pop_kwarg_if_none=True
-    )
-    return args, kwargs
+    return with_training(layer, args, kwargs, None if training or training is None else False)
 
 
 def _is_batch_norm(layer: Any) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from tf_keras import layers
 
+from edgeship.model.keras2 import normalizes_last_axis
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -58,7 +60,7 @@ def _rescaling(layer: Any) -> Affine | None:
 
 
 def _normalization(layer: Any) -> Affine | None:
-    if list(layer._keep_axis) not in ([], [len(layer._broadcast_shape) - 1]):
+    if not normalizes_last_axis(layer):
         return None
     mean, variance = (np.asarray(value, np.float64).reshape(-1) for value in (layer.mean, layer.variance))
     # keras: max(sqrt(variance), epsilon), epsilon 1e-7 (normalization.py)

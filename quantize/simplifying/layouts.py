@@ -18,6 +18,7 @@ import tf_keras
 from tf_keras import layers
 
 from edgeship.model import flat_layers
+from edgeship.model.keras2 import maker_of, nested_inputs, nested_outputs, read_by
 from edgeship.quantize.simplifying.layout_layers import ONE_ROW, in_place_of, is_channels_first
 from edgeship.quantize.simplifying.rebuild import nodes_of, rebuild
 from edgeship.quantize.simplifying.rewrites import NOTHING, activation_kind
@@ -43,15 +44,15 @@ def with_channels_last(model: tf_keras.Model, *, arrays: bool = False) -> tf_ker
         return model
     made = _Layouts(model, arrays).rebuilt()
     structured = tf_keras.Model(
-        tf.nest.pack_sequence_as(model._nested_inputs, made.inputs),
-        tf.nest.pack_sequence_as(model._nested_outputs, made.outputs), name=model.name,
+        tf.nest.pack_sequence_as(nested_inputs(model), made.inputs),
+        tf.nest.pack_sequence_as(nested_outputs(model), made.outputs), name=model.name,
     )
     structured.output_names = list(model.output_names)
     return structured
 
 
 def _is_foreign(node: Any, arrays: bool) -> bool:
-    layer, rank = node.layer, tf.nest.flatten(node.keras_inputs)[0].shape.rank
+    layer, rank = node.layer, tf.nest.flatten(read_by(node))[0].shape.rank
     if type(layer) in ONE_ROW or is_channels_first(layer):
         return True
     axes = _axes_of(layer, rank, arrays)
@@ -100,7 +101,7 @@ class _Layouts:
 
     def _keep(self, old: Any, new: Any) -> Any:
         view = new if isinstance(new, View) else View(new, tuple(range(new.shape.rank)))
-        return self._views.plain(view, reader=old.node.layer.name) if id(old) in self._outputs else view
+        return self._views.plain(view, reader=maker_of(old).name) if id(old) in self._outputs else view
 
     def _replay(self, node: Any, args: Any, kwargs: Any) -> Any:
         layer = node.layer

@@ -9,6 +9,8 @@ from typing import Any
 
 import tf_keras
 
+from edgeship.model.keras2 import inner_layers
+
 FLOATS = ("float16", "bfloat16", "float64")
 # Relative rounding of one result; with float32's own, 2**-24, the comparison's tolerance has room enough.
 ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -37,7 +39,7 @@ def in_float32(config: Any) -> Any:
 
 def rounding_of(model: tf_keras.Model) -> float:
     """How much the model's own results may be off from those in float32: each layer rounds once, relative to 1."""
-    return sum(ROUNDING.get(layer.compute_dtype, 0.0) for layer in model._flatten_layers(include_self=False))
+    return sum(ROUNDING.get(layer.compute_dtype, 0.0) for layer in inner_layers(model))
 
 
 def least_sqnr_db(model: tf_keras.Model) -> float:
@@ -46,8 +48,9 @@ def least_sqnr_db(model: tf_keras.Model) -> float:
     Every layer's result is rounded once (its sums are float32's): relative 2^-11 in float16, so 66 dB, 48 dB in
     bfloat16. Roundings of several layers add up as the root of their number, and a network may amplify them: 20 dB.
     """
-    rounding = [ROUNDING[layer.compute_dtype] for layer in model._flatten_layers(include_self=False)
-                if layer.compute_dtype in ROUNDING]
+    rounding = [
+        ROUNDING[layer.compute_dtype] for layer in inner_layers(model) if layer.compute_dtype in ROUNDING
+    ]
     return -20 * math.log10(max(rounding)) - 10 * math.log10(len(rounding)) - 20 if rounding else math.inf
 
 

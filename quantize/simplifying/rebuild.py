@@ -9,6 +9,8 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
+from edgeship.model.keras2 import arguments_with, maker_of, ordered_nodes, read_by
+
 # A node of the old graph and its arguments in the new one -> its outputs in the new one.
 Replay = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 # Every tensor of the new graph on its way to the nodes that read it.
@@ -17,17 +19,14 @@ Pass = Callable[[Any, Any], Any]
 
 def nodes_of(model: tf_keras.Model) -> Iterator[Any]:
     """The nodes of a functional model in an order in which each comes after those it reads; inputs left out."""
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            if not isinstance(node.layer, layers.InputLayer):
-                yield node
+    return (node for node in ordered_nodes(model) if not isinstance(node.layer, layers.InputLayer))
 
 
 def readers_of(model: tf_keras.Model) -> dict[int, list[Any]]:
     """id(tensor) -> the nodes that read it, once per use; a model output counts as read by None."""
     found: dict[int, list[Any]] = {}
     for node in nodes_of(model):
-        for tensor in node.keras_inputs:
+        for tensor in read_by(node):
             found.setdefault(id(tensor), []).append(node)
     for tensor in model.outputs:
         found.setdefault(id(tensor), []).append(None)
@@ -52,15 +51,12 @@ def rebuild(model: tf_keras.Model, replay: Replay, *, forward: Pass | None = Non
     inputs = []
     for tensor in model.inputs:
         fresh = layers.Input(
-            tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=tensor.node.layer.name
+            tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=maker_of(tensor).name
         )
         inputs.append(fresh)
         keep(tensor, fresh)
     for node in nodes_of(model):
-        # map_arguments takes each tensor off a list, once per use.
-        args, kwargs = node.map_arguments(
-            {str(id(t)): [tensors[id(t)]] * len(node.keras_inputs) for t in node.keras_inputs}
-        )
+        args, kwargs = arguments_with(node, tensors)
         outputs = replay(node, args, kwargs)
         for old, new in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(outputs), strict=True):
             keep(old, new)

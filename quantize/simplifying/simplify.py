@@ -18,6 +18,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
+from edgeship.model.keras2 import maker_of, node_of, read_by
 from edgeship.quantize.simplifying.affine import Affine, Depthwise, affine_of
 from edgeship.quantize.simplifying.layouts import with_channels_last
 from edgeship.quantize.simplifying.precision import float32_policy
@@ -139,7 +140,7 @@ def _possible_folds(model: tf_keras.Model) -> list[_Fold]:
 
     def before(layer: Any) -> Any:
         """The one layer all of whose outputs are read by this one alone, and which it reads alone; or None."""
-        sources = [node.keras_inputs[0].node for node in calls[id(layer)]]
+        sources = [node_of(read_by(node)[0]) for node in calls[id(layer)]]
         source = sources[0].layer
         if any(node.layer is not source for node in sources) or len(calls.get(id(source), [])) != len(sources):
             return None
@@ -172,7 +173,7 @@ def _stand_alone(model: tf_keras.Model) -> tf_keras.Model | None:
     alone = {
         id(node.layer) for node in nodes_of(model)
         if affine_of(node.layer) is not None and affine_of(_before_relu(node)) is None
-        and Depthwise.fits(node.keras_inputs[0].shape)
+        and Depthwise.fits(read_by(node)[0].shape)
     }
     if not alone:
         return None
@@ -202,7 +203,7 @@ def _separate_prescribed(model: tf_keras.Model) -> tf_keras.Model:
     prescribed: dict[int, Any] = dict.fromkeys(map(id, model.inputs))
     changing: set[tuple[int, int]] = set()  # (id(concatenation), position of the input)
     for node in nodes_of(model):
-        ranges = [prescribed[id(tensor)] for tensor in node.keras_inputs]
+        ranges = [prescribed[id(tensor)] for tensor in read_by(node)]
         role, mixed = role_of(node.layer), len(set(ranges)) > 1
         if type(node.layer) is layers.Concatenate and mixed:
             changing |= {(id(node.layer), at) for at, span in enumerate(ranges) if span is not None}
@@ -234,8 +235,8 @@ def _separate_prescribed(model: tf_keras.Model) -> tf_keras.Model:
 
 def _before_relu(node: Any) -> Any:
     """The layer before a node, or before the ReLU before it: once that is a product, the node may go into it."""
-    source = node.keras_inputs[0].node
-    return source.keras_inputs[0].node.layer if _is_plain_relu(source.layer) else source.layer
+    source = node_of(read_by(node)[0])
+    return maker_of(read_by(source)[0]) if _is_plain_relu(source.layer) else source.layer
 
 
 def _is_plain_relu(layer: Any) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import datetime
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgeship.core.decode import decode, parse
+from edgeship.core.decode import decode, parse, read_record
+from edgeship.core.errors import BundleError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,11 @@ class Outer:
     inner: tuple[Inner, ...]
     kinds: dict[str, int] | None
     anything: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versioned:
+    schema: int
 
 
 GOOD: dict[str, Any] = {
@@ -47,6 +56,7 @@ def test_values_become_records() -> None:
     ({"inner": [{"times": [1, "2"]}]}, r'inner\[0\].times\[1\]: expected a number, found "2"'),
     ({"inner": [{"times": [False]}]}, r"inner\[0\].times\[0\]: expected a number, found false"),
     ({"inner": [{"times": [1e999]}]}, r"inner\[0\].times\[0\]: expected a number, found Infinity"),
+    ({"inner": [{"times": [10**400]}]}, r"inner\[0\].times\[0\]: expected a number, found 1000+"),
     ({"inner": [{"times": [], "note": 5}]}, r"inner\[0\].note: expected a text, found 5"),
     ({"inner": [{}]}, r"inner\[0\]: the key 'times' is missing"),
     ({"inner": [None]}, r"inner\[0\]: expected an object, found null"),
@@ -57,6 +67,35 @@ def test_values_become_records() -> None:
 def test_the_place_of_a_wrong_value_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         decode(Outer, {**GOOD, **changes})
+
+
+def test_a_place_and_infinities_as_toml_has_them() -> None:
+    assert decode(Inner, {"times": [math.inf]}, place="train", finite=False).times == (math.inf,)
+    with pytest.raises(ValueError, match=r'^train.note: expected a text, found "2026-01-31"$'):
+        decode(Inner, {"times": [], "note": datetime.date(2026, 1, 31)}, place="train", finite=False)
+
+
+def test_a_field_with_a_default_may_be_missing() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Counted:
+        note: str = "none"
+        counts: dict[str, int] = field(default_factory=dict)
+
+    assert decode(Counted, {}) == Counted()
+
+
+def test_a_file_of_an_older_schema_and_the_promised_error() -> None:
+    def read(text: str) -> Any:
+        return read_record(
+            Versioned, text, where=Path("a.json"), schema=3, older=(2,), what="plan", again="plan again",
+            error=BundleError,
+        )
+
+    assert [read(f'{{"schema": {schema}}}').schema for schema in (2, 3)] == [2, 3]
+    with pytest.raises(BundleError, match=r"^a.json: expected a plan of schema 2 or 3, found 1; .* or plan again$"):
+        read('{"schema": 1}')
+    with pytest.raises(BundleError, match=r"^a.json: expected JSON, found none"):
+        read("{")
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a": NaN}', "[-Infinity]", "[" * 100_000])

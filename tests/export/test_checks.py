@@ -17,6 +17,7 @@ from edgeship.export.checks import check_tflite, quantized_layers
 from edgeship.export.files import export_files
 from edgeship.export.tflite.io import with_float_io
 from edgeship.export.tflite.names import pack
+from edgeship.model.prepared import Prepared
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +95,11 @@ def test_a_kernel_that_is_expected_and_not_there_stops_the_export(every_scheme: 
     config = replace(
         every_scheme.config, quantize=replace(every_scheme.config.quantize, schemes=("weight-only-int8",)),
     )
+    prepared = Prepared(
+        scheme="weight-only-int8", model=lower(every_scheme._float_model()), expected=("stem_conv/kernel", "ghost"),
+    )
     with pytest.raises(ExportError, match=r"weight-only-int8\.tflite: expected int8 kernels of 2 layers, .*: ghost$"):
-        export_files(
-            models={"weight-only-int8": lower(every_scheme._float_model())}, kept_float={},
-            expected_weights={"weight-only-int8": ("stem_conv/kernel", "ghost")}, splits=every_scheme.splits,
-            spec=every_scheme.spec, config=config,
-        )
+        export_files([prepared], splits=every_scheme.splits, spec=every_scheme.spec, config=config)
 
 
 def test_a_message_does_not_grow_with_the_file(every_scheme: Pipeline) -> None:

@@ -35,8 +35,8 @@ ARTIFACTS = {
 EXPORT_AGAIN = """
 import sys
 from pathlib import Path
-from edgeship.config_file import config_from_dict
-from edgeship.pipeline import Pipeline
+from edgeship.core.config_file import config_from_dict
+from edgeship.app.pipeline.pipeline import Pipeline
 import json
 Pipeline(config=config_from_dict(json.loads(sys.argv[1])), out=Path(sys.argv[2]))._export(Path("unused"))
 """

@@ -50,7 +50,7 @@ CLASSES = TensorSpec(name="probabilities", shape=(1, 10), dtype="int8", scale=1 
 ADD_AGAIN = """
 import hashlib, sys
 from pathlib import Path
-from edgeship.artifact import manifest_from_json
+from edgeship.core.artifact import manifest_from_json
 from edgeship.export.metadata import with_metadata
 folder = Path(sys.argv[1])
 manifest = manifest_from_json((folder / "manifest.json").read_text(), where=folder)

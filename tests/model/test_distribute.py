@@ -155,9 +155,10 @@ import sys
 from pathlib import Path
 
 import edgeship.model
-from edgeship.cache import StageCache
-from edgeship.errors import ConfigError
-from edgeship.model import shared_stage
+from edgeship.app.pipeline import shared_stage
+from edgeship.app.pipeline.cache import StageCache
+from edgeship.app.pipeline.stage import Stage
+from edgeship.core.errors import ConfigError
 from edgeship.model.distribute import start_workers
 
 shared_stage.SEE_SECONDS = 1.0
@@ -168,7 +169,7 @@ def run(folder, read):
     ran = []
     stages = shared_stage.SharedStages(StageCache(folder), workers)
     try:
-        stages.run("train", read=read, writes=[], work=ran.append, together=True)
+        stages.run(Stage(name="train", read={"value": read}, work=ran.append, together=True))
     except ConfigError as error:
         print(error)
     print("ran", len(ran))
@@ -204,10 +205,10 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 import tf_keras
-from edgeship.config_file import load_config
+from edgeship.core.config_file import load_config
 from edgeship.model import train
 from edgeship.model.distribute import all_sum, share_of
-from edgeship.pipeline import Pipeline
+from edgeship.app.pipeline.pipeline import Pipeline
 
 config, out, folder = load_config(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[1]).parent
 

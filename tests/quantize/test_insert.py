@@ -13,7 +13,7 @@ from edgeship.model import flat_layers
 from edgeship.model.resnet import RESNET34_STAGES, build_resnet
 from edgeship.quantize.insert import insert_fake_quantization, kept_layers, weighted_layers
 from edgeship.quantize.lowering.lower import lower
-from edgeship.quantize.qat import calibrate
+from edgeship.quantize.prepare import calibrate
 from edgeship.quantize.ranges import Mode, Range
 from tests.support.networks import convert, noise_for, quantized_model, randomize, run_tflite
 

@@ -13,7 +13,7 @@ from edgeship.core.integers import sqnr_db
 from edgeship.data import Images
 from edgeship.quantize.insert import insert_fake_quantization
 from edgeship.quantize.lowering.lower import lower
-from edgeship.quantize.qat import calibrate, finish
+from edgeship.quantize.prepare import calibrate, finish
 from edgeship.quantize.ranges import Mode
 from edgeship.quantize.sensitivity import logits_of, measure
 

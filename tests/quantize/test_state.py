@@ -10,7 +10,7 @@ from tf_keras import layers
 
 from edgeship.quantize.insert import insert_fake_quantization
 from edgeship.quantize.lowering.lower import lower
-from edgeship.quantize.qat import calibrate, finish
+from edgeship.quantize.prepare import calibrate, finish
 from edgeship.quantize.simplifying.simplify import simplify
 from edgeship.quantize.state import load_state, restore, state_bytes
 

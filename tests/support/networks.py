@@ -14,7 +14,7 @@ from edgeship.export.tflite.convert import convert_tflite, layer_names, rounded_
 from edgeship.export.tflite.float_layers import with_float_layers
 from edgeship.graph import read_tflite
 from edgeship.quantize.insert import insert_fake_quantization
-from edgeship.quantize.qat import calibrate, finish
+from edgeship.quantize.prepare import calibrate, finish
 from edgeship.quantize.simplifying.rebuild import nodes_of
 
 EPS = float(np.finfo(np.float32).eps)

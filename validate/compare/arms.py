@@ -14,14 +14,13 @@ from edgeship.core.artifact import MANIFEST_FILE, TensorSpec
 from edgeship.core.comparison import Arm
 from edgeship.core.errors import ArtifactError, InputError, RefusedError
 from edgeship.core.files import sha256_of_file
-from edgeship.core.integers import quantize
+from edgeship.core.integers import SHIFTS, quantize
 from edgeship.graph import Graph, read_graph
 from edgeship.validate.compare.baseline import Baseline, StoredArtifact
 from edgeship.validate.subject.bundle import load_bundle
 
 FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".ort": "ort"}
 SEED = 0
-SHIFTS = {"int8": 0, "uint8": 128}  # of one grid
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from edgeship.core.comparison import CHANGED, NOT_MEASURED, SAME, WORSE, Exact
 from edgeship.core.text import some
-from edgeship.graph.records import WEIGHTED_KINDS
+from edgeship.graph.kinds import WEIGHTED
 from edgeship.validate.compare.facts import ARITHMETIC, OF_A_CONSTANT, Delegation, Facts
 
 NAMED_KINDS, NAMED_OPERATIONS = 3, 3  # in a sentence; of what is beyond them, only the numbers
@@ -144,7 +144,7 @@ def _needless(
     An activation alone is lost from a fusion where there was none of its kind, or where the operations that could
     take it did not become as many more.
     """
-    hosts = sum(difference for kind, difference in more.items() if kind in WEIGHTED_KINDS)
+    hosts = sum(difference for kind, difference in more.items() if kind in WEIGHTED)
     grown = sorted(
         (
             kind for kind, difference in more.items()

@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from edgeship.core.integers import SHIFTS
+from edgeship.graph.kinds import CLIPS, QDQ
 from edgeship.validate.runner.runner import ORT_LOG_ERRORS
 
 TO_CHANNELS_FIRST = (0, 3, 1, 2)
@@ -23,18 +25,15 @@ CHANNELS_FIRST_KINDS = frozenset({
     "DepthToSpace", "SpaceToDepth", "BatchNormalization",
 })
 # Their 4-D inputs and outputs have one layout.
-SAME_LAYOUT_KINDS = frozenset({
-    "QuantizeLinear", "DequantizeLinear", "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid",
-    "HardSwish", "Add", "Sub", "Mul", "Div", "Min", "Max", "Concat", "Pad", "Identity", "Cast", "Resize",
-})
-QDQ_KINDS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+SAME_LAYOUT_KINDS = QDQ | CLIPS | {
+    "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Add", "Sub", "Mul", "Div", "Min", "Max", "Concat",
+    "Pad", "Identity", "Cast", "Resize",
+}
 # Ours, and ONNX Runtime's, which share no base of their own.
 LAYER_ERRORS: tuple[type[Exception], ...] = (ValueError, *(
     kind for kind in vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
     if isinstance(kind, type) and issubclass(kind, Exception)
 ))
-# uint8 artifacts hold q + 128 where LiteRT holds q.
-SHIFTS = {"int8": 0, "uint8": 128}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class Layer:
     @property
     def kind(self) -> str:
         """The operations without the quantization around them: "Conv+Relu"."""
-        kinds = [node.op_type for node in self.nodes if node.op_type not in QDQ_KINDS]
+        kinds = [node.op_type for node in self.nodes if node.op_type not in QDQ]
         return "+".join(kinds) or "QuantizeLinear"
 
 

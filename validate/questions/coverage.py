@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeship.core.measurement import Coverage
+from edgeship.graph.kinds import CONVERSIONS, TFLITE_CONVOLUTIONS
 
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"})
 
 DELEGATE = "DELEGATE"
 # `weighted` counts convolutions only: quantization-aware training gives a dense layer one scale for all its
 # outputs on purpose, and the files say so; convolutions are trained per channel and must run so.
-LITERT_CONVOLUTIONS = frozenset({"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"})
-WEIGHTS_INPUT = 1  # of all four
+WEIGHTS_INPUT = 1  # of all TFLITE_CONVOLUTIONS
 
 KERNEL_SUFFIX = "_kernel_time"
 ORT_CONVOLUTIONS = frozenset({"QLinearConv"})
@@ -28,9 +28,7 @@ ORT_CONVOLUTIONS = frozenset({"QLinearConv"})
 ORT_WITH_SCALES = ("QLinear", "QGemm")
 WEIGHT_SCALE = 1
 # Of any runtime: what stands beside a float operation and would not be there without it, which is counted itself.
-FOLLOWING_KINDS = frozenset({
-    "QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Transpose", "ReorderInput", "ReorderOutput",
-})
+FOLLOWING_KINDS = CONVERSIONS | {"Transpose", "ReorderInput", "ReorderOutput"}
 # ONNX Runtime moves a Transpose through a float operation, and gives the other operand as many axes. What it adds is
 # called as its kind is, as nothing in an exported file is.
 RUNTIMES_OWN = frozenset({"Unsqueeze", "Squeeze"})
@@ -110,7 +108,7 @@ def coverage_of_plan(
     in_float = set(float_ops)
     weighted = [
         tensors[operation.inputs[WEIGHTS_INPUT]] for operation in executed
-        if operation.kind in LITERT_CONVOLUTIONS and operation not in in_float
+        if operation.kind in TFLITE_CONVOLUTIONS and operation not in in_float
     ]
     coverage = Coverage(
         integer=len(executed) - len(float_ops),

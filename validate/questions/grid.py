@@ -18,6 +18,7 @@ import numpy as np
 from edgeship.core.artifact import Artifact
 from edgeship.core.errors import ArtifactError, RuntimeFailure
 from edgeship.core.measurement import Grid
+from edgeship.graph.kinds import MOVES
 from edgeship.validate.process.client import Worker
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind, write_array
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 LAYER_IMAGES = 4  # of the golden ones
 NOT_MEASURED = "not measured: "
-MOVES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 NEEDED = {"onnx": "onnx", "ai_edge_litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
 
 

@@ -12,17 +12,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgeship.graph.kinds import CLIPS, CONVERSIONS, MOVES
 from edgeship.graph.records import LONGEST_CHAIN, Graph, Tensor
 
 KERNEL, GEMM = "/kernel", "/Gemm"
 GRID_DTYPES = ("int8", "uint8", "int16")
-ACTIVATIONS = frozenset({"Relu", "Clip"})
-CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear"})
-# What these make has its input's values, so one of the two stands for both.
-MOVES = frozenset({
-    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE",
-    "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity",
-})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,7 +122,7 @@ def _kind(graph: Graph, name: str, compared: Collection[str]) -> str:
     operation = graph.producers[name]
     for _ in range(LONGEST_CHAIN):
         source = operation.inputs[0] if operation.inputs else ""
-        passing = operation.kind in CONVERSIONS | ACTIVATIONS | MOVES
+        passing = operation.kind in CONVERSIONS | CLIPS | MOVES
         if not passing or source in compared or source not in graph.producers:
             break
         operation = graph.producers[source]

@@ -11,6 +11,7 @@ from edgeship.core.config import Config
 from edgeship.data import Splits
 from edgeship.export.files import export_files
 from edgeship.export.proof.exported import Exported
+from edgeship.model.prepared import Prepared
 from edgeship.quantize.insert import QuantizedModel, kept_layers, weighted_layers
 
 
@@ -35,13 +36,9 @@ def export_schemes(
     kept = kept_layers(flat, config.quantize.keep_float)
     weighted = set(weighted_layers(flat))
     kernels = tuple(layer.name for layer in flat.layers if layer.name in weighted)
-    models, kept_float, expected = {}, {}, {}
-    for scheme in config.quantize.schemes:
-        models[scheme], kept_float[scheme], expected[scheme] = flat, kept, kernels
-        if scheme in quantized:
-            models[scheme] = quantized[scheme].model
-            kept_float[scheme] = quantized[scheme].account.kept_float
-            expected[scheme] = quantized[scheme].account.expected
-    return export_files(
-        models=models, kept_float=kept_float, expected_weights=expected, splits=splits, spec=spec, config=config,
-    )
+    prepared = [
+        quantized[scheme].prepared(scheme) if scheme in quantized
+        else Prepared(scheme=scheme, model=flat, kept_float=kept, expected=kernels)
+        for scheme in config.quantize.schemes
+    ]
+    return export_files(prepared, splits=splits, spec=spec, config=config)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.model_key import model_key
 from edgeship.app.pipeline.source_key import named_modules, put_first
+from edgeship.app.pipeline.stage import Stage
 from edgeship.core.artifact import MANIFEST_FILE, Preprocessing
 from edgeship.core.cluster import Cluster, read_cluster
 from edgeship.core.config import Config
@@ -104,56 +104,26 @@ class Pipeline:
     def train(self) -> None:
         """Train the float model; what could be refused afterwards is refused before. Leaves the lowered network."""
         self._check_calibration()
-        read = {**self._read_by_all(), **model_key(self.config)}
-        # A file that may run its code can name functions of the user's modules.
-        if named_modules(self.config.model) or self.config.model.trust_code:
-            read["made"] = self._float.made
-        writes = [self.float_file]
-        # Workers come to the same stages in the same order, whatever each of them finds done.
-        if self.cluster is not None or not self.cache.is_done("train", read=read, writes=writes):
-            self._check_before_training(read)
-        self._run_shared(
-            "train", read=read, writes=writes, together=True,
-            work=lambda scratch: self._float.train(scratch, self.float_file, is_chief=self.is_chief),
-        )
-
-    def _check_before_training(self, read: dict[str, Any]) -> None:
-        """Not repeated where the same was found right before, for example when a training goes on."""
-        if not self.config.train.epochs:
-            return  # the very stages follow at once
-        read = {
-            **read, "quantize": config_to_dict(self.config.quantize), "export": config_to_dict(self.config.export),
-        }
-        self._run_shared("preflight", read=read, writes=[], work=self._preflight, together=False)
+        stage = self._train_stage()
+        # Workers come to the same stages in the same order, whatever each of them finds done. Where no epoch is
+        # trained, the very stages that the preflight tries follow at once.
+        may_train = self.cluster is not None or not self.cache.is_done(stage)
+        if may_train and self.config.train.epochs:
+            self._run(self._preflight_stage(stage))
+        self._run(stage)
 
     def quantize(self) -> None:
         """Find the integer ranges of every scheme that has them: by calibration, by training, or by measuring."""
         self.train()
         for scheme in self._fake_quantized:
-            read = {
-                **self._read_by_all(), "float": sha256_of_file(self.float_file),
-                "quantize": {**config_to_dict(self.config.quantize), "schemes": None},
-                **{key: getattr(self.config.train, key) for key in ("augmentation", "strategy")},
-            }
-            self._run_shared(
-                f"quantize {scheme}", read=read, writes=[self.quantized_file(scheme)],
-                work=functools.partial(self._quantize, scheme), together=SCHEMES[scheme].needs == TRAINING,
-            )
+            self._run(self._quantize_stage(scheme))
         if not self._fake_quantized:
             say("quantize: no scheme has ranges to find")
 
     def sensitivity(self) -> dict[str, Any]:
         """Measure what quantizing each layer alone costs: leaves sensitivity.json, and returns it."""
         self.train()
-        read = {
-            **self._read_by_all(), "float": sha256_of_file(self.float_file),
-            **{key: getattr(self.config.quantize, key) for key in ("calibration", "weight_bits")},
-            "keep_float": list(self.config.quantize.keep_float),
-        }
-        self._run_shared(
-            "sensitivity", read=read, writes=[self.sensitivity_file], together=False,
-            work=lambda _: self._integers.sensitivity(self.sensitivity_file),
-        )
+        self._run(self._sensitivity_stage())
         document: dict[str, Any] = json.loads(self.sensitivity_file.read_text())
         return document
 
@@ -164,25 +134,13 @@ class Pipeline:
             return
         if self.cluster is not None:
             say(f"{self.cluster.name}: the others are done; that TensorFlow soon takes them for crashed is expected")
-        read = {
-            **self._read_by_all(), "float": sha256_of_file(self.float_file),
-            "quantized": {name: sha256_of_file(self.quantized_file(name)) for name in self._fake_quantized},
-            "schemes": list(self.config.quantize.schemes), "keep_float": list(self.config.quantize.keep_float),
-            "export": config_to_dict(self.config.export),
-        }
-        self.cache.run("export", read=read, writes=[self.bundle_folder / MANIFEST_FILE], work=self._export)
+        self.cache.run(self._export_stage())
 
     def validate(self) -> None:
         """Prove the bundle: leaves report.json and report.md (of several workers, the chief does)."""
         self.export()
-        if not self.is_chief:
-            return
-        read = {
-            "version": __version__, "manifest": sha256_of_file(self.bundle_folder / MANIFEST_FILE),
-            "validate": config_to_dict(self.config.validate),
-        }
-        writes = [self.out / REPORT_FILE, self.out / "report.md"]
-        self.cache.run("validate", read=read, writes=writes, work=self._validate)
+        if self.is_chief:
+            self.cache.run(self._validate_stage())
 
     def run(self) -> Report | None:
         """Everything; returns the report, also when it was measured by an earlier call.
@@ -222,14 +180,12 @@ class Pipeline:
 
         return SharedStages(self.cache, self.workers)
 
-    def _run_shared(
-        self, stage: str, *, read: Any, writes: list[Path], work: Callable[[Path], None], together: bool
-    ) -> None:
-        """A stage that every worker comes to; `together`: all of them do its work."""
+    def _run(self, stage: Stage) -> None:
+        """Run a stage that every worker comes to."""
         if self.cluster is None:
-            self.cache.run(stage, read=read, writes=writes, work=work)
+            self.cache.run(stage)
         else:
-            self._shared.run(stage, read=read, writes=writes, work=work, together=together)
+            self._shared.run(stage)
 
     def _check_calibration(self) -> None:
         if self._calibration is None:
@@ -237,11 +193,72 @@ class Pipeline:
             for sentence in self._calibration.sentences(self.splits.labels):
                 say(sentence)
 
+    # --- one row per stage ----------------------------------------------------------------------------------------
+
     def _read_by_all(self) -> dict[str, Any]:
         return {
             "version": __version__, "splits": self.splits_record, "spec": str(self.spec),
             "data_seed": self.config.data.seed,  # held-out slices are drawn with it
         }
+
+    def _train_stage(self) -> Stage:
+        read = {**self._read_by_all(), **model_key(self.config)}
+        # A file that may run its code can name functions of the user's modules.
+        if named_modules(self.config.model) or self.config.model.trust_code:
+            read["made"] = self._float.made
+        return Stage(
+            name="train", read=read, writes=(self.float_file,), together=True,
+            work=lambda scratch: self._float.train(scratch, self.float_file, is_chief=self.is_chief),
+        )
+
+    def _preflight_stage(self, train: Stage) -> Stage:
+        """Return the check before a training: not repeated where it passed right before, when a training goes on."""
+        read = {
+            **train.read, "quantize": config_to_dict(self.config.quantize),
+            "export": config_to_dict(self.config.export),
+        }
+        return Stage(name="preflight", read=read, work=self._preflight)
+
+    def _quantize_stage(self, scheme: str) -> Stage:
+        read = {
+            **self._read_by_all(), "float": sha256_of_file(self.float_file),
+            "quantize": {**config_to_dict(self.config.quantize), "schemes": None},
+            **{key: getattr(self.config.train, key) for key in ("augmentation", "strategy")},
+        }
+        return Stage(
+            name=f"quantize {scheme}", read=read, writes=(self.quantized_file(scheme),),
+            work=functools.partial(self._quantize, scheme), together=SCHEMES[scheme].needs == TRAINING,
+        )
+
+    def _sensitivity_stage(self) -> Stage:
+        read = {
+            **self._read_by_all(), "float": sha256_of_file(self.float_file),
+            **{key: getattr(self.config.quantize, key) for key in ("calibration", "weight_bits")},
+            "keep_float": list(self.config.quantize.keep_float),
+        }
+        return Stage(
+            name="sensitivity", read=read, writes=(self.sensitivity_file,),
+            work=lambda _: self._integers.sensitivity(self.sensitivity_file),
+        )
+
+    def _export_stage(self) -> Stage:
+        read = {
+            **self._read_by_all(), "float": sha256_of_file(self.float_file),
+            "quantized": {name: sha256_of_file(self.quantized_file(name)) for name in self._fake_quantized},
+            "schemes": list(self.config.quantize.schemes), "keep_float": list(self.config.quantize.keep_float),
+            "export": config_to_dict(self.config.export),
+        }
+        return Stage(name="export", read=read, writes=(self.bundle_folder / MANIFEST_FILE,), work=self._export)
+
+    def _validate_stage(self) -> Stage:
+        read = {
+            "version": __version__, "manifest": sha256_of_file(self.bundle_folder / MANIFEST_FILE),
+            "validate": config_to_dict(self.config.validate),
+        }
+        writes = (self.out / REPORT_FILE, self.out / "report.md")
+        return Stage(name="validate", read=read, writes=writes, work=self._validate)
+
+    # --- the work of each -----------------------------------------------------------------------------------------
 
     @cached_property
     def _float(self) -> FloatStage:

@@ -17,8 +17,8 @@ from edgeship.core.progress import quiet, say
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.data import Splits
 from edgeship.model import build
-from edgeship.quantize import qat
 from edgeship.quantize.insert import QuantizedModel, kept_layers
+from edgeship.quantize.prepare import finish, prepare, seed_ranges
 
 # Up to here a trial export is a matter of seconds beside a training of minutes: two schemes in two formats took 8 s for
 # 5 layers, 66 s for 156 (two busy cores). More parameters make every file larger, and so each step of it slower.
@@ -70,7 +70,7 @@ class Preflight:
 
     def _prepare(self, flat: tf_keras.Model) -> QuantizedModel:
         config = self.config.quantize
-        return qat.prepare(flat, spec=self.spec, config=config, keep_float=config.keep_float)
+        return prepare(flat, spec=self.spec, config=config, keep_float=config.keep_float)
 
     def _check_outputs(self, model: tf_keras.Model) -> None:
         try:
@@ -111,8 +111,8 @@ class Preflight:
         for scheme in self._integer_schemes:
             quantized[scheme] = self._prepare(flat)
             method = SCHEMES[scheme].ranges or self.config.quantize.calibration
-            qat.seed_ranges(quantized[scheme], few, spec=self.spec, method=method)
-            qat.finish(quantized[scheme])
+            seed_ranges(quantized[scheme], few, spec=self.spec, method=method)
+            finish(quantized[scheme])
         exported = export_schemes(
             flat, quantized, splits=dataclasses.replace(self.splits, calibration=few), spec=self.spec,
             config=self.config,

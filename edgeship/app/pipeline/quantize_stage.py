@@ -23,6 +23,7 @@ from edgeship.model.distribute import Workers
 from edgeship.quantize import qat
 from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.mixed import Choice, choose_float_layers
+from edgeship.quantize.prepare import finish, prepare, seed_ranges
 from edgeship.quantize.sensitivity import measure
 from edgeship.quantize.state import state_bytes
 
@@ -81,12 +82,12 @@ class QuantizeStage:
 
     def prepare(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
         """The network with fake quantization, without ranges. Raises LoweringError."""
-        return qat.prepare(flat, spec=self.spec, config=self.config.quantize, keep_float=keep_float)
+        return prepare(flat, spec=self.spec, config=self.config.quantize, keep_float=keep_float)
 
     def _calibrate(self, quantized: QuantizedModel, ranges: str | None) -> None:
         method = ranges or self.config.quantize.calibration
-        qat.seed_ranges(quantized, self.splits.calibration, spec=self.spec, method=method)
-        qat.finish(quantized)
+        seed_ranges(quantized, self.splits.calibration, spec=self.spec, method=method)
+        finish(quantized)
 
     def _choose_float_layers(self, flat: tf_keras.Model, sensitivity: dict[str, Any]) -> Choice:
         config, calibration = self.config.quantize, self.splits.calibration

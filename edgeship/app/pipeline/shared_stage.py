@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgeship.app.pipeline.cache import StageCache
+from edgeship.app.pipeline.stage import Stage
 from edgeship.core.errors import ConfigError
 from edgeship.core.files import sha256_of_json, write_atomically
 from edgeship.model.distribute import Workers, all_sum
@@ -27,30 +27,28 @@ class SharedStages:
         self.cache, self.workers = cache, workers
         self._alone = False  # is the chief at work while the others wait?
 
-    def run(
-        self, stage: str, *, read: Any, writes: Sequence[Path], work: Callable[[Path], None], together: bool
-    ) -> None:
-        """As `StageCache.run`; `together`: all workers do the work, else the chief does.
+    def run(self, stage: Stage) -> None:
+        """Do the work of a stage as `StageCache.run` does: all workers together, or the chief alone.
 
-        Only the chief's work may write `writes`; the others find them there afterwards.
+        Only the chief's work may write the stage's files; the others find them there afterwards.
 
         Raises:
             ConfigError: the workers do not see one folder, or do not read the same configuration and data.
             RuntimeFailure: a worker is lost.
         """
         if self._alone:
-            self.cache.run(stage, read=read, writes=writes, work=work)
+            self.cache.run(stage)
             return
         with self.workers.scope():
             self._check_folder()
-            self._check_agreement(stage, read)
-        done = self.cache.is_done(stage, read=read, writes=writes)
+            self._check_agreement(stage)
+        done = self.cache.is_done(stage)
         self.workers.wait()  # nobody writes before all have looked
         if self.workers.is_chief:
-            with self._working_alone(not together):
-                self.cache.run(stage, read=read, writes=writes, work=work)
-        elif together and not done:
-            work(self.cache.scratch(stage, read=read))
+            with self._working_alone(not stage.together):
+                self.cache.run(stage)
+        elif stage.together and not done:
+            stage.work(self.cache.scratch(stage))
         self.workers.wait()
 
     @contextlib.contextmanager
@@ -78,13 +76,13 @@ class SharedStages:
                 "shared one"
             )
 
-    def _check_agreement(self, stage: str, read: Any) -> None:
-        own = float(int(sha256_of_json(read), 16) % LARGEST_EXACT // self.workers.count)
+    def _check_agreement(self, stage: Stage) -> None:
+        own = float(int(sha256_of_json(stage.read), 16) % LARGEST_EXACT // self.workers.count)
         total = all_sum(np.array([own]))[0]
         if all_sum(np.array([float(total != own * self.workers.count)]))[0]:
             raise ConfigError(
-                f"{stage}: the workers do not read the same configuration, data and version of edgeship; give each the "
-                "same, down to the files' bytes"
+                f"{stage.name}: the workers do not read the same configuration, data and version of edgeship; give "
+                "each the same, down to the files' bytes"
             )
 
 

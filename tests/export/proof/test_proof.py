@@ -21,8 +21,9 @@ from edgeship.export.files import export_files
 from edgeship.export.onnx_passes.editing import replace_array
 from edgeship.export.proof.exported import Exported
 from edgeship.model import flat_layers
-from edgeship.quantize import qat
+from edgeship.model.prepared import Prepared
 from edgeship.quantize.insert import QuantizedModel
+from edgeship.quantize.prepare import finish, prepare, seed_ranges
 
 Mutation = Callable[[onnx.ModelProto], None]
 
@@ -54,9 +55,9 @@ def config(tiny_config: Config) -> Config:
 @pytest.fixture(scope="module")
 def subject(tiny_pipeline: Pipeline, config: Config) -> tuple[tf_keras.Model, QuantizedModel]:
     flat = network(config.data.image_size, config.data.channels, len(tiny_pipeline.splits.labels))
-    quantized = qat.prepare(flat, spec=tiny_pipeline.spec, config=config.quantize)
-    qat.seed_ranges(quantized, tiny_pipeline.splits.calibration, spec=tiny_pipeline.spec, method="min-max")
-    qat.finish(quantized)
+    quantized = prepare(flat, spec=tiny_pipeline.spec, config=config.quantize)
+    seed_ranges(quantized, tiny_pipeline.splits.calibration, spec=tiny_pipeline.spec, method="min-max")
+    finish(quantized)
     return flat, quantized
 
 
@@ -68,9 +69,8 @@ def export_subject(
 
     def export() -> Exported:
         return export_files(
-            models={"float32": flat, "int8-ptq": quantized.model}, kept_float={},
-            expected_weights={"int8-ptq": quantized.account.expected}, splits=tiny_pipeline.splits,
-            spec=tiny_pipeline.spec, config=config,
+            [Prepared(scheme="float32", model=flat), quantized.prepared("int8-ptq")],
+            splits=tiny_pipeline.splits, spec=tiny_pipeline.spec, config=config,
         )
 
     return export

@@ -26,7 +26,7 @@ from edgeship.export.tflite.convert import convert_tflite, layer_names, rounded_
 from edgeship.export.tflite.float_layers import with_float_layers
 from edgeship.graph import read_onnx, read_tflite
 from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
-from edgeship.quantize.qat import calibrate, finish
+from edgeship.quantize.prepare import calibrate, finish
 
 IMAGES = np.random.default_rng(0).random((16, 8, 8, 3), np.float32)
 

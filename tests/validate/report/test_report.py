@@ -103,8 +103,8 @@ def test_no_figure_may_be_nan(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "message"), [
     (None, "expected a report.json, found none"),
-    ("{", "expected a report.json, found none"),
-    ("[]", "expected a report of schema 5 or 6, found None"),
+    ("{", "report.json: expected JSON, found none"),
+    ("[]", "expected a report of schema 5 or 6, found null"),
     ('{"schema": 4}', "expected a report of schema 5 or 6, found 4"),
     ('{"schema": 6, "rows": []}', "not a complete report"),
 ])
