@@ -15,8 +15,8 @@ from edgeship.validate.report.columns import (
     NOT_MEASURED,
     cells,
     megabytes,
-    percent,
     points,
+    share_percent,
 )
 from edgeship.validate.report.layer_columns import LAYER_COLUMNS, LAYER_LEGEND, layer_cells, layer_sentence
 from edgeship.validate.subject.rows import row_label
@@ -42,7 +42,7 @@ DETAILS: dict[str, Callable[[Latency], str]] = {
     "min ms": lambda latency: _figure(latency.min_ms),
     "p99 ms": lambda latency: _figure(latency.p99_ms),
     "samples": lambda latency: str(len(latency.samples_ms)) if latency.samples_ms else NOT_MEASURED,
-    "launch sd": lambda latency: NOT_MEASURED if latency.launch_sd is None else percent(latency.launch_sd, 1),
+    "launch sd": lambda latency: NOT_MEASURED if latency.launch_sd is None else share_percent(latency.launch_sd, 1),
     "wall / CPU": lambda latency: NOT_MEASURED if latency.wall_per_cpu is None else f"{latency.wall_per_cpu:.2f}",
 }
 DETAILS_LEGEND = (
@@ -130,13 +130,13 @@ def _profiles(rows: Sequence[Row]) -> Iterator[str]:
     for row, profile in profiled:
         yield (
             f"{_escape(row_label(row.artifact, row.runtime, row.target))}: {len(profile.operations)} operations, which "
-            f"add up to {percent(profile.share_told, 0)} of the {profile.inference_us:.0f} us of an inference under "
-            f"the profiler (mean of {profile.inferences})"
+            f"add up to {share_percent(profile.share_told, 0)} of the {profile.inference_us:.0f} us of an inference "
+            f"under the profiler (mean of {profile.inferences})"
         )
         yield _table(
             ["operation", "kind", "mean us", "share"],
             [
-                [item.operation, item.kind, f"{item.mean_us:.1f}", percent(item.share, 1)]
+                [item.operation, item.kind, f"{item.mean_us:.1f}", share_percent(item.share, 1)]
                 for item in profile.operations[:PROFILE_ROWS]
             ],
         )
@@ -235,9 +235,9 @@ def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
         ],
         [
             [
-                item.first, item.second, percent(item.top1_agreement),
+                item.first, item.second, share_percent(item.top1_agreement),
                 NOT_APPLICABLE if item.max_lsb is None else str(item.max_lsb),
-                NOT_APPLICABLE if item.differing_share is None else percent(item.differing_share),
+                NOT_APPLICABLE if item.differing_share is None else share_percent(item.differing_share),
                 _between(item),
                 f"{points(item.accuracy_delta)} [{points(item.accuracy_delta_ci95[0])}, "
                 f"{points(item.accuracy_delta_ci95[1])}]",
