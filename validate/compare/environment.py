@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeship.core.files import sha256_of_bytes
-from edgeship.validate.runner.runner import describe, device_state
+from edgeship.validate.runner.machine import describe
+from edgeship.validate.runner.state import device_state
 from edgeship.validate.targets.adb_state import THERMAL_STATUS
 from edgeship.validate.targets.target import DEVICE, EMULATED, NATIVE, Target
 

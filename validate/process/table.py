@@ -16,7 +16,7 @@ class RuntimeKind:
     # Processes that share the cores in the accuracy run. TensorFlow threads by itself and is large.
     one_process: bool = False
     float_tensors_only: bool = False  # takes no int8 inputs and outputs
-    # False: not a process of runner.py, so it cannot be bound to processors or asked which operations ran as integers.
+    # False: not a process of the runner, so it cannot be bound to processors or asked which operations ran as integers.
     by_runner: bool = True
     # A maker's command line tool: it is told what the input and output are, loads the model anew for each launch, and
     # gives outputs in some builds only.
@@ -50,7 +50,7 @@ RUNTIMES: dict[str, RuntimeKind] = {
 
 # Those that only a development machine has, and the probes, opened like runtimes but only to look inside (see
 # grid.py and profile.py): "package.module:function", called in a child process with (path, threads=...). The others
-# are opened by runner.py.
+# are opened by the runner.
 LOCAL_OPENERS: dict[str, str] = {
     "keras": "edgeship.validate.probes.reference:open_keras",
     "litert-tensors": "edgeship.validate.probes.litert:open_keeping_tensors",

@@ -1,6 +1,6 @@
 """The child process on this machine: `python -P -m edgeship.validate.process.worker`.
 
-The runner (`runner.py` has the protocol), with the runtimes that only a development machine has: float Keras,
+The runner (validate/runner has the protocol), with the runtimes that only a development machine has: float Keras,
 and the probes that look inside a file.
 """
 
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from edgeship.validate.process.table import LOCAL_OPENERS
-from edgeship.validate.runner import runner
+from edgeship.validate.runner.protocol import serve_pipes
+from edgeship.validate.runner.session import Session
 
 
-class LocalSession(runner.Session):
+class LocalSession(Session):
     """The runner's requests, and those of the probes."""
 
     def find_opener(self, runtime: str) -> Any:
@@ -65,4 +66,4 @@ class LocalSession(runner.Session):
 
 
 if __name__ == "__main__":
-    runner.serve_pipes(LocalSession)
+    serve_pipes(LocalSession)

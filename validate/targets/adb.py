@@ -18,10 +18,11 @@ from typing import Any
 
 from edgeship.core.errors import ConfigError, TargetFailure
 from edgeship.core.files import sha256_of_file
+from edgeship.validate.runner.pack import FILE, packed_runner
 from edgeship.validate.targets.adb_link import Adb
 from edgeship.validate.targets.adb_state import choose, parse_battery, parse_devices, parse_properties, parse_thermal
 from edgeship.validate.targets.keeper import Keeper, KeeperEnded
-from edgeship.validate.targets.target import DEVICE, NO_SPACE, RUNNER, RUNNER_RUNTIMES, Target, told
+from edgeship.validate.targets.target import DEVICE, NO_SPACE, RUNNER_RUNTIMES, Target, told
 
 ANSWER_SECONDS = 60.0  # for a device's slow start of Python with numpy
 CLOSE_SECONDS = 15.0
@@ -118,7 +119,7 @@ class AdbTarget(Target):
             )
         if self._no_python is not None:
             raise self._no_python
-        return self._adb.shell_command(f"exec {self._python} {shlex.quote(self._folder + '/runner.py')} supervise")
+        return self._adb.shell_command(f"exec {self._python} {shlex.quote(f'{self._folder}/{FILE}')} supervise")
 
     def put(self, local: Path) -> str:
         """Copy a file into our folder there and check it; once, as long as it is unchanged here."""
@@ -215,10 +216,10 @@ class AdbTarget(Target):
     def _start_keeper(self) -> None:
         """Start the runner's keeper, and put the runner into the keeper's folder: it goes with that."""
         first = self._folder
-        self._send(RUNNER, f"{first}/runner.py")
+        self._send(packed_runner(), f"{first}/{FILE}")
         keeper = Keeper(
             self._adb.shell_command(
-                f"exec {self._python} {shlex.quote(first + '/runner.py')} keep {shlex.quote(self._parent)}"
+                f"exec {self._python} {shlex.quote(f'{first}/{FILE}')} keep {shlex.quote(self._parent)}"
             ),
             timeout_seconds=ANSWER_SECONDS,
         )
@@ -229,7 +230,7 @@ class AdbTarget(Target):
             raise self._not_started(error) from error
         self._keeper, self._folder = keeper, self._about.pop("folder")
         self._adb.checked(
-            f"mv {shlex.quote(first)}/runner.py {shlex.quote(self._folder)}/ && rmdir {shlex.quote(first)}"
+            f"mv {shlex.quote(first)}/{FILE} {shlex.quote(self._folder)}/ && rmdir {shlex.quote(first)}"
         )
 
     def _not_started(self, error: KeeperEnded) -> TargetFailure:

@@ -12,7 +12,7 @@ from edgeship.app.doctor.findings import Finding
 from edgeship.app.doctor.trials import BUSY, GROUP_SECONDS, TRIAL_SECONDS, at_once, infer, output_of
 from edgeship.core.errors import RuntimeFailure, TargetFailure
 from edgeship.validate.process.machine import version_of
-from edgeship.validate.runner.runner import MARK_DESCRIPTOR
+from edgeship.validate.runner.session import MARK_DESCRIPTOR
 from edgeship.validate.targets.arm64 import QEMU, Arm64Target
 from edgeship.validate.targets.arm64_processors import PROCESSORS
 from edgeship.validate.targets.arm64_root import TOOLS, installed_versions, root_folder

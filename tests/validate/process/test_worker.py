@@ -128,9 +128,9 @@ def test_what_a_runtime_prints_does_not_disturb_the_protocol(
     )
     monkeypatch.syspath_prepend(tmp_path)
     script = (
-        "from validate.runtimes import runner, worker\n"
+        "from edgeship.validate.process import worker\n"
         "worker.LOCAL_OPENERS['noisy'] = 'noisy:open_noisy'\n"
-        "runner.serve_pipes(worker.LocalSession)\n"
+        "worker.serve_pipes(worker.LocalSession)\n"
     )
     with Worker("x on y", timeout_seconds=60, command=(sys.executable, "-c", script)) as worker, \
             pytest.raises(RuntimeFailure, match=r"OSError while loading the file: and then it failed$"):

@@ -282,7 +282,7 @@ def test_a_full_storage(session: dict[str, Any]) -> None:
     if "skipped" in found:
         pytest.skip(found["skipped"])
     assert_error(found["error"], "TargetFailure", "no space left there", "validate.device_folder")
-    assert found["inside"] == ["runner.py"]  # the half of the file that fitted is removed
+    assert found["inside"] == ["runner.pyz"]  # the half of the file that fitted is removed
     assert found["left"] == []
 
 
