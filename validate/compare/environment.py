@@ -14,6 +14,7 @@ from typing import Any
 from edgeship.core.files import sha256_of_bytes
 from edgeship.validate.runner.machine import describe
 from edgeship.validate.runner.state import device_state
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.targets.adb_state import THERMAL_STATUS
 from edgeship.validate.targets.target import DEVICE, EMULATED, NATIVE, Target
 
@@ -29,22 +30,6 @@ SEVERE = THERMAL_STATUS.index("severe")  # "throttled, performance is affected" 
 THROTTLED = ("the supply's voltage is too low", "the clock is capped", "the clock is throttled",
              "it is at the soft temperature limit")
 SINCE_START = 16
-
-# Runtime -> the packages that may bring it, and whose kernels its opener asks for.
-PACKAGES: dict[str, tuple[str, ...]] = {
-    "litert": ("ai-edge-litert", "tflite-runtime"),
-    "litert-reference": ("ai-edge-litert", "tflite-runtime"),
-    "onnxruntime": ("onnxruntime",),
-    "onnxruntime-unoptimized": ("onnxruntime",),
-}
-DELEGATES: dict[str, str] = {
-    "litert": "default (XNNPACK)",
-    "litert-reference": "none, reference kernels",
-    "onnxruntime": "CPUExecutionProvider",
-    "onnxruntime-unoptimized": "CPUExecutionProvider, graph as written",
-    "benchmark-model": "default (XNNPACK)",
-    "onnxruntime-perf-test": "CPUExecutionProvider",
-}
 
 
 def fingerprint(
@@ -187,12 +172,12 @@ def _runtime(runtime: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """A package has a version and the hashes of its libraries, a maker's tool the hash of its file."""
     versions = about.get("versions") or {}
     hashes = (about.get("identity") or {}).get("libraries_sha256") or {}
-    package = next((name for name in PACKAGES.get(runtime, ()) if versions.get(name)), None)
+    package = next((name for name in RUNTIMES[runtime].packages if versions.get(name)), None)
     return {
         "runtime": runtime,
         "runtime_version": None if package is None else f"{package} {versions[package]}",
         "runtime_sha256": about.get(f"{runtime} sha256") if package is None else hashes.get(package),
-        "delegate": DELEGATES.get(runtime),
+        "delegate": RUNTIMES[runtime].kernels,
     }
 
 

@@ -5,7 +5,8 @@ other by relative names, and `pack.py` makes one file of them, which is what goe
 
     protocol.py     requests and answers: one line of JSON each
     session.py      the loaded model, and what each request does
-    litert.py       the runtimes, one module each: it is imported where the runtime is asked for
+    table.py        the runtimes, one row each
+    litert.py       how a runtime opens a file, one module each: it is imported when it is asked for
     onnxruntime.py
     process.py      this process: its memory, how often it was interrupted
     machine.py      what this machine is

@@ -9,8 +9,8 @@ import platform
 from typing import Any
 
 from . import system
+from .table import PACKAGES
 
-PACKAGES = ("ai-edge-litert", "tflite-runtime", "onnxruntime", "numpy")
 NATIVE_ENDS = (".so,", ".so.", ".pyd,", ".dll,", ".dylib,")  # in a line of RECORD: path,hash,size
 
 
@@ -36,7 +36,7 @@ def describe() -> dict[str, Any]:
         "memory_bytes": int(memory[0][1]) * 1024 if memory else None,
         "os": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version_of(name) for name in PACKAGES},
+        "versions": {name: version_of(name) for name in (*PACKAGES, "numpy")},
         "identity": {
             "cpu_stepping": known.get("stepping") or known.get("CPU revision"),
             "microcode": known.get("microcode"),
@@ -47,7 +47,7 @@ def describe() -> dict[str, Any]:
             "board_serial": system.text("/proc/device-tree/serial-number").strip("\0\n ") or None,
             "firmware": system.vcgencmd("version"),
             "hostname": platform.node() or None,
-            "libraries_sha256": {name: _libraries_sha256(name) for name in PACKAGES},
+            "libraries_sha256": {name: _libraries_sha256(name) for name in (*PACKAGES, "numpy")},
         },
     }
 

@@ -14,6 +14,7 @@ import numpy as np
 from .process import involuntary_switches, peak_memory_bytes
 from .protocol import Send, check_arrival, sha256_of
 from .state import device_state
+from .table import DEVICE_RUNTIMES, RUNTIMES
 
 PROGRESS_EVERY_SECONDS = 1.0
 # A system call that no program makes, seen by the instruction counter of the emulator: see targets/arm64.
@@ -22,13 +23,6 @@ FINE_CPU_CLOCK = time.get_clock_info("process_time").resolution < 1e-5  # not on
 CANARY_RUNS, CANARY_NUMBERS = 20, 50_000  # half a millisecond each; the least of 5 scattered by 3 % between launches
 
 Opener = Callable[..., Any]
-# Name -> the module and the function that opens a file. The module imports the runtime's library.
-OPENERS: dict[str, str] = {
-    "litert": ".litert:open_litert",
-    "litert-reference": ".litert:open_reference_kernels",
-    "onnxruntime": ".onnxruntime:open_onnxruntime",
-    "onnxruntime-unoptimized": ".onnxruntime:open_unoptimized",
-}
 
 
 class Session:
@@ -41,11 +35,10 @@ class Session:
 
     def find_opener(self, runtime: str) -> Opener:
         """The function that opens a file, its library imported: the clock of `load_ms` starts after that."""
-        if runtime not in OPENERS:
-            raise ValueError(f"expected a runtime of {', '.join(OPENERS)}; found {runtime!r}")
-        module, function = OPENERS[runtime].split(":")
-        opener: Opener = getattr(importlib.import_module(module, __package__), function)
-        return opener
+        row = RUNTIMES.get(runtime)
+        if row is None or row.opener is None:
+            raise ValueError(f"expected a runtime of {', '.join(DEVICE_RUNTIMES)}; found {runtime!r}")
+        return import_opener(row.opener)
 
     def do_import(self, *, runtime: str) -> dict[str, Any]:
         """Import the runtime's package, which `load` would do otherwise."""
@@ -159,6 +152,13 @@ class Session:
     def do_state(self) -> dict[str, Any]:
         """Temperature, clock, throttling, battery and load at this moment; None for what is not told."""
         return device_state()
+
+
+def import_opener(address: str) -> Opener:
+    """Return the function "module:function"; a module that begins with a dot is one of this package."""
+    module, function = address.split(":")
+    opener: Opener = getattr(importlib.import_module(module, __package__), function)
+    return opener
 
 
 def _mark() -> None:

@@ -19,18 +19,15 @@ from typing import Any
 from edgeship.core.errors import ConfigError, TargetFailure
 from edgeship.core.files import sha256_of_file
 from edgeship.validate.runner.pack import FILE, packed_runner
+from edgeship.validate.runner.table import DEVICE_RUNTIMES, RUNTIMES
 from edgeship.validate.targets.adb_link import Adb
 from edgeship.validate.targets.adb_state import choose, parse_battery, parse_devices, parse_properties, parse_thermal
 from edgeship.validate.targets.keeper import Keeper, KeeperEnded
-from edgeship.validate.targets.target import DEVICE, NO_SPACE, RUNNER_RUNTIMES, Target, told
+from edgeship.validate.targets.target import DEVICE, NO_SPACE, Target, told
 
 ANSWER_SECONDS = 60.0  # for a device's slow start of Python with numpy
 CLOSE_SECONDS = 15.0
 BENCHMARK_MODEL, PERF_TEST = "benchmark-model", "onnxruntime-perf-test"
-BRIDGES = {
-    BENCHMARK_MODEL: "edgeship.validate.bridges.benchmark_model",
-    PERF_TEST: "edgeship.validate.bridges.perf_test",
-}
 ON_DEVICE = "device:"  # how a binary that is on the device already is named
 COMMAND_NOT_FOUND = 127
 
@@ -73,7 +70,7 @@ class AdbTarget(Target):
         self._folder = ""
         self._about: dict[str, Any] = {}
         self._no_python: TargetFailure | None = None
-        self.runtimes = (*RUNNER_RUNTIMES, *self._tools)  # until we know better: their rows get the error
+        self.runtimes = (*DEVICE_RUNTIMES, *self._tools)  # until we know better: their rows get the error
 
     @property
     def processes(self) -> int:
@@ -112,9 +109,10 @@ class AdbTarget(Target):
 
     def command(self, runtime: str) -> Sequence[str]:
         """The runner under its supervisor, or here the bridge to a tool there."""
-        if runtime in self._binaries:
+        bridge = RUNTIMES[runtime].bridge
+        if runtime in self._binaries and bridge is not None:
             return (
-                sys.executable, "-P", "-m", BRIDGES[runtime], "--adb", self._adb.binary, "--serial", self._adb.serial,
+                sys.executable, "-P", "-m", bridge, "--adb", self._adb.binary, "--serial", self._adb.serial,
                 "--name", self.name, "--binary", self._binaries[runtime], "--folder", self._folder,
             )
         if self._no_python is not None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from edgeship.core.errors import ConfigError, RefusedError
 from edgeship.validate.runner.pack import packed_runner
+from edgeship.validate.runner.table import DEVICE_RUNTIMES
 from edgeship.validate.targets.arm64_processors import DEFAULT, PROCESSORS
 from edgeship.validate.targets.arm64_root import guest_python, installed_versions, root_folder
-from edgeship.validate.targets.target import EMULATED, RUNNER_RUNTIMES, Target, TargetFailure
+from edgeship.validate.targets.target import EMULATED, Target, TargetFailure
 
 QEMU = "qemu-aarch64"
 # Libraries of this machine, and settings for its processor.
@@ -23,7 +24,7 @@ class Arm64Target(Target):
     """A guest process sees this machine's files, so nothing is copied."""
 
     kind = EMULATED
-    runtimes = RUNNER_RUNTIMES
+    runtimes = DEVICE_RUNTIMES
     measures_time = False
     float_on_golden_only = True
 

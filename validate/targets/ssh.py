@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 from edgeship.core.errors import ConfigError
 from edgeship.core.files import sha256_of_file
 from edgeship.validate.runner.pack import FILE, packed_runner
+from edgeship.validate.runner.table import DEVICE_RUNTIMES
 from edgeship.validate.targets.keeper import Keeper, KeeperEnded
-from edgeship.validate.targets.target import DEVICE, NO_SPACE, RUNNER_RUNTIMES, Target, TargetFailure, told
+from edgeship.validate.targets.target import DEVICE, NO_SPACE, Target, TargetFailure, told
 
 CONNECT_SECONDS = 15
 ANSWER_SECONDS = 60.0  # for a board's slow start of Python with numpy
@@ -49,7 +50,7 @@ class SshTarget(Target):
     """
 
     kind = DEVICE
-    runtimes = RUNNER_RUNTIMES
+    runtimes = DEVICE_RUNTIMES
 
     def __init__(
         self, name: str, *, ssh: Sequence[str] = ("ssh",), python: str = "python3", folder: str | None = None

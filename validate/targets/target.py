@@ -14,15 +14,14 @@ from types import TracebackType
 from typing import Any
 
 from edgeship.core.errors import TargetFailure
+from edgeship.validate.runner.table import RUNTIMES
 
 __all__ = [
-    "DEVICE", "EMULATED", "NATIVE", "NO_SPACE", "RUNNER_RUNTIMES", "Target", "TargetFailure", "told",
+    "DEVICE", "EMULATED", "NATIVE", "NO_SPACE", "Target", "TargetFailure", "told",
 ]
 
 NO_SPACE = ("No space left on device", "Disk quota exceeded")  # what a full device says
 NATIVE, EMULATED, DEVICE = "native", "emulated", "device"
-# What the runner opens by itself, wherever there is a Python with numpy and the runtime's package.
-RUNNER_RUNTIMES = ("litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized")
 
 
 class Target:
@@ -33,7 +32,7 @@ class Target:
     """
 
     kind = NATIVE  # "native", "emulated" or "device"
-    runtimes: tuple[str, ...] = ("keras", *RUNNER_RUNTIMES)
+    runtimes: tuple[str, ...] = tuple(name for name, runtime in RUNTIMES.items() if runtime.by_runner)
     measures_time = True  # False: an emulator's time is no device's
     times_together = True  # False: its processes are too large to be all alive while they take turns
     # Float artifacts only on the golden images: one inference takes seconds under emulation.

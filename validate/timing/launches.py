@@ -16,7 +16,7 @@ from typing import Any
 from edgeship.core.comparison import CPU_TIME, Side
 from edgeship.core.errors import RuntimeFailure, TargetFailure
 from edgeship.validate.process.client import Worker
-from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.targets.target import Target
 
 WARMUP_RUNS = 3  # the first call is up to twice as slow, the second is steady; seen with both runtimes
