@@ -192,10 +192,6 @@ class Session:
         """Nothing, and why."""
         return {"plan": None, "notes": [NO_PLAN]}
 
-    def do_coverage(self) -> dict[str, Any]:
-        """Nothing, and why."""
-        return {"coverage": None, "notes": [NO_PLAN]}
-
     def do_memory(self) -> dict[str, Any]:
         """Nothing honest: Chromium's processes share memory, and hold a browser and a compiler beside the model."""
         return {"peak_memory_bytes": None}

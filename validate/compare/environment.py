@@ -19,7 +19,6 @@ from edgeship.validate.targets.adb_state import THERMAL_STATUS
 from edgeship.validate.targets.target import DEVICE, EMULATED, NATIVE, Target
 
 LOOK_SECONDS = 0.5  # between two looks: a hundred ticks on two cores, so steal is told to 1 %
-WAIT_SECONDS = 2.0  # the kernel brings its averages of pressure up to date this often
 
 # Judgement, not measured: from these on a time tells more of the machine than of the artifact.
 MAX_PRESSURE_PERCENT = 20.0
@@ -144,20 +143,6 @@ def warnings(now: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(_warnings(now))
 
 
-def wait_until_quiet(target: Target, settle_seconds: float) -> dict[str, Any]:
-    """The state as soon as others let the target be and it has cooled down, or after `settle_seconds` as it then is.
-
-    Raises:
-        TargetFailure: the target is gone.
-    """
-    end_s = time.monotonic() + settle_seconds
-    now = state(target)
-    while not _quiet(now) and (left_s := end_s - time.monotonic()) > 0:
-        time.sleep(min(WAIT_SECONDS, left_s))
-        now = state(target, since=now)
-    return now
-
-
 def _about(target: Target) -> dict[str, Any]:
     """This machine tells of itself as boards do; an emulator tells of the processor that it emulates."""
     return {**(describe() if target.kind == NATIVE else {}), **(target.describe() or {})}
@@ -207,11 +192,6 @@ def _growth(before: Mapping[str, Any], now: Mapping[str, Any], key: str) -> int 
     """How far a counter went; None where one of the two looks lacks it, or it started anew."""
     one, other = ((look.get("counters") or {}).get(key) for look in (before, now))
     return None if one is None or other is None or other < one else int(other - one)
-
-
-def _quiet(now: Mapping[str, Any]) -> bool:
-    pressure = now.get("cpu_pressure_percent")
-    return (pressure is None or pressure < MAX_PRESSURE_PERCENT) and not any(_heat(now, None))
 
 
 def _heat(now: Mapping[str, Any], since: Mapping[str, Any] | None) -> Iterator[str]:

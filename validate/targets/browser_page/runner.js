@@ -1,4 +1,4 @@
-// Runs an artifact in the browser: fetches requests from the bridge (validate/runtimes/browser.py), which speaks
+// Runs an artifact in the browser: fetches requests from the bridge (validate/bridges/browser.py), which speaks
 // the protocol of validate/runner/protocol.py, and posts the answers. One model, one request at a time; after an
 // error the bridge ends the browser.
 
