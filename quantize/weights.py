@@ -105,7 +105,10 @@ class WeightsConfig(tfmot.quantization.keras.QuantizeConfig):
 
 
 class _Wrapper(quantize_wrapper.QuantizeWrapperV2):
-    """tfmot's wrapper, which by itself would train the kernel of a layer that does not train."""
+    """tfmot's wrapper, which by itself would train the kernel of a layer that does not train.
+
+    The weights have one order, before and after the first call: a call takes the kernel from the inner layer.
+    """
 
     @property
     def trainable_weights(self) -> Any:
@@ -114,7 +117,7 @@ class _Wrapper(quantize_wrapper.QuantizeWrapperV2):
     @property
     def non_trainable_weights(self) -> Any:
         frozen = [] if self.trainable else super().trainable_weights
-        return self._dedup_weights(super().non_trainable_weights + frozen)
+        return self._dedup_weights(frozen + super().non_trainable_weights)
 
 
 def with_quantized_weights(layer: Any, *, bits: int) -> Any:

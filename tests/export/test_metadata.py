@@ -51,7 +51,7 @@ ADD_AGAIN = """
 import hashlib, sys
 from pathlib import Path
 from edgeship.artifact import manifest_from_json
-from export.metadata import with_metadata
+from edgeship.export.metadata import with_metadata
 folder = Path(sys.argv[1])
 manifest = manifest_from_json((folder / "manifest.json").read_text(), where=folder)
 for artifact in manifest.artifacts:

@@ -42,7 +42,7 @@ WITHOUT_END = """
 import signal
 import sys
 from edgeship.cli import entry_point
-from validate.compare import timing
+from edgeship.validate.compare import timing
 
 launch, made = timing.launch, []
 

@@ -89,8 +89,8 @@ def build(input_shape, classes):
 LOAD_ELSEWHERE = """
 import sys
 import numpy as np
-from validate.bundle import load_bundle
-from validate.runtimes.reference import FloatKeras
+from edgeship.validate.subject.bundle import load_bundle
+from edgeship.validate.probes.reference import FloatKeras
 from pathlib import Path
 
 bundle = load_bundle(Path(sys.argv[1]))

@@ -108,8 +108,8 @@ def test_asking_a_dead_worker() -> None:
 def test_the_real_worker_finds_its_packages_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "validate").mkdir()
-    (tmp_path / "validate" / "__init__.py").write_text("raise RuntimeError('the wrong package')")
+    (tmp_path / "edgeship").mkdir()
+    (tmp_path / "edgeship" / "__init__.py").write_text("raise RuntimeError('the wrong package')")
     (tmp_path / "numpy.py").write_text("raise RuntimeError('the wrong module')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)

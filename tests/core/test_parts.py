@@ -1,0 +1,80 @@
+"""What `pip install edgeship` leaves out: the list, and the sentence where it is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core.parts import TRAIN, how_to_install
+
+ROOT = Path(__file__).parents[2]
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    return {text.partition("=")[0].partition(">")[0].strip().lower().replace("_", "-") for text in requirements}
+
+
+def test_the_list_is_that_of_the_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    owners = metadata.packages_distributions()
+    extra = distributions(project["optional-dependencies"]["train"])
+    assert {owners[name][0].lower().replace("_", "-") for name in TRAIN} == extra
+    assert not distributions(project["dependencies"]) & extra
+
+
+@pytest.mark.parametrize(("module", "sentence"), [
+    ("tensorflow.python.ops", 'tensorflow is not installed, and this needs it: pip install "edgeship[train]"'),
+    ("sklearn", 'sklearn is not installed, and this needs it: pip install "edgeship[train]"'),
+    ("torch", None),  # of the user's own code
+    (None, None),
+])
+def test_the_sentence(module: str | None, sentence: str | None) -> None:
+    assert how_to_install(module) == sentence
+
+
+@pytest.mark.parametrize("command", [["run"], ["train", "configs/digits.toml"], ["sensitivity", "configs/digits.toml"]])
+def test_a_command_whose_part_is_missing_says_how_to_install_it(command: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({TRAIN!r}))  # as if they were not installed\n"
+        "from edgeship.app.cli.main import main\n"
+        f"sys.exit(main([*{command!r}, '--out', {str(tmp_path / 'out')!r}]))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert 'this needs it: pip install "edgeship[train]"' in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_files_are_inspected_compared_and_validated_without_the_part(
+    tiny_pipeline: Pipeline, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    images, test = tmp_path / "data.npz", tiny_pipeline.splits.test
+    pixels = test.images[:]
+    np.savez(images, x_train=pixels, y_train=test.labels, x_test=pixels, y_test=test.labels)
+    (tmp_path / "data.toml").write_text(
+        f'[data]\nname = "npz"\nimage_size = 16\ntest_images = {len(test)}\npath = "{images}"\n'
+        "[validate]\nlatency_launches = 1\nlatency_runs = 5\nmax_accuracy_drop = 1.0\n"
+    )
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({TRAIN!r}))\n"
+        "from edgeship.app.cli.main import main\n"
+        f"bundle, out = {str(tiny_bundle)!r}, {str(tmp_path / 'out')!r}\n"
+        "file = bundle + '/int8-qat.tflite'\n"
+        "assert main(['inspect', file]) == 0\n"
+        "assert main(['compare', file, file, '--out', out]) == 0\n"
+        f"code = main(['validate', bundle, '--data', {str(tmp_path / 'data.toml')!r}, '--out', out,\n"
+        "             '--runtime', 'litert', '--images', '20'])\n"
+        "assert code in (0, 1, 3), code  # u8s8 saturates on some processors; 100 images may not decide\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert "verdict:" in ended.stdout
