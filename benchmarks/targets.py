@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgeship.core.measurement import Report, Row
-from edgeship.validate.report.columns import percent
+from edgeship.validate.report.columns import share_percent
 from edgeship.validate.report.report import load_report
 
 HERE = "cpu"
@@ -39,10 +39,11 @@ def parity_cell(row: Row | None) -> str:
         return "refused" if row.refused else "failed"
     parity = row.parity
     if parity.max_lsb is not None and parity.differing_share is not None and parity.sibling_agreement is not None:
-        return f"{parity.max_lsb} LSB, {percent(parity.differing_share)}, {percent(parity.sibling_agreement)}"
+        shares = share_percent(parity.differing_share), share_percent(parity.sibling_agreement)
+        return f"{parity.max_lsb} LSB, {', '.join(shares)}"
     if parity.sibling_max_abs is None:
         return "not compared"
-    same = "" if parity.sibling_agreement is None else f", {percent(parity.sibling_agreement)}"
+    same = "" if parity.sibling_agreement is None else f", {share_percent(parity.sibling_agreement)}"
     distance = f"{parity.sibling_max_abs:.0e}" if parity.sibling_max_abs else "equal"
     return f"{distance}{same}"
 

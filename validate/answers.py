@@ -20,6 +20,7 @@ from edgeship.validate.process.pool import NotMeasured, Pool
 from edgeship.validate.questions.accuracy import top1_of
 from edgeship.validate.questions.coverage import coverage_of_answer, with_kept_float
 from edgeship.validate.questions.parity import golden_lsb, on_grid
+from edgeship.validate.runner.table import GOLDEN
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind, Portion, portions, write_array
 from edgeship.validate.subject.rows import CPU, KERAS, Candidate, Measured, grid_spec_of
@@ -161,12 +162,14 @@ class _Collector:
 
     def _as_exported(self) -> bool:
         """Whether this is the very processor and runtime whose answers the bundle has: integers repeat exactly."""
-        distribution = self.candidate.kind.distribution
+        if GOLDEN not in self.candidate.kind.checks:
+            return False
+        package = self.candidate.kind.packages[0]
         manifest, identity = self.bundle.manifest, processor_identity()
         return (
             self.candidate.target.name == CPU
             and identity["cpu_flags_sha256"] is not None and identity == manifest.exported_on
-            and distribution in manifest.tools and manifest.tools[distribution] == version_of(distribution)
+            and package in manifest.tools and manifest.tools[package] == version_of(package)
         )
 
 

@@ -6,29 +6,28 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import combinations
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeship.core.config import ValidateConfig
-from edgeship.core.errors import ArtifactError, BundleError, ParityFailure, RuntimeFailure, TargetFailure
-from edgeship.core.measurement import REPORT_SCHEMA, Accuracy, Agreement, Grid, Parity, Report, Row
+from edgeship.core.errors import BundleError, ParityFailure, RuntimeFailure
+from edgeship.core.measurement import REPORT_SCHEMA, Grid, Report, Row
 from edgeship.core.progress import say
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.version import __version__
 from edgeship.data import Images, split_sha256
-from edgeship.graph import read_graph
 from edgeship.validate.answers import Answers, collect_answers, float_top1
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.process.visits import Visit, visit_target
-from edgeship.validate.questions.accuracy import measure_accuracy, tied_share
+from edgeship.validate.questions.figures import agreements_of, new_row, with_answers, with_error, with_times
 from edgeship.validate.questions.gate import judge, wrong_answers
 from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
-from edgeship.validate.questions.parity import MOST_PRODUCTS, measure_agreement, measure_parity
 from edgeship.validate.report.advice import advice
 from edgeship.validate.report.notes import (
     artifacts_not_run,
@@ -40,7 +39,7 @@ from edgeship.validate.report.notes import (
     pinning,
 )
 from edgeship.validate.subject.bundle import Bundle
-from edgeship.validate.subject.rows import CPU, KERAS, Candidate, Measured, candidates, grid_of
+from edgeship.validate.subject.rows import CPU, Candidate, candidates
 from edgeship.validate.timing.latency import Timed
 from edgeship.validate.timing.times import measure_times
 
@@ -65,32 +64,12 @@ def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig, *, lay
     if config.images is not None:
         test = test.select(np.arange(min(config.images, len(test))))
     machine = describe_machine()  # first: it has the load before we made any
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeship-validate-")))
-        visits = [visit_target(name, config, stack) for name in dict.fromkeys(config.targets)]
-        rows = candidates(bundle, config, [visit.target for visit in visits])
-        absent = {visit.target.name: visit.error for visit in visits if visit.error is not None}
-        present = [row for row in rows if row.target.name not in absent]
-        answers = collect_answers(
-            present, bundle, test, timeout_seconds=config.timeout_seconds, folder=folder
-        )
-        say("comparing the two formats tensor by tensor and layer by layer")
-        grids = measure_grids(bundle, timeout_seconds=config.timeout_seconds, folder=folder)
-        # Last and alone: nothing else of ours runs while latency is measured.
-        timed: dict[str, Timed] = {}
-        for visit in visits:
-            fit = [row for row in present if row.target is visit.target and row.label in answers.measured]
-            timed |= measure_times(fit, bundle.golden.inputs[:1], config, folder=folder)
-            visit.look_again()
-    errors = {
-        **{row.label: absent[row.target.name] for row in rows if row.target.name in absent},
-        **{label: time.error for label, time in timed.items() if time.error is not None},
-        **answers.errors,
-    }
-    report = _report(bundle, test, config, machine, rows, answers, grids, timed, errors, visits)
+    found = _measure(bundle, test, config)
+    report = _report(bundle, test, config, machine, found)
     integer = {artifact.name for artifact in bundle.manifest.artifacts if SCHEMES[artifact.scheme].integer}
-    wrong = wrong_answers(report.rows, grids, report.agreements, config) | {
-        row.name for row in rows if row.target.name == CPU and isinstance(errors.get(row.label), ParityFailure)
+    wrong = wrong_answers(report.rows, report.grids, report.agreements, config) | {
+        row.name for row in found.candidates
+        if row.target.name == CPU and isinstance(found.errors.get(row.label), ParityFailure)
     }
     tables = measure_layer_errors(
         bundle, integer if layers else integer & wrong, timeout_seconds=config.timeout_seconds
@@ -120,157 +99,97 @@ def check_test_split(bundle: Bundle, test: Images) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Found:
+    """What was measured of all candidates; nothing is judged yet. The times are by label."""
+
+    candidates: Sequence[Candidate]
+    visits: Sequence[Visit]
+    answers: Answers
+    grids: tuple[Grid, ...]
+    timed: Mapping[str, Timed]
+
+    @cached_property
+    def errors(self) -> dict[str, RuntimeFailure]:
+        """Why rows have no figures, by label: their target is not there, or they failed in one of the two runs."""
+        absent = _absent(self.visits)
+        return {
+            **{row.label: absent[row.target.name] for row in self.candidates if row.target.name in absent},
+            **{label: time.error for label, time in self.timed.items() if time.error is not None},
+            **self.answers.errors,
+        }
+
+
+def _measure(bundle: Bundle, test: Images, config: ValidateConfig) -> _Found:
+    """Run all candidates. Raises DataError and StorageError."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeship-validate-")))
+        visits = [visit_target(name, config, stack) for name in dict.fromkeys(config.targets)]
+        rows = candidates(bundle, config, [visit.target for visit in visits])
+        absent = _absent(visits)
+        present = [row for row in rows if row.target.name not in absent]
+        answers = collect_answers(
+            present, bundle, test, timeout_seconds=config.timeout_seconds, folder=folder
+        )
+        say("comparing the two formats tensor by tensor and layer by layer")
+        grids = measure_grids(bundle, timeout_seconds=config.timeout_seconds, folder=folder)
+        # Last and alone: nothing else of ours runs while latency is measured.
+        timed: dict[str, Timed] = {}
+        for visit in visits:
+            fit = [row for row in present if row.target is visit.target and row.label in answers.measured]
+            timed |= measure_times(fit, bundle.golden.inputs[:1], config, folder=folder)
+            visit.look_again()
+    return _Found(candidates=rows, visits=visits, answers=answers, grids=grids, timed=timed)
+
+
+def _absent(visits: Sequence[Visit]) -> dict[str, RuntimeFailure]:
+    return {visit.target.name: visit.error for visit in visits if visit.error is not None}
+
+
 def _report(
-    bundle: Bundle,
-    test: Images,
-    config: ValidateConfig,
-    machine: dict[str, Any],
-    rows: Sequence[Candidate],
-    answers: Answers,
-    grids: tuple[Grid, ...],
-    timed: Mapping[str, Timed],
-    errors: Mapping[str, RuntimeFailure],
-    visits: Sequence[Visit],
+    bundle: Bundle, test: Images, config: ValidateConfig, machine: dict[str, Any], found: _Found
 ) -> Report:
+    """Return the judged report, without the layer-by-layer tables."""
+    answers = found.answers
     reference_top1, notes = float_top1(answers, bundle, len(test))
-    finished = tuple(
-        _row(candidate, bundle, config, answers, timed.get(candidate.label, Timed()),
-             _accuracy(answers.measured.get(candidate.label), test.labels, reference_top1),
-             errors.get(candidate.label))
-        for candidate in rows if candidate.reported
-    )
-    agreements = tuple(_agreements(answers, test.labels, bundle.golden.float_outputs))
+    rows = tuple(_rows(bundle, config, found, labels=test.labels, reference_top1=reference_top1))
+    agreements = tuple(agreements_of(answers, test.labels, bundle.golden.float_outputs))
     architectures = {
-        visit.target.name: (visit.machine or {}).get("architecture") for visit in visits
+        visit.target.name: (visit.machine or {}).get("architecture") for visit in found.visits
     } | {CPU: machine["architecture"]}
-    verdict, failures = judge(finished, grids, agreements, config, architectures=architectures)
+    verdict, failures = judge(rows, found.grids, agreements, config, architectures=architectures)
     return Report(
         schema=REPORT_SCHEMA,
         created_by=f"edgeship {__version__}",
         bundle=str(bundle.folder),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine,
-        rows=finished,
-        grids=grids,
+        rows=rows,
+        grids=found.grids,
         agreements=agreements,
         verdict=verdict,
         failures=failures,
         notes=(
-            *notes, *limited_images(bundle, len(test)), *made_for_others(finished, architectures), *answers.notes,
-            *artifacts_not_run(bundle, rows, visits), *missing_baselines(rows, errors), *pinning(config, finished),
-            *few_launches(config, finished), *crowded(finished),
-            *dict.fromkeys(time.note for time in timed.values() if time.note is not None),
-            *advice(finished),
+            *notes, *limited_images(bundle, len(test)), *made_for_others(rows, architectures), *answers.notes,
+            *artifacts_not_run(bundle, found.candidates, found.visits),
+            *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
+            *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
+            *advice(rows),
         ),
-        targets=tuple(visit.record() for visit in visits),
+        targets=tuple(visit.record() for visit in found.visits),
         quantization=bundle.manifest.quantization,
     )
 
 
-def _row(
-    candidate: Candidate,
-    bundle: Bundle,
-    config: ValidateConfig,
-    answers: Answers,
-    timed: Timed,
-    accuracy: Accuracy | None,
-    error: RuntimeFailure | None,
-) -> Row:
-    measured = answers.measured.get(candidate.label)
-    return Row(
-        artifact=candidate.name,
-        scheme=candidate.scheme,
-        runtime=candidate.runtime,
-        target=candidate.target.name,
-        kind=candidate.target.kind,
-        threads=config.threads,
-        size_bytes=candidate.size_bytes,
-        accuracy=accuracy,
-        parity=None if measured is None or measured.golden_outputs is None else _parity(measured, bundle, answers),
-        coverage=None if measured is None else measured.coverage,
-        latency=timed.latency,
-        peak_memory_bytes=timed.peak_memory_bytes,
-        profile=timed.profile,
-        instructions=timed.instructions,
-        error=None if error is None else str(error),
-        refused=isinstance(error, TargetFailure),
-    )
-
-
-def _accuracy(
-    measured: Measured | None, labels: np.ndarray, reference_top1: np.ndarray
-) -> Accuracy | None:
-    if measured is None or measured.top1 is None:
-        return None
-    is_reference = measured.candidate.runtime == KERAS
-    accuracy = measure_accuracy(measured.top1, labels, float_top1=None if is_reference else reference_top1)
-    return dataclasses.replace(accuracy, tied_share=tied_share(measured.outputs))
-
-
-def _parity(measured: Measured, bundle: Bundle, answers: Answers) -> Parity:
-    return measure_parity(
-        measured, bundle.golden.float_outputs, sibling=_sibling(measured, answers),
-        products=_products(bundle, measured.candidate),
-    )
-
-
-def _products(bundle: Bundle, candidate: Candidate) -> int:
-    """Of the scheme's TFLite file, which needs no package to be read, or of the artifact itself."""
-    files = [item for item in bundle.manifest.artifacts if item.scheme == candidate.scheme]
-    for artifact in sorted(files, key=lambda item: item.format != "tflite"):
-        try:
-            return len(read_graph(bundle.path_of(artifact)).weighted_operations())
-        except (ArtifactError, ImportError):
-            continue
-    return MOST_PRODUCTS
-
-
-def _sibling(measured: Measured, answers: Answers) -> Measured | None:
-    """What a row's outputs are compared with.
-
-    On another target the same artifact on this machine; here the production row of the other format on the same
-    grid.
-    """
-    if measured.candidate.baseline_label is not None:
-        return answers.measured.get(measured.candidate.baseline_label)
-    grid = grid_of(measured.candidate)
-    if grid is None:
-        return None
-    others = (
-        other for other in answers.measured.values()
-        if grid_of(other.candidate) == grid and other.candidate.kind.production
-        and other.candidate.target.name == CPU and _format(other) != _format(measured)
-        # Of several variants each compares with the TFLite file, not with one another.
-        and grid in (other.candidate.name, measured.candidate.name)
-    )
-    return next(others, None)
-
-
-def _format(measured: Measured) -> str | None:
-    """ "tflite" or "onnx", whose form for small builds .ort is."""
-    artifact = measured.candidate.artifact
-    return None if artifact is None else artifact.format.replace("ort", "onnx")
-
-
-def _agreements(answers: Answers, labels: np.ndarray, float_outputs: np.ndarray) -> Iterator[Agreement]:
-    """Pairs of this machine's rows on one integer grid, and every other target's row with this machine's.
-
-    Here: what users run of any two files, and one file on any two runtimes; and what computes in float, in two
-    formats.
-    """
-    tested = {label: row for label, row in answers.measured.items() if row.top1 is not None}
-    here = [row for row in tested.values() if row.candidate.target.name == CPU]
-    for first, second in combinations(here, 2):
-        grid = grid_of(first.candidate)
-        one_file = first.candidate.name == second.candidate.name
-        both_run_by_users = first.candidate.kind.production and second.candidate.kind.production
-        two_formats = both_run_by_users and _format(first) != _format(second)
-        one_scheme = first.candidate.scheme == second.candidate.scheme and not first.candidate.is_integer
-        if grid is not None and grid == grid_of(second.candidate) and (one_file or both_run_by_users):
-            yield measure_agreement(first, second, labels, float_outputs=float_outputs if two_formats else None)
-        elif two_formats and one_scheme:
-            yield measure_agreement(first, second, labels, float_outputs=float_outputs)
-    for row in tested.values():
-        baseline = tested.get(row.candidate.baseline_label or "")
-        if baseline is not None:
-            yield measure_agreement(baseline, row, labels)
+def _rows(
+    bundle: Bundle, config: ValidateConfig, found: _Found, *, labels: np.ndarray, reference_top1: np.ndarray
+) -> Iterator[Row]:
+    answers = found.answers
+    for candidate in found.candidates:
+        if candidate.reported:
+            label = candidate.label
+            row = with_answers(
+                new_row(candidate, config), answers.measured.get(label), bundle=bundle, answers=answers,
+                labels=labels, float_top1=reference_top1,
+            )
+            yield with_error(with_times(row, found.timed.get(label)), found.errors.get(label))

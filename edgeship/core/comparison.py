@@ -71,7 +71,7 @@ class Launch:
     baseline: Side
     candidate: Side
     canary_ns: int | None  # what a fixed piece of work took just before
-    discarded: str | None = None  # why it does not count: the clock changed (see launches.py)
+    discarded: str | None = None  # why it does not count: the clock changed (see compare/timing.py)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,7 @@ class Session:
             }
 
     def nothing_is_left(self) -> dict[str, Any]:
-        return {"left": self.left(), "processes": processes("runner.py", str(self.there))}
+        return {"left": self.left(), "processes": processes("runner.pyz", str(self.there))}
 
     def stub_tools_beside_python(self) -> dict[str, Any]:
         tools = {"benchmark_model": self.stub("benchmark_model"), "perf_test": self.stub("perf_test")}
@@ -213,7 +213,7 @@ class Session:
         """The runner's child dies, its supervisor and the link live: the artifact's or the runtime's fault."""
         with self.target() as target:
             def strike() -> None:
-                for process in processes("runner.py", str(self.there)):
+                for process in processes("runner.pyz", str(self.there)):
                     command = Path(f"/proc/{process}/cmdline").read_bytes()
                     if b"supervise" not in command and b"keep" not in command:
                         os.kill(process, 9)
@@ -246,7 +246,7 @@ class Session:
     def keeper_ends(self) -> Any:
         """Nothing holds the folder any more, so the target is not fit."""
         with self.target() as target:
-            kill("runner.py", "keep", str(self.there), number=15)
+            kill("runner.pyz", "keep", str(self.there), number=15)
             left = self.left()
             state, run = error_of(target.state), error_of(lambda: self.runtime(target, "litert"))
         return [state, run, left, self.left()]

@@ -162,7 +162,8 @@ def test_nothing_to_run_is_refused(
 
 def test_starting_imports_no_tensorflow_and_no_runtime() -> None:
     script = (
-        "import sys, validate.run, validate.report, validate.terminal\n"
+        "import sys\n"
+        "import edgeship.validate.run, edgeship.validate.report.report, edgeship.validate.report.terminal\n"
         "heavy = {'tensorflow', 'tf_keras', 'onnx', 'onnxruntime', 'ai_edge_litert', 'sklearn'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )

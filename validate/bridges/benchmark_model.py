@@ -22,7 +22,7 @@ import numpy as np
 from edgeship.core.files import sha256_of_file
 from edgeship.validate.bridges.benchmark_output import delegate_notes, parse_benchmark_output
 from edgeship.validate.bridges.tool_bridge import ToolBridge, ToolFailed, main
-from edgeship.validate.runner.runner import PROGRESS_EVERY_SECONDS
+from edgeship.validate.runner.session import PROGRESS_EVERY_SECONDS
 
 BATCH = 16  # images for which one push, one script and one pull are made: each costs tens of milliseconds over USB
 LAYER = "image"  # the name in the flags need not be the tensor's, and this one needs no escaping

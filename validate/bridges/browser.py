@@ -1,4 +1,4 @@
-"""A bridge to a browser: it answers the runner's requests (runner.py) with what a page in Chromium computes.
+"""A bridge to a browser: it answers the runner's requests (validate/runner) with what a page in Chromium computes.
 
     python -P -m edgeship.validate.bridges.browser [--chromium PATH] [--modules NODE_MODULES_FOLDER]
 
@@ -26,7 +26,8 @@ import numpy as np
 
 from edgeship.core.signals import signal_name
 from edgeship.validate.bridges.browser_server import Event, PageServer
-from edgeship.validate.runner.runner import AlteredInTransit, device_state, sha256_of
+from edgeship.validate.runner.protocol import AlteredInTransit, sha256_of
+from edgeship.validate.runner.state import device_state
 from edgeship.validate.targets.browser_files import (
     MODULES,
     find_chromium,
@@ -127,7 +128,7 @@ class Browser:
 
 
 class Session:
-    """The loaded model and the requests it answers; each `do_*` returns a JSON object, as runner.py's do."""
+    """The loaded model and the requests it answers; each `do_*` returns a JSON object, as the runner's do."""
 
     def __init__(
         self, send: Send, events: queue.SimpleQueue[Event], *, chromium: Path | None, modules: Path | None
@@ -190,10 +191,6 @@ class Session:
     def do_plan(self) -> dict[str, Any]:
         """Nothing, and why."""
         return {"plan": None, "notes": [NO_PLAN]}
-
-    def do_coverage(self) -> dict[str, Any]:
-        """Nothing, and why."""
-        return {"coverage": None, "notes": [NO_PLAN]}
 
     def do_memory(self) -> dict[str, Any]:
         """Nothing honest: Chromium's processes share memory, and hold a browser and a compiler beside the model."""

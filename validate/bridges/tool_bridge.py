@@ -13,12 +13,13 @@ import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from edgeship.core.files import sha256_of_file
-from edgeship.validate.runner import runner
+from edgeship.validate.runner.protocol import require_hash, serve_pipes
+from edgeship.validate.runner.session import Session
 from edgeship.validate.targets.adb_link import Adb
 
 LAUNCH_SECONDS = 300.0  # longer than a script of launches should take
@@ -40,7 +41,7 @@ class ToolFailed(Exception):
     """The tool on the device ended with an error, or left out what it was asked for."""
 
 
-class ToolBridge(runner.Session):
+class ToolBridge(Session):
     """What the bridges share. `binary` and `folder` are paths on the device."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None], *, adb: Adb, binary: str, folder: str) -> None:
@@ -54,7 +55,7 @@ class ToolBridge(runner.Session):
         """That a file on the device is the one that was sent, where the device can tell."""
         found = None if sha256 is None else self.adb.sha256(path)
         if found is not None and sha256 is not None:
-            runner.require_hash(path, found=found, expected=sha256)
+            require_hash(path, found=found, expected=sha256)
 
     def call(self, *flags: str) -> str:
         """The tool with these flags, as words of a shell script for `run`."""
@@ -86,7 +87,7 @@ class ToolBridge(runner.Session):
             local = Path(folder) / "array.npy"
             self.adb.pull([there], local)
             if sha256 is not None:
-                runner.require_hash(there, found=sha256_of_file(local), expected=sha256)
+                require_hash(there, found=sha256_of_file(local), expected=sha256)
             array: np.ndarray = np.load(local, allow_pickle=False)
         return array
 
@@ -112,4 +113,4 @@ def main(bridge: type[ToolBridge]) -> None:
     bound = functools.partial(
         bridge, adb=Adb(given.adb, given.serial, given.name), binary=given.binary, folder=given.folder
     )
-    runner.serve_pipes(cast("type[runner.Session]", bound))  # it is only called
+    serve_pipes(bound)

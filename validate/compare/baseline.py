@@ -43,7 +43,7 @@ class StoredArtifact:
     sha256: str
     size_bytes: int
     format: str  # "tflite", "onnx" or "ort"
-    operations: dict[str, int] | None  # kind -> how many; None where the format does not tell
+    operations: dict[str, int] | None  # a key of schema 1 that nobody reads; edgeship writes null
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -115,7 +115,6 @@ def artifact_of(
     path: Path,
     *,
     name: str | None = None,
-    operations: Mapping[str, int] | None = None,
     inputs: tuple[TensorSpec, ...] = (),
     outputs: tuple[TensorSpec, ...] = (),
 ) -> StoredArtifact:
@@ -136,7 +135,7 @@ def artifact_of(
         raise InputError(f"{path}: expected a .tflite, .onnx or .ort file, found the suffix {path.suffix!r}; rename it")
     return StoredArtifact(
         name=name or path.name, file=path.name, sha256=digest, size_bytes=size_bytes, format=suffix,
-        operations=None if operations is None else dict(operations), inputs=inputs, outputs=outputs,
+        operations=None, inputs=inputs, outputs=outputs,
     )
 
 

@@ -20,7 +20,7 @@ from edgeship.validate.compare.place import Place
 from edgeship.validate.compare.settings import Settings
 from edgeship.validate.compare.timing import Timed, measure
 from edgeship.validate.process.client import Worker
-from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.timing.launches import Contender
 from edgeship.validate.timing.sequential import ADJACENT_LOOKS, ALPHA, BETA, LOOKS, Design
 from edgeship.validate.timing.summary import BASELINE, CANDIDATE

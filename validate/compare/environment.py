@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeship.core.files import sha256_of_bytes
-from edgeship.validate.runner.runner import describe, device_state
+from edgeship.validate.runner.machine import describe
+from edgeship.validate.runner.state import device_state
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.targets.adb_state import THERMAL_STATUS
 from edgeship.validate.targets.target import DEVICE, EMULATED, NATIVE, Target
 
 LOOK_SECONDS = 0.5  # between two looks: a hundred ticks on two cores, so steal is told to 1 %
-WAIT_SECONDS = 2.0  # the kernel brings its averages of pressure up to date this often
 
 # Judgement, not measured: from these on a time tells more of the machine than of the artifact.
 MAX_PRESSURE_PERCENT = 20.0
@@ -28,22 +29,6 @@ SEVERE = THERMAL_STATUS.index("severe")  # "throttled, performance is affected" 
 THROTTLED = ("the supply's voltage is too low", "the clock is capped", "the clock is throttled",
              "it is at the soft temperature limit")
 SINCE_START = 16
-
-# Runtime -> the packages that may bring it, and whose kernels its opener asks for.
-PACKAGES: dict[str, tuple[str, ...]] = {
-    "litert": ("ai-edge-litert", "tflite-runtime"),
-    "litert-reference": ("ai-edge-litert", "tflite-runtime"),
-    "onnxruntime": ("onnxruntime",),
-    "onnxruntime-unoptimized": ("onnxruntime",),
-}
-DELEGATES: dict[str, str] = {
-    "litert": "default (XNNPACK)",
-    "litert-reference": "none, reference kernels",
-    "onnxruntime": "CPUExecutionProvider",
-    "onnxruntime-unoptimized": "CPUExecutionProvider, graph as written",
-    "benchmark-model": "default (XNNPACK)",
-    "onnxruntime-perf-test": "CPUExecutionProvider",
-}
 
 
 def fingerprint(
@@ -158,20 +143,6 @@ def warnings(now: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(_warnings(now))
 
 
-def wait_until_quiet(target: Target, settle_seconds: float) -> dict[str, Any]:
-    """The state as soon as others let the target be and it has cooled down, or after `settle_seconds` as it then is.
-
-    Raises:
-        TargetFailure: the target is gone.
-    """
-    end_s = time.monotonic() + settle_seconds
-    now = state(target)
-    while not _quiet(now) and (left_s := end_s - time.monotonic()) > 0:
-        time.sleep(min(WAIT_SECONDS, left_s))
-        now = state(target, since=now)
-    return now
-
-
 def _about(target: Target) -> dict[str, Any]:
     """This machine tells of itself as boards do; an emulator tells of the processor that it emulates."""
     return {**(describe() if target.kind == NATIVE else {}), **(target.describe() or {})}
@@ -186,12 +157,12 @@ def _runtime(runtime: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """A package has a version and the hashes of its libraries, a maker's tool the hash of its file."""
     versions = about.get("versions") or {}
     hashes = (about.get("identity") or {}).get("libraries_sha256") or {}
-    package = next((name for name in PACKAGES.get(runtime, ()) if versions.get(name)), None)
+    package = next((name for name in RUNTIMES[runtime].packages if versions.get(name)), None)
     return {
         "runtime": runtime,
         "runtime_version": None if package is None else f"{package} {versions[package]}",
         "runtime_sha256": about.get(f"{runtime} sha256") if package is None else hashes.get(package),
-        "delegate": DELEGATES.get(runtime),
+        "delegate": RUNTIMES[runtime].kernels,
     }
 
 
@@ -221,11 +192,6 @@ def _growth(before: Mapping[str, Any], now: Mapping[str, Any], key: str) -> int 
     """How far a counter went; None where one of the two looks lacks it, or it started anew."""
     one, other = ((look.get("counters") or {}).get(key) for look in (before, now))
     return None if one is None or other is None or other < one else int(other - one)
-
-
-def _quiet(now: Mapping[str, Any]) -> bool:
-    pressure = now.get("cpu_pressure_percent")
-    return (pressure is None or pressure < MAX_PRESSURE_PERCENT) and not any(_heat(now, None))
 
 
 def _heat(now: Mapping[str, Any], since: Mapping[str, Any] | None) -> Iterator[str]:

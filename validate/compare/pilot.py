@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeship.core.comparison import CPU_TIME, WALL_TIME, Side
-from edgeship.validate.timing.launches import Bench, Contender, launch
+from edgeship.core.comparison import CPU_TIME, WALL_TIME
+from edgeship.validate.timing.launches import Bench, Contender, launch, rounds_of
+from edgeship.validate.timing.ratios import choose_metric, wall_per_cpu
 
 FIRST_ROUNDS = 3
 SECOND_ROUNDS = 10
@@ -61,10 +62,11 @@ def make_plan(contenders: Mapping[str, Contender], bench: Bench, *, order: rando
     cost_seconds = max(seconds - FIRST_ROUNDS * len(contenders) * inference_ms / 1e3, 0.0)
     rounds = rounds_for(cost_seconds, round_seconds)
     second = launch(contenders, bench, rounds=SECOND_ROUNDS, inferences=inferences, order=order).sides.values()
-    told = all(side.cpu_ns for side in second)
     return Plan(
-        metric=CPU_TIME if bench.threads == 1 and told else WALL_TIME, rounds=rounds, inferences=inferences,
-        launch_seconds=cost_seconds + rounds * round_seconds, wall_per_cpu=wall_per_cpu(*second),
+        metric=choose_metric(threads=bench.threads, cpu_time_measured=all(side.cpu_ns for side in second)),
+        rounds=rounds, inferences=inferences,
+        launch_seconds=cost_seconds + rounds * round_seconds,
+        wall_per_cpu=wall_per_cpu(rounds_of(second, WALL_TIME), rounds_of(second, CPU_TIME)),
     )
 
 
@@ -72,9 +74,3 @@ def rounds_for(launch_cost_seconds: float, round_seconds: float) -> int:
     """Rounds per launch that make the most of the time."""
     best = round(ROUNDS_FACTOR * math.sqrt(launch_cost_seconds / round_seconds))
     return min(max(best, FEWEST_ROUNDS), MOST_ROUNDS)
-
-
-def wall_per_cpu(*sides: Side) -> float | None:
-    """Wall time over CPU time of all rounds; None where CPU time is not told."""
-    wall, cpu = (math.fsum(value for side in sides for value in getattr(side, key)) for key in ("wall_ns", "cpu_ns"))
-    return wall / cpu if cpu else None

@@ -9,7 +9,7 @@ from typing import Any
 from edgeship.core.errors import ConfigError
 from edgeship.validate.compare.environment import fingerprint
 from edgeship.validate.compare.settings import Settings
-from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.targets.target import Target
 from edgeship.validate.timing.launches import Bench
 

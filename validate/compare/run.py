@@ -22,7 +22,7 @@ from edgeship.validate.compare.check import First, run_check
 from edgeship.validate.compare.environment import refusals, state, warnings
 from edgeship.validate.compare.place import place_of
 from edgeship.validate.compare.settings import Settings
-from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.targets.table import make_target
 from edgeship.validate.targets.target import Target
 

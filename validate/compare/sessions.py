@@ -33,7 +33,7 @@ from edgeship.validate.compare.run import checked_out_commit, runtimes_for
 from edgeship.validate.compare.settings import Settings
 from edgeship.validate.compare.stored import SUSPECT, compare_stored
 from edgeship.validate.compare.timing import Timed
-from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.targets.table import make_target
 from edgeship.validate.timing.summary import CANDIDATE
 

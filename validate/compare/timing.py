@@ -18,13 +18,15 @@ from edgeship.core.comparison import (
     REGRESSION,
     WALL_TIME,
     Launch,
+    Side,
     Timing,
 )
 from edgeship.core.errors import TargetFailure
 from edgeship.core.progress import say
-from edgeship.validate.compare.pilot import Plan, make_plan, wall_per_cpu
+from edgeship.validate.compare.pilot import Plan, make_plan
 from edgeship.validate.targets.target import DEVICE
-from edgeship.validate.timing.launches import ArmFailed, Bench, Contender, launch
+from edgeship.validate.timing.launches import ArmFailed, Bench, Contender, launch, round_times, rounds_of
+from edgeship.validate.timing.ratios import change_percent, log_ratio, wall_per_cpu
 from edgeship.validate.timing.sequential import Design, Look, launches_needed, look_at
 from edgeship.validate.timing.signed_rank import hodges_lehmann
 from edgeship.validate.timing.summary import (
@@ -32,8 +34,6 @@ from edgeship.validate.timing.summary import (
     CANDIDATE,
     arm_timing,
     finite_exp,
-    log_ratio,
-    percent,
     smallest_detectable,
     within_launch_sd,
 )
@@ -142,8 +142,9 @@ def _launch_until_decided(
         first_canary_ns = first_canary_ns or observed.canary_ns
         slower = _slower_clock(bench, first_canary_ns, observed.canary_ns)
         run.samples.append(Launch(
-            log_ratio=log_ratio(observed.sides, plan.metric), core=observed.core, canary_ns=observed.canary_ns,
-            baseline=observed.sides[BASELINE], candidate=observed.sides[CANDIDATE], discarded=slower,
+            log_ratio=_log_ratio(observed.sides[CANDIDATE], observed.sides[BASELINE], plan.metric),
+            core=observed.core, canary_ns=observed.canary_ns, baseline=observed.sides[BASELINE],
+            candidate=observed.sides[CANDIDATE], discarded=slower,
         ))
         if slower is not None:
             if run.discarded > MOST_DISCARDED * looks[-1]:
@@ -155,6 +156,10 @@ def _launch_until_decided(
             if run.look is not None and run.look.verdict is not None and not full:
                 return "decided"
     return f"all {looks[-1]} planned launches were made"
+
+
+def _log_ratio(candidate: Side, baseline: Side, metric: str) -> float:
+    return log_ratio(round_times(candidate, metric), round_times(baseline, metric))
 
 
 def _slower_clock(bench: Bench, first_ns: int | None, now_ns: int | None) -> str | None:
@@ -170,8 +175,8 @@ def _decided(run: _Run, stopped: str) -> Timed:
     if look is None:
         return Timed(verdict=INCONCLUSIVE, reasons=(stopped,), advice=("raise --max-seconds",), timing=timing)
     found = (
-        f"{METRIC_NAMES[timing.metric]} per inference changed by {percent(look.estimate)} "
-        f"({percent(look.lower)} to {percent(look.upper)}, {timing.launches} launches)"
+        f"{METRIC_NAMES[timing.metric]} per inference changed by {change_percent(look.estimate)} "
+        f"({change_percent(look.lower)} to {change_percent(look.upper)}, {timing.launches} launches)"
     )
     if look.verdict == REGRESSION:
         return Timed(
@@ -197,11 +202,12 @@ def _decided(run: _Run, stopped: str) -> Timed:
 def _waits(run: _Run) -> str | None:
     """Why CPU time does not tell all: the candidate's wall time is longer than the tolerance allows all the same."""
     counted = [sample for sample in run.samples if sample.discarded is None]
-    ratios = [log_ratio({BASELINE: item.baseline, CANDIDATE: item.candidate}, WALL_TIME) for item in counted]
+    ratios = [_log_ratio(item.candidate, item.baseline, WALL_TIME) for item in counted]
     look = look_at(ratios, max(run.looks_taken - 1, 0), run.design)
     if look.lower <= math.log1p(run.design.tolerance):
         return None
-    return f"its wall time changed by {percent(look.estimate)} ({percent(look.lower)} at least): it waits for something"
+    change, least = change_percent(look.estimate), change_percent(look.lower)
+    return f"its wall time changed by {change} ({least} at least): it waits for something"
 
 
 def _crowded(run: _Run) -> str | None:
@@ -268,7 +274,7 @@ def _timing(run: _Run, stopped: str) -> Timing:
         launches=len(log_ratios), rounds=plan.rounds, inferences_per_round=plan.inferences, looks=design.looks,
         smallest_detectable=smallest_detectable(launch_sd, len(log_ratios), design),
         launch_sd=launch_sd, round_sd=within_launch_sd(counted, plan.metric),
-        wall_per_cpu=wall_per_cpu(*sides) if sides else None,
+        wall_per_cpu=wall_per_cpu(rounds_of(sides, WALL_TIME), rounds_of(sides, CPU_TIME)),
         seconds=time.monotonic() - run.started_s, stopped=stopped,
         baseline=arm_timing([sample.baseline for sample in counted], plan.inferences),
         candidate=arm_timing([sample.candidate for sample in counted], plan.inferences),

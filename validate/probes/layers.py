@@ -16,7 +16,7 @@ import onnxruntime
 
 from edgeship.core.integers import SHIFTS
 from edgeship.graph.kinds import CLIPS, QDQ
-from edgeship.validate.runner.runner import ORT_LOG_ERRORS
+from edgeship.validate.runner.onnxruntime import LOG_ERRORS
 
 TO_CHANNELS_FIRST = (0, 3, 1, 2)
 TO_CHANNELS_LAST = (0, 2, 3, 1)
@@ -167,7 +167,7 @@ class Layers:
         model.ir_version = self.model.ir_version
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
-        options.log_severity_level = ORT_LOG_ERRORS
+        options.log_severity_level = LOG_ERRORS
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

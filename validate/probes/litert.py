@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.validate.runner.runner import LiteRt
+from edgeship.validate.runner.litert import LiteRt
 
 
 class KeepingTensors(LiteRt):

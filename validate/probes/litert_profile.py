@@ -63,7 +63,7 @@ class LiteRtProfile:
         self.outputs: list[dict[str, Any]] = []
 
     def profile(self, image: np.ndarray, *, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
-        """The mean time of each operation, as runner.py's Session.do_profile answers it."""
+        """The mean time of each operation, as the runner's Session.do_profile answers it."""
         self._write(image)
         for _ in range(discarded):
             self._run()

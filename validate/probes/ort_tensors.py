@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 
 from edgeship.validate.probes.layers import TO_CHANNELS_LAST, channels_first_tensors
-from edgeship.validate.runner.runner import OnnxRuntime
+from edgeship.validate.runner.onnxruntime import OnnxRuntime
 
 
 class KeepingResults(OnnxRuntime):

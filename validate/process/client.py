@@ -24,6 +24,7 @@ PATIENCE_SECONDS = 5.0  # for a process that was asked to end, or whose pipe has
 # What `do` means in a sentence: "crashed (SIGSEGV) while ..."
 DOING = {
     "pin": "binding it to processors", "import": "importing the runtime", "load": "loading the file",
+    "probe": "loading the file",
     "run": "running inferences",
     "time": "timing inferences", "plan": "planning the operations", "mark": "counting instructions",
     "memory": "reading its memory", "tensors": "keeping its tensors",

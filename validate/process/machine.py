@@ -10,12 +10,13 @@ from typing import Any
 import psutil
 
 from edgeship.core.cpu import cpu_flags, cpuinfo
+from edgeship.validate.runner.table import PINNED_PACKAGES
 
 # The instructions that decide how fast integer kernels are, and on x86 whether they saturate.
 FLAGS_THAT_MATTER = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve",
 )
-VERSIONS = ("ai-edge-litert", "onnxruntime", "onnx", "numpy", "tensorflow", "tf-keras")
+VERSIONS = (*PINNED_PACKAGES, "onnx", "numpy", "tensorflow", "tf-keras")
 
 
 def describe_machine() -> dict[str, Any]:

@@ -1,29 +1,30 @@
 """The child process on this machine: `python -P -m edgeship.validate.process.worker`.
 
-The runner (`runner.py` has the protocol), with the runtimes that only a development machine has: float Keras,
+The runner (validate/runner has the protocol), with the runtimes that only a development machine has: float Keras,
 and the probes that look inside a file.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 
-from edgeship.validate.process.table import LOCAL_OPENERS
-from edgeship.validate.runner import runner
+from edgeship.validate.runner.protocol import serve_pipes
+from edgeship.validate.runner.session import Session, import_opener
+from edgeship.validate.runner.table import RUNTIMES
 
 
-class LocalSession(runner.Session):
+class LocalSession(Session):
     """The runner's requests, and those of the probes."""
 
-    def find_opener(self, runtime: str) -> Any:
-        """The runner's opener, or one of this machine's own."""
-        if runtime not in LOCAL_OPENERS:
-            return super().find_opener(runtime)
-        module, function = LOCAL_OPENERS[runtime].split(":")
-        return getattr(importlib.import_module(module), function)
+    def do_probe(self, *, runtime: str, probe: str, path: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Open the file with a probe of the runtime, to look inside."""
+        probes = RUNTIMES[runtime].probes
+        if probe not in probes:
+            raise ValueError(f"{runtime}: expected a probe of {', '.join(probes) or 'none'}; found {probe!r}")
+        self._runtime = import_opener(probes[probe].opener)(path, **options)
+        return {}
 
     def do_tensors(self, *, inputs: str, outputs: str) -> dict[str, Any]:
         """Write every integer tensor of every image: (images, ...) arrays `0`, `1` ... of an .npz."""
@@ -65,4 +66,4 @@ class LocalSession(runner.Session):
 
 
 if __name__ == "__main__":
-    runner.serve_pipes(LocalSession)
+    serve_pipes(LocalSession)

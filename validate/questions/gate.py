@@ -10,9 +10,9 @@ from edgeship.core.config import ValidateConfig
 from edgeship.core.measurement import Accuracy, Agreement, Grid, Row
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.text import some
-from edgeship.validate.process.table import RUNTIMES
 from edgeship.validate.questions.grid import NOT_MEASURED
 from edgeship.validate.questions.proportions import images_needed, wilson_interval
+from edgeship.validate.runner.table import FORMATS, OPTIMIZER, RUNTIMES, taking_part
 from edgeship.validate.subject.rows import CPU, row_label
 from edgeship.validate.targets.target import EMULATED
 
@@ -81,9 +81,10 @@ def _rows(
 ) -> Iterator[Finding]:
     gated = [row for row in rows if RUNTIMES[row.runtime].production]
     if not gated:
+        runtimes = ", ".join(sorted(taking_part(FORMATS)))
         yield Finding(verdict=REFUSED, sentence=(
-            "no artifact was run on a runtime that users have (litert, onnxruntime), so nothing is proven; "
-            "add one of them to validate.runtimes, or artifacts of their formats to the bundle"
+            f"no artifact was run on a runtime that users have ({runtimes}), so nothing is proven; add one of "
+            "them to validate.runtimes, or artifacts of their formats to the bundle"
         ))
     errors = {row.error: REFUSED if row.refused else FAIL for row in rows if row.error is not None}
     for sentence, verdict in errors.items():  # each once: a target that is not there says it for all its rows
@@ -232,20 +233,17 @@ def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iter
         if ON_TARGET in agreement.second.rsplit(" / ", 1)[1]:
             yield from _other_target(agreement, config)
             continue
-        (first, first_runtime), (second, second_runtime) = (
-            label.rsplit(" / ", 1) for label in (agreement.first, agreement.second)
-        )
+        first, second = (label.rsplit(" / ", 1)[0] for label in (agreement.first, agreement.second))
         found = (
             f"{agreement.first} and {agreement.second} predict the same class for "
             f"{agreement.top1_agreement:.1%} of {agreement.images:,} images, validate.min_agreement is "
             f"{config.min_agreement:.1%}"
         )
-        runtimes = {first_runtime, second_runtime}
-        if runtimes == {"litert", "onnxruntime"}:
+        if between_formats(agreement):
             yield Finding(
                 verdict=FAIL, artifacts=(first, second), sentence=f"{found}; the two files ship as one model"
             )
-        elif first == second and runtimes == {"onnxruntime", "onnxruntime-unoptimized"}:
+        elif first == second and _between(agreement, OPTIMIZER):
             yield Finding(verdict=FAIL, artifacts=(first,), sentence=(
                 f"{found}; the optimized kernels compute something else: on x86 CPUs without VNNI, "
                 "products of uint8 activations and int8 weights saturate; ship the u8u8 variant"
@@ -277,7 +275,13 @@ def _formats(agreement: Agreement, config: ValidateConfig) -> Iterator[Finding]:
 
 def between_formats(agreement: Agreement) -> bool:
     """Whether it is of a TFLite and an ONNX file on the runtimes that users have here."""
-    return {label.rsplit(" / ", 1)[1] for label in (agreement.first, agreement.second)} == {"litert", "onnxruntime"}
+    return _between(agreement, FORMATS)
+
+
+def _between(agreement: Agreement, check: str) -> bool:
+    """Whether it is of two runtimes of this machine that take part in the check."""
+    runtimes = {label.rsplit(" / ", 1)[1] for label in (agreement.first, agreement.second)}
+    return len(runtimes) == 2 and runtimes <= taking_part(check)
 
 
 def formats_sentence(agreement: Agreement) -> str:

@@ -20,6 +20,7 @@ from edgeship.core.errors import ArtifactError, RuntimeFailure
 from edgeship.core.measurement import Grid
 from edgeship.graph.kinds import MOVES
 from edgeship.validate.process.client import Worker
+from edgeship.validate.runner.table import LAYERS, RESULTS
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind, write_array
 
@@ -118,13 +119,13 @@ def _run_layers(files: _Files, timeout_seconds: float, folder: Path) -> dict[str
     tensors, layouts = folder / "layers-tensors.npz", folder / "layers-layouts.npz"
     with Worker(f"{tflite.name} / litert, layer by layer", timeout_seconds=timeout_seconds) as worker:
         path = str(files.bundle.path_of(tflite))
-        worker.ask("load", runtime="litert-tensors", path=path, options={"threads": 1})
+        worker.ask("probe", runtime="litert", probe=RESULTS, path=path, options={"threads": 1})
         names = worker.ask("tensors", inputs=str(inputs), outputs=str(tensors))["names"]
     places, orders, untold = _places(files, {name: str(index) for index, name in enumerate(names)})
     np.savez(layouts, **orders)  # type: ignore[arg-type]
     with Worker(f"{onnx.name} / onnxruntime, layer by layer", timeout_seconds=timeout_seconds) as worker:
         path = str(files.bundle.path_of(onnx))
-        worker.ask("load", runtime="onnx-layers", path=path, options={"threads": 1})
+        worker.ask("probe", runtime="onnxruntime", probe=LAYERS, path=path, options={"threads": 1})
         answer: dict[str, Any] = worker.ask("layers", tensors=str(tensors), layouts=str(layouts), places=places)
     skipped = [f"{name} ({why})" for name, why in answer["skipped"]]
     return {

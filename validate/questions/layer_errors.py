@@ -36,6 +36,7 @@ from edgeship.graph import read_graph
 from edgeship.validate.process.client import Worker
 from edgeship.validate.questions.grid import LAYER_IMAGES, NOT_MEASURED
 from edgeship.validate.questions.layer_pairs import Pair, pair_results
+from edgeship.validate.runner.table import RESULTS, RUNTIMES
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind, write_array
 
@@ -43,10 +44,10 @@ BAD_DB, OWN_DB, LOST_DB = 20.0, 10.0, 10.0
 MOST_LONG_AXES = 4
 DILUTING = frozenset({"ADD", "SUB", "CONCATENATION", "Add", "Sub", "Concat"})
 FLOAT = "float32"
-# Format -> who keeps a file's results, the name of its runtime, and the packages that this takes.
-KEEPERS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "tflite": ("litert-tensors", "litert", {"ai_edge_litert": "ai-edge-litert"}),
-    "onnx": ("onnx-tensors", "onnxruntime", {"onnx": "onnx", "onnxruntime": "onnxruntime"}),
+# Format -> the runtime that keeps the results of such a file.
+KEEPERS: dict[str, str] = {
+    format_: name for name, runtime in RUNTIMES.items() if RESULTS in runtime.probes
+    for format_ in runtime.probes[RESULTS].formats
 }
 
 
@@ -107,7 +108,8 @@ def _table(bundle: Bundle, artifact: Artifact, timeout_seconds: float) -> LayerE
     try:
         if artifact.format not in KEEPERS:
             raise _NotMeasured(f"no runtime tells the single results of an .{artifact.format} file")
-        missing = [name for module, name in KEEPERS[artifact.format][2].items() if not importlib.util.find_spec(module)]
+        packages = RUNTIMES[KEEPERS[artifact.format]].probes[RESULTS].packages
+        missing = [name for name in packages if not importlib.util.find_spec(name.replace("-", "_"))]
         if missing:
             raise _NotMeasured(f"install {' and '.join(missing)}")
         if floats is None:
@@ -162,13 +164,14 @@ class _Keeping:
 
     def results(self, artifact: Artifact, names: list[str]) -> Path:
         """An .npz file of the results `names`: arrays "0", "1" ... of shape (images, *shape)."""
-        keeper, runtime, _ = KEEPERS[artifact.format]
+        runtime = KEEPERS[artifact.format]
         inputs = write_array(self.folder / "inputs.npy", self.inputs, InputKind.of(artifact.inputs[0]))
         outputs = self.folder / f"{artifact.name}.npz"
         label = f"{artifact.name} / {runtime}, result by result"
         with Worker(label, timeout_seconds=self.timeout_seconds) as worker:
             options = {"threads": 1, "names": names}
-            worker.ask("load", runtime=keeper, path=str(self.bundle.path_of(artifact)), options=options)
+            path = str(self.bundle.path_of(artifact))
+            worker.ask("probe", runtime=runtime, probe=RESULTS, path=path, options=options)
             worker.ask("tensors", inputs=str(inputs), outputs=str(outputs))
         return outputs
 

@@ -34,8 +34,8 @@ LEGEND = (
 )
 
 
-def percent(share: float, digits: int = 2) -> str:
-    """0.975 -> "97.50 %"."""
+def share_percent(share: float, digits: int = 2) -> str:
+    """Write a share as percent: 0.975 -> "97.50 %"."""
     return f"{share * 100:.{digits}f} %"
 
 
@@ -69,7 +69,7 @@ def _agreement(row: Row) -> str:
         return REFERENCE
     if row.accuracy is None or row.accuracy.agreement is None:
         return NOT_MEASURED
-    return percent(row.accuracy.agreement)
+    return share_percent(row.accuracy.agreement)
 
 
 def _sqnr(row: Row) -> str:
@@ -126,7 +126,7 @@ def _speedup(row: Row) -> str:
 
 def _same_top1(row: Row) -> str:
     share = None if row.parity is None else row.parity.sibling_agreement
-    return NOT_MEASURED if share is None else percent(share)
+    return NOT_MEASURED if share is None else share_percent(share)
 
 
 def _kind(row: Row) -> str:
@@ -145,7 +145,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "runtime": lambda row: row.runtime,
     "target": _kind,
     "size": lambda row: megabytes(row.size_bytes),
-    "top-1": lambda row: NOT_MEASURED if row.accuracy is None else percent(row.accuracy.top1),
+    "top-1": lambda row: NOT_MEASURED if row.accuracy is None else share_percent(row.accuracy.top1),
     "delta, points [95 %]": _delta,
     "agreement": _agreement,
     "SQNR dB": _sqnr,

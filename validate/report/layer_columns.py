@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from edgeship.core.measurement import LayerError, LayerErrors
 from edgeship.validate.questions.layer_errors import BAD_DB, OWN_DB
-from edgeship.validate.report.columns import EXACT, NOT_APPLICABLE, percent
+from edgeship.validate.report.columns import EXACT, NOT_APPLICABLE, share_percent
 
 LAYER_COLUMNS = ("layer", "operation", "SQNR dB", "max LSB", "saturated", "")
 FIRST_BAD = "first bad layer"
@@ -26,7 +26,7 @@ def layer_cells(table: LayerErrors) -> Iterator[list[str]]:
     """One row of LAYER_COLUMNS per layer."""
     for item in table.layers:
         mark = FIRST_BAD if item.layer == table.first_bad else ""
-        yield [item.layer, item.kind, _sqnr(item), f"{item.max_lsb:.1f}", percent(item.saturated), mark]
+        yield [item.layer, item.kind, _sqnr(item), f"{item.max_lsb:.1f}", share_percent(item.saturated), mark]
 
 
 def layer_sentence(table: LayerErrors) -> str:
@@ -37,7 +37,7 @@ def layer_sentence(table: LayerErrors) -> str:
     if bad is not None:
         return (
             f"{FIRST_BAD} is {bad.layer} ({bad.kind}): {_sqnr(bad)} dB, up to {bad.max_lsb:.1f} LSB off, "
-            f"{percent(bad.saturated, 1)} saturated"
+            f"{share_percent(bad.saturated, 1)} saturated"
         )
     worst = min((item for item in table.layers if item.sqnr_db is not None), key=_sqnr_db, default=None)
     lowest = "" if worst is None else f"; the lowest is {worst.layer} ({worst.kind}) with {_sqnr(worst)} dB"

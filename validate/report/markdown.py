@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from edgeship.core.measurement import Agreement, Grid, Latency, LayerErrors, Report, Row, TargetRecord
 from edgeship.validate.process.machine import FLAGS_THAT_MATTER
@@ -15,9 +15,10 @@ from edgeship.validate.report.columns import (
     NOT_MEASURED,
     cells,
     megabytes,
-    percent,
     points,
+    share_percent,
 )
+from edgeship.validate.report.gfm import bullets, escaped, section, table
 from edgeship.validate.report.layer_columns import LAYER_COLUMNS, LAYER_LEGEND, layer_cells, layer_sentence
 from edgeship.validate.subject.rows import row_label
 from edgeship.validate.timing.summary import P99_SAMPLES
@@ -42,14 +43,14 @@ DETAILS: dict[str, Callable[[Latency], str]] = {
     "min ms": lambda latency: _figure(latency.min_ms),
     "p99 ms": lambda latency: _figure(latency.p99_ms),
     "samples": lambda latency: str(len(latency.samples_ms)) if latency.samples_ms else NOT_MEASURED,
-    "launch sd": lambda latency: NOT_MEASURED if latency.launch_sd is None else percent(latency.launch_sd, 1),
+    "launch sd": lambda latency: NOT_MEASURED if latency.launch_sd is None else share_percent(latency.launch_sd, 1),
     "wall / CPU": lambda latency: NOT_MEASURED if latency.wall_per_cpu is None else f"{latency.wall_per_cpu:.2f}",
 }
 DETAILS_LEGEND = (
     "load and first inference: the median over launches",
     "CPU: the median CPU time of an inference, of all threads; wall / CPU: with one thread above about 1.1 others had "
     "the processor too, so the times are too long",
-    f"p99: only from {P99_SAMPLES:,} samples up (validate.latency\\_runs)",
+    f"p99: only from {P99_SAMPLES:,} samples up (validate.latency_runs)",
     "launch sd: standard deviation of the launches' medians, relative",
     "peak memory: of the whole process, Python and the runtime included; of a process of its own, which is not timed",
 )
@@ -63,23 +64,22 @@ PROFILE_LEGEND = (
 def report_to_markdown(report: Report) -> str:
     """The whole report as Markdown; the same report gives the same text."""
     parts = [
-        f"# Validation of {report.bundle}",
+        f"# Validation of {escaped(report.bundle)}",
         f"**{HEADLINES[report.verdict]}**",
-        *_list_lines(format_lines(report)),
-        *_list("Failures", report.failures),
+        *bullets(format_lines(report)),
+        *section("Failures", report.failures),
         "## Artifacts on their runtimes",
-        _table(list(COLUMNS), [cells(row) for row in report.rows]),
-        "\n".join(f"- {line}" for line in LEGEND),
+        table(list(COLUMNS), [cells(row) for row in report.rows]),
+        *bullets(LEGEND),
         *_starts(report.rows),
         *_profiles(report.rows),
         *_weights(report),
         *_agreements(report.agreements),
         *_grids(report.grids),
         *_layer_errors(report.layer_errors),
-        *_list("Notes", report.notes),
+        *section("Notes", report.notes),
         *_targets(report.targets),
-        "## Machine",
-        "\n".join(f"- {line}" for line in machine_lines(report)),
+        *section("Machine", machine_lines(report)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -106,7 +106,7 @@ def _starts(rows: Sequence[Row]) -> Iterator[str]:
     if not timed:
         return
     yield "## Latency in detail, starting, and memory"
-    yield _table(
+    yield table(
         ["artifact", "runtime", "target", *DETAILS, "peak memory"],
         [
             [
@@ -117,7 +117,7 @@ def _starts(rows: Sequence[Row]) -> Iterator[str]:
             for row in timed
         ],
     )
-    yield "\n".join(f"- {line}" for line in DETAILS_LEGEND)
+    yield from bullets(DETAILS_LEGEND)
 
 
 def _profiles(rows: Sequence[Row]) -> Iterator[str]:
@@ -126,17 +126,17 @@ def _profiles(rows: Sequence[Row]) -> Iterator[str]:
     if not profiled:
         return
     yield "## Where the time goes"
-    yield "\n".join(f"- {line}" for line in PROFILE_LEGEND)
+    yield from bullets(PROFILE_LEGEND)
     for row, profile in profiled:
         yield (
-            f"{_escape(row_label(row.artifact, row.runtime, row.target))}: {len(profile.operations)} operations, which "
-            f"add up to {percent(profile.share_told, 0)} of the {profile.inference_us:.0f} us of an inference under "
-            f"the profiler (mean of {profile.inferences})"
+            f"{escaped(row_label(row.artifact, row.runtime, row.target))}: {len(profile.operations)} operations, which "
+            f"add up to {share_percent(profile.share_told, 0)} of the {profile.inference_us:.0f} us of an inference "
+            f"under the profiler (mean of {profile.inferences})"
         )
-        yield _table(
+        yield table(
             ["operation", "kind", "mean us", "share"],
             [
-                [item.operation, item.kind, f"{item.mean_us:.1f}", percent(item.share, 1)]
+                [item.operation, item.kind, f"{item.mean_us:.1f}", share_percent(item.share, 1)]
                 for item in profile.operations[:PROFILE_ROWS]
             ],
         )
@@ -151,8 +151,7 @@ def _targets(targets: Sequence[TargetRecord]) -> Iterator[str]:
     others = [target for target in targets if target.machine is not None or target.error is not None]
     if not others:
         return
-    yield "## Targets"
-    yield "\n".join(f"- {_escape(line)}" for target in others for line in target_lines(target))
+    yield from section("Targets", (line for target in others for line in target_lines(target)))
 
 
 def target_lines(target: TargetRecord) -> Iterator[str]:
@@ -192,7 +191,7 @@ def _weights(report: Report) -> Iterator[str]:
     if not report.quantization:
         return
     yield "## Quantized kernels, and layers kept in float"
-    yield _table(
+    yield table(
         ["scheme", "layers with int8 kernels, found of expected", "bits", "layers kept in float"],
         [
             [
@@ -203,7 +202,7 @@ def _weights(report: Report) -> Iterator[str]:
         ],
     )
     kept = [row for row in report.rows if row.coverage is not None and row.coverage.kept_float]
-    yield from _list_lines(
+    yield from bullets(
         f"{row_label(row.artifact, row.runtime, row.target)}: executed in float on purpose: "
         + ", ".join(row.coverage.kept_float if row.coverage is not None else ())
         for row in kept
@@ -228,16 +227,16 @@ def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
     if not agreements:
         return
     yield "## Pairs on one integer grid, or of one scheme in two formats"
-    yield _table(
+    yield table(
         [
             "first", "second", "top-1 agreement", "max LSB", "differing outputs", "SQNR dB (least)",
             "delta, points [95 %]",
         ],
         [
             [
-                item.first, item.second, percent(item.top1_agreement),
+                item.first, item.second, share_percent(item.top1_agreement),
                 NOT_APPLICABLE if item.max_lsb is None else str(item.max_lsb),
-                NOT_APPLICABLE if item.differing_share is None else percent(item.differing_share),
+                NOT_APPLICABLE if item.differing_share is None else share_percent(item.differing_share),
                 _between(item),
                 f"{points(item.accuracy_delta)} [{points(item.accuracy_delta_ci95[0])}, "
                 f"{points(item.accuracy_delta_ci95[1])}]",
@@ -245,7 +244,7 @@ def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
             for item in agreements
         ],
     )
-    yield f"- delta: second minus first, on the same {agreements[0].images:,} images"
+    yield from bullets([f"delta: second minus first, on the same {agreements[0].images:,} images"])
 
 
 def _between(item: Agreement) -> str:
@@ -260,11 +259,10 @@ def _grids(grids: Sequence[Grid]) -> Iterator[str]:
         return
     yield "## ONNX against TFLite, tensor by tensor and layer by layer"
     for grid in grids:
-        yield f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}."
-        if grid.mismatches:
-            yield "\n".join(f"- {mismatch}" for mismatch in grid.mismatches)
+        yield escaped(f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}.")
+        yield from bullets(grid.mismatches)
         if grid.not_compared:
-            yield f"- not compared: {_escape('; '.join(grid.not_compared))}"
+            yield from bullets([f"not compared: {'; '.join(grid.not_compared)}"])
 
 
 def grid_sentence(grid: Grid) -> str:
@@ -285,32 +283,12 @@ def _layer_errors(tables: Sequence[LayerErrors]) -> Iterator[str]:
     if not tables:
         return
     yield "## Integer against float, layer by layer"
-    yield "\n".join(f"- {line}" for line in LAYER_LEGEND)
-    for table in tables:
-        against = "" if table.reference is None else f" against {table.reference}"
-        images = "" if not table.images else f", {table.images} images"
-        yield f"{_escape(f'{table.artifact}{against}{images}: {layer_sentence(table)}')}."
-        if table.layers:
-            yield _table(LAYER_COLUMNS, layer_cells(table))
-        if table.not_compared:
-            yield f"- without a counterpart in {table.reference}: {_escape(', '.join(table.not_compared))}"
-
-
-def _list(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"## {title}", *_list_lines(lines)] if lines else []
-
-
-def _list_lines(lines: Iterable[str]) -> list[str]:
-    text = "\n".join(f"- {_escape(line)}" for line in lines)
-    return [text] if text else []
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    escaped = ([_escape(cell).replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-
-
-def _escape(text: str) -> str:
-    """Keep names like `__init__` and a message of several lines from becoming markup."""
-    return " ".join(text.split()).replace("_", "\\_").replace("*", "\\*").replace("<", "&lt;")
+    yield from bullets(LAYER_LEGEND)
+    for item in tables:
+        against = "" if item.reference is None else f" against {item.reference}"
+        images = "" if not item.images else f", {item.images} images"
+        yield escaped(f"{item.artifact}{against}{images}: {layer_sentence(item)}.")
+        if item.layers:
+            yield table(LAYER_COLUMNS, layer_cells(item))
+        if item.not_compared:
+            yield from bullets([f"without a counterpart in {item.reference}: {', '.join(item.not_compared)}"])

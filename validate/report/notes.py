@@ -8,9 +8,9 @@ from statistics import median
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import RuntimeFailure
 from edgeship.core.measurement import Row
-from edgeship.validate.process.table import RUNTIMES
 from edgeship.validate.process.visits import Visit
 from edgeship.validate.questions.gate import made_for_other_processors
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.rows import Candidate, row_label
 from edgeship.validate.timing.speedup import FEWEST_LAUNCHES

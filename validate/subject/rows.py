@@ -15,7 +15,7 @@ from edgeship.core.config import ValidateConfig
 from edgeship.core.integers import is_integer
 from edgeship.core.measurement import Coverage
 from edgeship.core.schemes import SCHEMES
-from edgeship.validate.process.table import RUNTIMES, RuntimeKind, takes
+from edgeship.validate.runner.table import RUNTIMES, Runtime
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind
 from edgeship.validate.targets.target import Target
@@ -62,7 +62,7 @@ class Candidate:
         return SCHEMES[self.scheme].integer
 
     @property
-    def kind(self) -> RuntimeKind:
+    def kind(self) -> Runtime:
         """The runtime's entry in the table."""
         return RUNTIMES[self.runtime]
 
@@ -162,6 +162,14 @@ def _candidate(
         target=target,
         reported=reported,
     )
+
+
+def takes(runtime: str, artifact: Artifact) -> bool:
+    """Whether the runtime can open the artifact's format and feed its inputs."""
+    kind = RUNTIMES[runtime]
+    if artifact.format not in kind.takes:
+        return False
+    return not kind.float_tensors_only or artifact.inputs[0].dtype == "float32"
 
 
 def grid_of(candidate: Candidate) -> str | None:

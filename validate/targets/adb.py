@@ -18,18 +18,16 @@ from typing import Any
 
 from edgeship.core.errors import ConfigError, TargetFailure
 from edgeship.core.files import sha256_of_file
+from edgeship.validate.runner.pack import FILE, packed_runner
+from edgeship.validate.runner.table import DEVICE_RUNTIMES, RUNTIMES
 from edgeship.validate.targets.adb_link import Adb
 from edgeship.validate.targets.adb_state import choose, parse_battery, parse_devices, parse_properties, parse_thermal
 from edgeship.validate.targets.keeper import Keeper, KeeperEnded
-from edgeship.validate.targets.target import DEVICE, NO_SPACE, RUNNER, RUNNER_RUNTIMES, Target, told
+from edgeship.validate.targets.target import DEVICE, NO_SPACE, Target, told
 
 ANSWER_SECONDS = 60.0  # for a device's slow start of Python with numpy
 CLOSE_SECONDS = 15.0
 BENCHMARK_MODEL, PERF_TEST = "benchmark-model", "onnxruntime-perf-test"
-BRIDGES = {
-    BENCHMARK_MODEL: "edgeship.validate.bridges.benchmark_model",
-    PERF_TEST: "edgeship.validate.bridges.perf_test",
-}
 ON_DEVICE = "device:"  # how a binary that is on the device already is named
 COMMAND_NOT_FOUND = 127
 
@@ -72,7 +70,7 @@ class AdbTarget(Target):
         self._folder = ""
         self._about: dict[str, Any] = {}
         self._no_python: TargetFailure | None = None
-        self.runtimes = (*RUNNER_RUNTIMES, *self._tools)  # until we know better: their rows get the error
+        self.runtimes = (*DEVICE_RUNTIMES, *self._tools)  # until we know better: their rows get the error
 
     @property
     def processes(self) -> int:
@@ -111,14 +109,15 @@ class AdbTarget(Target):
 
     def command(self, runtime: str) -> Sequence[str]:
         """The runner under its supervisor, or here the bridge to a tool there."""
-        if runtime in self._binaries:
+        bridge = RUNTIMES[runtime].bridge
+        if runtime in self._binaries and bridge is not None:
             return (
-                sys.executable, "-P", "-m", BRIDGES[runtime], "--adb", self._adb.binary, "--serial", self._adb.serial,
+                sys.executable, "-P", "-m", bridge, "--adb", self._adb.binary, "--serial", self._adb.serial,
                 "--name", self.name, "--binary", self._binaries[runtime], "--folder", self._folder,
             )
         if self._no_python is not None:
             raise self._no_python
-        return self._adb.shell_command(f"exec {self._python} {shlex.quote(self._folder + '/runner.py')} supervise")
+        return self._adb.shell_command(f"exec {self._python} {shlex.quote(f'{self._folder}/{FILE}')} supervise")
 
     def put(self, local: Path) -> str:
         """Copy a file into our folder there and check it; once, as long as it is unchanged here."""
@@ -215,10 +214,10 @@ class AdbTarget(Target):
     def _start_keeper(self) -> None:
         """Start the runner's keeper, and put the runner into the keeper's folder: it goes with that."""
         first = self._folder
-        self._send(RUNNER, f"{first}/runner.py")
+        self._send(packed_runner(), f"{first}/{FILE}")
         keeper = Keeper(
             self._adb.shell_command(
-                f"exec {self._python} {shlex.quote(first + '/runner.py')} keep {shlex.quote(self._parent)}"
+                f"exec {self._python} {shlex.quote(f'{first}/{FILE}')} keep {shlex.quote(self._parent)}"
             ),
             timeout_seconds=ANSWER_SECONDS,
         )
@@ -229,7 +228,7 @@ class AdbTarget(Target):
             raise self._not_started(error) from error
         self._keeper, self._folder = keeper, self._about.pop("folder")
         self._adb.checked(
-            f"mv {shlex.quote(first)}/runner.py {shlex.quote(self._folder)}/ && rmdir {shlex.quote(first)}"
+            f"mv {shlex.quote(first)}/{FILE} {shlex.quote(self._folder)}/ && rmdir {shlex.quote(first)}"
         )
 
     def _not_started(self, error: KeeperEnded) -> TargetFailure:

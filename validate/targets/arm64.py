@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.core.errors import ConfigError, RefusedError
+from edgeship.validate.runner.pack import packed_runner
+from edgeship.validate.runner.table import DEVICE_RUNTIMES
 from edgeship.validate.targets.arm64_processors import DEFAULT, PROCESSORS
 from edgeship.validate.targets.arm64_root import guest_python, installed_versions, root_folder
-from edgeship.validate.targets.target import EMULATED, RUNNER, RUNNER_RUNTIMES, Target, TargetFailure
+from edgeship.validate.targets.target import EMULATED, Target, TargetFailure
 
 QEMU = "qemu-aarch64"
 # Libraries of this machine, and settings for its processor.
@@ -22,7 +24,7 @@ class Arm64Target(Target):
     """A guest process sees this machine's files, so nothing is copied."""
 
     kind = EMULATED
-    runtimes = RUNNER_RUNTIMES
+    runtimes = DEVICE_RUNTIMES
     measures_time = False
     float_on_golden_only = True
 
@@ -80,5 +82,6 @@ class Arm64Target(Target):
             QEMU, "-cpu", PROCESSORS[self._cpu].qemu, "-L", str(self._root / "cpus" / self._cpu),
             *(part for name in HOST_ONLY if name in os.environ for part in ("-U", name)),
             # A fixed hash seed: the same run executes the same instructions.
-            "-E", f"PYTHONPATH={self._root / 'wheels'}", "-E", "PYTHONHASHSEED=0", *options, str(python), str(RUNNER),
+            "-E", f"PYTHONPATH={self._root / 'wheels'}", "-E", "PYTHONHASHSEED=0", *options, str(python),
+            str(packed_runner()),
         ]

@@ -1,5 +1,5 @@
 /* Counts the guest instructions that were executed, and writes the count so far whenever the guest closes file
- * descriptor 0x5EED (validate/runtimes/runner.py, `mark`). One line of decimal digits per mark.
+ * descriptor 0x5EED (validate/runner/session.py, `mark`). One line of decimal digits per mark.
  *
  *     qemu-aarch64 -plugin libcount.so,counts=COUNTS ...
  *

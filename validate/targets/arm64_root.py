@@ -25,12 +25,13 @@ from edgeship.core.cache_folder import cache_folder
 from edgeship.core.errors import RefusedError
 from edgeship.core.files import write_atomically, write_json
 from edgeship.core.progress import say
+from edgeship.validate.runner.table import PINNED_PACKAGES
 from edgeship.validate.targets.arm64_processors import PROCESSORS
 
 FOLDER = "arm64"
 COMPLETE = "complete.json"
 PACKAGES = ("python3", "libstdc++6")  # Debian's; apt finds what they need
-WHEELS = ("numpy", "ai-edge-litert", "onnxruntime")
+WHEELS = ("numpy", *PINNED_PACKAGES)
 # The newest first; a wheel of any of them runs on Debian 12 and later.
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64")
 TOOLS = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from edgeship.validate.targets.browser_files import find_chromium, find_modules
+from edgeship.validate.runner.table import RUNTIMES
+from edgeship.validate.targets.browser_files import MODULES, find_chromium, find_modules
 from edgeship.validate.targets.target import NATIVE, Target, TargetFailure
 
 
@@ -13,7 +14,7 @@ class BrowserTarget(Target):
     """The WebAssembly that a phone's browser runs, compiled for this machine's processor."""
 
     kind = NATIVE
-    runtimes = ("litert-web", "onnxruntime-web")
+    runtimes = tuple(name for name in RUNTIMES if name in MODULES)
     times_together = False  # a browser each
 
     @property

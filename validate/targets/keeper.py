@@ -1,7 +1,7 @@
 """The keeper: a process on the device that holds our folder there, and removes it when the link ends.
 
 However this side comes to its end (done, killed, network cut), the keeper's standard input closes over there, and
-nothing of ours stays on the device. It also says what the device is (runner.py, `keep`).
+nothing of ours stays on the device. It also says what the device is (validate/runner/supervisor.py, `keep`).
 """
 
 from __future__ import annotations

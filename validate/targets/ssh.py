@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 
 from edgeship.core.errors import ConfigError
 from edgeship.core.files import sha256_of_file
+from edgeship.validate.runner.pack import FILE, packed_runner
+from edgeship.validate.runner.table import DEVICE_RUNTIMES
 from edgeship.validate.targets.keeper import Keeper, KeeperEnded
-from edgeship.validate.targets.target import DEVICE, NO_SPACE, RUNNER, RUNNER_RUNTIMES, Target, TargetFailure, told
+from edgeship.validate.targets.target import DEVICE, NO_SPACE, Target, TargetFailure, told
 
 CONNECT_SECONDS = 15
 ANSWER_SECONDS = 60.0  # for a board's slow start of Python with numpy
@@ -48,7 +50,7 @@ class SshTarget(Target):
     """
 
     kind = DEVICE
-    runtimes = RUNNER_RUNTIMES
+    runtimes = DEVICE_RUNTIMES
 
     def __init__(
         self, name: str, *, ssh: Sequence[str] = ("ssh",), python: str = "python3", folder: str | None = None
@@ -95,7 +97,7 @@ class SshTarget(Target):
 
     def command(self, runtime: str) -> list[str]:
         """The runner under its supervisor."""
-        return self._remote(f"exec {self._python} {shlex.quote(self._folder + '/runner.py')} supervise")
+        return self._remote(f"exec {self._python} {shlex.quote(f'{self._folder}/{FILE}')} supervise")
 
     def put(self, local: Path) -> str:
         """Copy a file into our folder there; once, as long as it is unchanged here."""
@@ -160,7 +162,7 @@ class SshTarget(Target):
             except KeeperEnded as error:
                 raise self._not_started(error) from error
             self._folder = self._about.pop("folder")
-            self._checked(f"mv {runner} {shlex.quote(self._folder)}/runner.py")
+            self._checked(f"mv {runner} {shlex.quote(self._folder)}/{FILE}")
         except BaseException:
             with contextlib.suppress(TargetFailure):
                 self._run(f"rm -f {runner}")
@@ -174,7 +176,7 @@ class SshTarget(Target):
             f'umask 077; f=$(mktemp {parent}/edgeship-XXXXXXXX) && cat > "$f" && printf "%s" "$f" '
             '|| { rm -f "$f"; exit 1; }'
         )
-        with RUNNER.open("rb") as stream:
+        with packed_runner().open("rb") as stream:
             found = self._checked(script, stdin=stream).decode(errors="replace").strip()
         return shlex.quote(found)
 

@@ -1,6 +1,6 @@
 """A target: it takes files, starts the process that answers a runtime's requests, and brings files back.
 
-What a target starts speaks the runner's protocol (validate/runner/runner.py) on its standard input and output,
+What a target starts speaks the runner's protocol (validate/runner/protocol.py) on its standard input and output,
 whether it is a process on this machine, one behind ssh or adb, or a bridge to a browser. So a runtime knows
 nothing of targets, and a target nothing of runtimes but which ones it has.
 """
@@ -14,16 +14,14 @@ from types import TracebackType
 from typing import Any
 
 from edgeship.core.errors import TargetFailure
+from edgeship.validate.runner.table import RUNTIMES
 
 __all__ = [
-    "DEVICE", "EMULATED", "NATIVE", "NO_SPACE", "RUNNER", "RUNNER_RUNTIMES", "Target", "TargetFailure", "told",
+    "DEVICE", "EMULATED", "NATIVE", "NO_SPACE", "Target", "TargetFailure", "told",
 ]
 
-RUNNER = Path(__file__).resolve().parent.parent / "runner" / "runner.py"  # what goes to a device
 NO_SPACE = ("No space left on device", "Disk quota exceeded")  # what a full device says
 NATIVE, EMULATED, DEVICE = "native", "emulated", "device"
-# What runner.py opens by itself, wherever there is a Python with numpy and the runtime's package.
-RUNNER_RUNTIMES = ("litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized")
 
 
 class Target:
@@ -34,7 +32,7 @@ class Target:
     """
 
     kind = NATIVE  # "native", "emulated" or "device"
-    runtimes: tuple[str, ...] = ("keras", *RUNNER_RUNTIMES)
+    runtimes: tuple[str, ...] = tuple(name for name, runtime in RUNTIMES.items() if runtime.by_runner)
     measures_time = True  # False: an emulator's time is no device's
     times_together = True  # False: its processes are too large to be all alive while they take turns
     # Float artifacts only on the golden images: one inference takes seconds under emulation.

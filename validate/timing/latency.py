@@ -25,7 +25,8 @@ from edgeship.validate.process.client import Worker
 from edgeship.validate.subject.inputs import write_array
 from edgeship.validate.subject.rows import Candidate
 from edgeship.validate.timing.launches import WARMUP_RUNS
-from edgeship.validate.timing.speedup import choose_metric, reference_of, speedup, wall_per_cpu
+from edgeship.validate.timing.ratios import choose_metric, wall_per_cpu
+from edgeship.validate.timing.speedup import reference_of, speedup
 from edgeship.validate.timing.summary import P99_SAMPLES, median_known
 
 REWARM_RUNS = 1  # after a pause the caches hold another row's weights
@@ -163,7 +164,7 @@ def summarize(launches: Sequence[LatencyLaunch], *, threads: int) -> Latency:
         min_ms=min(launch.min_ms for launch in launches),
         median_cpu_ms=float(np.median(cpu_ms)) if cpu_ms else None,
         launch_sd=float(np.std(np.log(medians), ddof=1)) if len(medians) > 1 else None,
-        wall_per_cpu=wall_per_cpu(launches),
+        wall_per_cpu=wall_per_cpu(*_wall_and_cpu_ms(launches)),
         warmup_runs=len(launches) * WARMUP_RUNS + max(rounds - len(launches), 0) * REWARM_RUNS,
         threads=threads,
         load_ms=median_known([launch.load_ms for launch in launches]),
@@ -176,6 +177,15 @@ def summarize(launches: Sequence[LatencyLaunch], *, threads: int) -> Latency:
     )
 
 
+def _wall_and_cpu_ms(launches: Sequence[LatencyLaunch]) -> tuple[list[float], list[float]]:
+    """Return the wall time and the CPU time of each whole round; no round where CPU time was not measured."""
+    rounds = [
+        (math.fsum(samples), cpu_ms * len(samples)) for launch in launches
+        for samples, cpu_ms in zip(launch.rounds_ms, launch.rounds_cpu_ms, strict=False)
+    ]
+    return [wall for wall, _ in rounds], [cpu for _, cpu in rounds]
+
+
 def _latency(
     candidate: Candidate, candidates: Sequence[Candidate], launches: Mapping[str, Sequence[LatencyLaunch]],
     config: ValidateConfig,
@@ -186,7 +196,9 @@ def _latency(
     if reference is None or len(launches[reference.label]) != len(launches[candidate.label]):
         return latency
     own, others = launches[candidate.label], launches[reference.label]
-    metric = choose_metric([*own, *others], threads=config.threads)
+    metric = choose_metric(
+        threads=config.threads, cpu_time_measured=all(launch.rounds_cpu_ms for launch in (*own, *others))
+    )
     estimate, interval = speedup(own, others, metric=metric)
     return replace(
         latency, speedup=estimate, speedup_ci95=interval, speedup_over=reference.label, speedup_metric=metric

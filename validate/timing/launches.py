@@ -8,7 +8,7 @@ Taking turns within seconds makes everything else that slows a machine down hit 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from edgeship.core.comparison import CPU_TIME, Side
 from edgeship.core.errors import RuntimeFailure, TargetFailure
 from edgeship.validate.process.client import Worker
-from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.targets.target import Target
 
 WARMUP_RUNS = 3  # the first call is up to twice as slow, the second is steady; seen with both runtimes
@@ -105,8 +105,13 @@ def launch(
 
 
 def round_times(side: Side, metric: str) -> tuple[float, ...]:
-    """The rounds' nanoseconds per inference, of the metric."""
+    """Return the rounds' nanoseconds per inference, of the metric."""
     return side.cpu_ns if metric == CPU_TIME else side.wall_ns
+
+
+def rounds_of(sides: Iterable[Side], metric: str) -> list[float]:
+    """Return the rounds of all these sides, in their order."""
+    return [duration for side in sides for duration in round_times(side, metric)]
 
 
 def _start(contender: Contender, bench: Bench) -> Worker:

@@ -16,6 +16,7 @@ from edgeship.core.errors import RuntimeFailure
 from edgeship.core.measurement import OperationTime, Profile
 from edgeship.core.progress import say
 from edgeship.validate.process.client import Worker
+from edgeship.validate.runner.table import PROFILE
 from edgeship.validate.subject.inputs import write_array
 from edgeship.validate.subject.rows import CPU, Candidate
 from edgeship.validate.timing.latency import Timed, load_row, start_row
@@ -23,8 +24,6 @@ from edgeship.validate.timing.latency import Timed, load_row, start_row
 MEMORY_RUNS = 3  # the first one allocates
 PROFILED_RUNS, WARM_UP_RUNS = 20, 3
 PROFILED_SECONDS = 5.0
-# A runtime whose profiler is out of reach of its Python interpreter -> what opens the file with it, on this machine.
-PROBES = {"litert": "litert-profile"}
 NOT_BY_RUNNER = "its process is not ours to profile"
 CONVOLUTION = "Convolution"  # how the name of each of XNNPACK's begins
 CONVOLUTIONS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})  # what becomes one
@@ -59,7 +58,7 @@ def _with_profile(found: Timed, row: Candidate, worker: Worker, inputs: str, con
     try:
         if not row.kind.by_runner:
             return replace(found, note=_note(row, NOT_BY_RUNNER))
-        if row.runtime in PROBES and row.target.name == CPU:
+        if PROFILE in row.kind.probes and row.target.name == CPU:
             plan = worker.ask("plan")["plan"]
             answer = _probe(row, inputs, config)
             answer["operations"] = named(answer["operations"], plan[row.runtime])
@@ -74,7 +73,9 @@ def _with_profile(found: Timed, row: Candidate, worker: Worker, inputs: str, con
 
 def _probe(row: Candidate, inputs: str, config: ValidateConfig) -> dict[str, Any]:
     with Worker(row.label, timeout_seconds=config.timeout_seconds, threads=config.threads) as worker:
-        worker.ask("load", runtime=PROBES[row.runtime], path=str(row.path), options={"threads": config.threads})
+        worker.ask(
+            "probe", runtime=row.runtime, probe=PROFILE, path=str(row.path), options={"threads": config.threads}
+        )
         return _profiled(worker, inputs)
 
 

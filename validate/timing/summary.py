@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,12 +17,6 @@ P99_SAMPLES = 1000  # below this the 99th percentile rests on fewer than ten sam
 CONFIDENT = 0.90  # of the smallest detectable slowdown
 SD_PER_MAD = 1.4826  # of normal values; rounds that others disturbed are far out and move neither median
 MEDIAN_SE = math.sqrt(math.pi / 2)  # of a median, in standard errors of the mean, for near-normal values
-
-
-def log_ratio(sides: Mapping[str, Side], metric: str) -> float:
-    """The median over rounds of ln(candidate / baseline): the two of a round lie next to each other in time."""
-    pairs = zip(round_times(sides[BASELINE], metric), round_times(sides[CANDIDATE], metric), strict=True)
-    return float(np.median([math.log(candidate / baseline) for baseline, candidate in pairs]))
 
 
 def smallest_detectable(launch_sd: float | None, count: int, design: Design) -> float | None:
@@ -70,8 +64,3 @@ def median_known(values: Sequence[float | None]) -> float | None:
 
 def finite_exp(value: float) -> float | None:
     return math.exp(value) if math.isfinite(value) else None
-
-
-def percent(log_ratio: float) -> str:
-    """A log ratio as a change in percent: "+3.1 %", or "no bound"."""
-    return f"{math.expm1(log_ratio) * 100:+.1f} %" if math.isfinite(log_ratio) else "no bound"

@@ -12,13 +12,15 @@ from edgeship.app.doctor.findings import Finding
 from edgeship.app.doctor.trials import BUSY, GROUP_SECONDS, TRIAL_SECONDS, at_once, infer, output_of
 from edgeship.core.errors import RuntimeFailure, TargetFailure
 from edgeship.validate.process.machine import version_of
-from edgeship.validate.runner.runner import MARK_DESCRIPTOR
+from edgeship.validate.runner.session import MARK_DESCRIPTOR
+from edgeship.validate.runner.table import DEVICE_RUNTIMES, RUNTIMES
 from edgeship.validate.targets.arm64 import QEMU, Arm64Target
 from edgeship.validate.targets.arm64_processors import PROCESSORS
 from edgeship.validate.targets.arm64_root import TOOLS, installed_versions, root_folder
 
 SET_UP = "edgeship setup arm64"
-TRIED = ("litert", "onnxruntime")  # what users run; the same packages hold the reference kernels
+# What users run; the same packages hold the reference kernels.
+TRIED = tuple(name for name in DEVICE_RUNTIMES if RUNTIMES[name].production)
 COUNTED, NOT_COUNTED = "instructions are counted", "instructions are not counted"
 # A guest that the counter must see twice.
 MARK_PROGRAM = f"""

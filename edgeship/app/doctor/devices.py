@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from edgeship.app.doctor.findings import Finding
 from edgeship.app.doctor.trials import output_of
 from edgeship.core.errors import TargetFailure
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.targets.adb_state import ADVICE, Attached, parse_devices
 
 SERVER_SECONDS = 2.0
 ADB_PORT = 5037
 # Client -> the package of Debian and Ubuntu.
 PACKAGES = {"ssh": "openssh-client", "adb": "adb"}
-TOOLS_FOR_PHONES = {"benchmark-model": "--benchmark-model", "onnxruntime-perf-test": "--perf-test"}
 
 
 def examine_ssh() -> list[Finding]:
@@ -48,9 +48,9 @@ def tools_for_phones() -> list[Finding]:
         Finding(
             name=name, kind="runtime", works=None,
             detail=f"a program for the phone, not on this machine to be found; name it with `edgeship validate BUNDLE "
-            f"--on adb {option} FILE`",
+            f"--on adb {runtime.option} FILE`",
         )
-        for name, option in TOOLS_FOR_PHONES.items()
+        for name, runtime in RUNTIMES.items() if runtime.option is not None
     ]
 
 

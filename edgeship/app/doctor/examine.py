@@ -3,11 +3,11 @@
 What is on this machine is tried, in child processes: the runtimes by an inference of a tiny model each. TensorFlow is
 looked up, not loaded: loading takes seconds, and the Keras reference is optional.
 
-    doctor_devices.py   ssh, adb, the runtimes whose programs are for phones
-    doctor_arm64.py     the emulated Arm processors
-    doctor_browser.py   the browser and the web runtimes
-    doctor_trials.py    the tiny model, and how trials run at the same time without hanging
-    doctor_findings.py  one finding, and the table of them
+    devices.py    ssh, adb, the runtimes whose programs are for phones
+    arm64.py      the emulated Arm processors
+    browser.py    the browser and the web runtimes
+    trials.py     the tiny model, and how trials run at the same time without hanging
+    findings.py   one finding, and the table of them
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from edgeship.core.errors import RuntimeFailure
 from edgeship.core.progress import say
 from edgeship.core.signals import signal_name
 from edgeship.validate.process.machine import version_of
+from edgeship.validate.runner.table import DEVICE_RUNTIMES, RUNTIMES
 from edgeship.validate.targets.target import Target
 
 __all__ = ["Finding", "examine", "render", "this_machine"]
@@ -40,13 +41,6 @@ ARM_FLAGS = ("asimddp", "i8mm")
 VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})
 KINDS = ("runtime", "target", "tool")  # in the order in which they are shown
 
-# Runtime on this machine -> its distribution, and what to say beside the version.
-LOCAL_RUNTIMES = {
-    "litert": ("ai-edge-litert", ""),
-    "litert-reference": ("ai-edge-litert", ", its reference kernels"),
-    "onnxruntime": ("onnxruntime", ""),
-    "onnxruntime-unoptimized": ("onnxruntime", ", its optimizations off"),
-}
 # Loads the native library; `detail` is what to say beside the version.
 ONNX_TRIAL = "import onnx, onnx.checker; onnx.checker.check_model; detail = ''"
 USED_EXTRAS = ("", "train")  # parts that run here; "test" and "benchmarks" are for developers
@@ -71,7 +65,7 @@ def examine() -> list[Finding]:
 def _jobs() -> list[tuple[str, str, Callable[[], list[Finding]]]]:
     """What is examined at the same time: the kind and name that a failure is told under, and the examination."""
     return [
-        *(("runtime", name, functools.partial(_local_runtime, name)) for name in LOCAL_RUNTIMES),
+        *(("runtime", name, functools.partial(_local_runtime, name)) for name in DEVICE_RUNTIMES),
         ("runtime", "keras", lambda: [_installed("keras", "runtime", ("tensorflow", "tf-keras"))]),
         ("target", "cpu", lambda: [this_machine(cpu_flags(), machine=platform.machine())]),
         ("target", "browser", examine_browser),
@@ -88,13 +82,13 @@ def _jobs() -> list[tuple[str, str, Callable[[], list[Finding]]]]:
 
 def _local_runtime(name: str) -> list[Finding]:
     """A runtime on this machine, by an inference."""
-    distribution, beside = LOCAL_RUNTIMES[name]
+    runtime = RUNTIMES[name]
 
     def trial() -> str:
         infer(Target(), name)
-        return beside
+        return runtime.remark
 
-    return [_tried(name, "runtime", distribution, trial)]
+    return [_tried(name, "runtime", runtime.packages[0], trial)]
 
 
 def _onnx() -> list[Finding]:

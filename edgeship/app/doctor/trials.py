@@ -19,7 +19,7 @@ import numpy as np
 
 from edgeship.core.errors import RuntimeFailure, TargetFailure
 from edgeship.validate.process.client import Inbox, Worker, receive
-from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.targets.target import Target
 
 TRIAL_SECONDS = 40.0  # an emulated processor needs 10 on an idle machine

@@ -19,7 +19,7 @@ from edgeship.app.doctor import trials as doctor_trials
 from edgeship.app.doctor.examine import Finding, examine, render, this_machine
 from edgeship.core import cpu
 from edgeship.core.errors import RuntimeFailure
-from edgeship.validate.process.table import RUNTIMES
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.targets.arm64_processors import PROCESSORS
 from edgeship.validate.targets.arm64_root import installed_versions
 from edgeship.validate.targets.browser_files import find_chromium, find_modules

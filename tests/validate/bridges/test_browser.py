@@ -376,7 +376,6 @@ def test_altered_images_are_refused(session: Session, tmp_path: Path) -> None:
 def test_what_a_browser_does_not_tell_is_none(session: Session) -> None:
     assert session.do_memory() == {"peak_memory_bytes": None}
     assert session.do_plan() == {"plan": None, "notes": ["a browser does not tell which operations ran as integers"]}
-    assert session.do_coverage()["coverage"] is None
 
 
 def test_an_error_of_the_page_keeps_its_name_and_is_one_line(session: Session) -> None:

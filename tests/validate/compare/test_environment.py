@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from edgeship.core.cpu import processor_identity
-from edgeship.validate.compare import environment
-from edgeship.validate.compare.environment import differences, fingerprint, refusals, state, wait_until_quiet, warnings
+from edgeship.validate.compare.environment import differences, fingerprint, refusals, state, warnings
 from edgeship.validate.targets.adb_state import parse_battery, parse_properties, parse_thermal
 from edgeship.validate.targets.arm64 import Arm64Target
 from edgeship.validate.targets.ssh import SshTarget
@@ -209,14 +208,3 @@ def test_this_machine_tells_its_state_since_an_earlier_one() -> None:
     assert second["counters"]["cpu_ticks"] >= first["counters"]["cpu_ticks"] and second["logical_cores"] >= 1
     assert second["steal_share"] is None or 0 <= second["steal_share"] <= 1
     assert json.loads(json.dumps(second)) == second
-
-
-def test_waiting_ends_when_others_are_done_and_it_has_cooled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "WAIT_SECONDS", 0.001)
-    states = [
-        {"cpu_pressure_percent": 60.0}, {"cpu_pressure_percent": 5.0, "throttled": "0x4"},
-        {"cpu_pressure_percent": 19.0, "throttled": "0x40000"}, {"cpu_pressure_percent": 1.0},
-    ]
-    assert wait_until_quiet(Scripted(states), 60)["cpu_pressure_percent"] == 19.0
-    assert wait_until_quiet(Scripted(states), 0)["cpu_pressure_percent"] == 60.0
-    assert wait_until_quiet(Scripted(states[:1]), 0.05)["cpu_pressure_percent"] == 60.0

@@ -134,11 +134,11 @@ class ToldNothing(Target):
 
     def command(self, runtime: str) -> Sequence[str]:
         return (sys.executable, "-c", (
-            "from edgeship.validate.runner import runner\n"
-            "class Session(runner.Session):\n"
+            "from edgeship.validate.runner import protocol, session\n"
+            "class Session(session.Session):\n"
             "    def do_plan(self): return {'plan': None, 'notes': ['it does not tell']}\n"
             "    def do_memory(self): return {'peak_memory_bytes': None}\n"
-            "runner.serve_pipes(Session)\n"
+            "protocol.serve_pipes(Session)\n"
         ))
 
 

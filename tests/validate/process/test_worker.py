@@ -129,9 +129,9 @@ def test_what_a_runtime_prints_does_not_disturb_the_protocol(
     monkeypatch.syspath_prepend(tmp_path)
     script = (
         "from edgeship.validate.process import worker\n"
-        "from edgeship.validate.runner import runner\n"
-        "worker.LOCAL_OPENERS['noisy'] = 'noisy:open_noisy'\n"
-        "runner.serve_pipes(worker.LocalSession)\n"
+        "from edgeship.validate.runner import table\n"
+        "table.RUNTIMES['noisy'] = table.Runtime(takes=(), production=False, opener='noisy:open_noisy')\n"
+        "worker.serve_pipes(worker.LocalSession)\n"
     )
     with Worker("x on y", timeout_seconds=60, command=(sys.executable, "-c", script)) as worker, \
             pytest.raises(RuntimeFailure, match=r"OSError while loading the file: and then it failed$"):

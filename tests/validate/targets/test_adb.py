@@ -20,6 +20,7 @@ from edgeship.core.artifact import GOLDEN_FILE, MANIFEST_FILE, manifest_from_jso
 from edgeship.core.errors import ConfigError, TargetFailure
 from edgeship.core.integers import quantize
 from edgeship.validate.process.client import Worker
+from edgeship.validate.runner.table import DEVICE_RUNTIMES
 from edgeship.validate.targets.adb import AdbTarget, parse_name
 from edgeship.validate.targets.adb_state import (
     Attached,
@@ -29,7 +30,6 @@ from edgeship.validate.targets.adb_state import (
     parse_properties,
     parse_thermal,
 )
-from edgeship.validate.targets.target import RUNNER_RUNTIMES
 from edgeship.validate.timing.sequential import ADJACENT_LOOKS
 
 TESTS = Path(__file__).parents[2]
@@ -161,7 +161,7 @@ def test_an_arm64_device_gives_the_same_bits(
 
 def test_the_device_says_what_it_is(session: dict[str, Any]) -> None:
     found = session["python_on_the_device"]
-    assert found["runtimes"] == list(RUNNER_RUNTIMES)
+    assert found["runtimes"] == list(DEVICE_RUNTIMES)
     assert found["kind"] == "device"
     assert found["about"]["serial"] == "127.0.0.1:5555"
     assert found["about"]["logical_cores"] > 0
@@ -180,7 +180,7 @@ def test_outputs_through_a_stub_of_benchmark_model_are_the_same_bits(
     session: dict[str, Any], local_outputs: dict[str, np.ndarray]
 ) -> None:
     found = session["stub_tools_beside_python"]
-    assert found["runtimes"] == [*RUNNER_RUNTIMES, "benchmark-model", "onnxruntime-perf-test"]
+    assert found["runtimes"] == [*DEVICE_RUNTIMES, "benchmark-model", "onnxruntime-perf-test"]
     answer = found["benchmark-model"]
     assert np.load(answer["outputs"]).tobytes() == local_outputs["tflite"].tobytes()
     assert answer["loaded"]["load_ms"] > 0
@@ -282,7 +282,7 @@ def test_a_full_storage(session: dict[str, Any]) -> None:
     if "skipped" in found:
         pytest.skip(found["skipped"])
     assert_error(found["error"], "TargetFailure", "no space left there", "validate.device_folder")
-    assert found["inside"] == ["runner.py"]  # the half of the file that fitted is removed
+    assert found["inside"] == ["runner.pyz"]  # the half of the file that fitted is removed
     assert found["left"] == []
 
 

@@ -89,7 +89,7 @@ def runners(board: Board) -> list[int]:
     """The processes behind this board's sshd that hold a model."""
     return [
         pid for pid in children(board.process.pid)
-        if command_line(pid).endswith("runner.py") and "python" in command_line(pid)
+        if command_line(pid).endswith("runner.pyz") and "python" in command_line(pid)
     ]
 
 

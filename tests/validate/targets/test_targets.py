@@ -15,9 +15,9 @@ from edgeship.core.config_file import config_from_dict
 from edgeship.core.errors import ConfigError, RefusedError
 from edgeship.core.measurement import Accuracy, Agreement, Coverage, Row
 from edgeship.data import load_test_split
-from edgeship.validate.process.table import RUNTIMES
 from edgeship.validate.questions.gate import judge
 from edgeship.validate.run import validate_bundle
+from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.subject.bundle import load_bundle
 from edgeship.validate.subject.rows import candidates
 from edgeship.validate.targets import setup

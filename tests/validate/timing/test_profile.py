@@ -13,6 +13,7 @@ import pytest
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import RuntimeFailure
 from edgeship.validate.process.client import Worker
+from edgeship.validate.runner.table import PROFILE, RUNTIMES
 from edgeship.validate.subject.bundle import Bundle, load_bundle
 from edgeship.validate.subject.rows import Candidate, candidates
 from edgeship.validate.targets.target import Target
@@ -77,7 +78,7 @@ def profiler(bundle: Bundle, folder: Path, *, size: int, threads: int) -> Iterat
     np.save(inputs, np.zeros((1, size, size, 1), np.int8))
     with Worker("probe", timeout_seconds=60) as worker:
         path = str(bundle.folder / "int8.tflite")
-        worker.ask("load", runtime="litert-profile", path=path, options={"threads": threads})
+        worker.ask("probe", runtime="litert", probe=PROFILE, path=path, options={"threads": threads})
         yield worker, str(inputs)
 
 
@@ -110,7 +111,8 @@ def test_a_target_without_a_profiler_says_so(bundle: Bundle, fast: ValidateConfi
 def test_a_profiler_that_fails_is_a_note_and_no_failure_of_the_artifact(
     bundle: Bundle, fast: ValidateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeship.validate.timing.profile.PROBES", {"litert": "no-such-probe"})
+    monkeypatch.setattr("edgeship.validate.timing.profile.PROFILE", "no-such-probe")
+    monkeypatch.setitem(RUNTIMES["litert"].probes, "no-such-probe", RUNTIMES["litert"].probes[PROFILE])
     row = row_of(bundle, fast, "int8.tflite", "litert")
     found = measure_alone(row, bundle.golden.inputs[:1], fast, folder=tmp_path)
     assert found.error is None and found.peak_memory_bytes > 10_000_000

@@ -1,5 +1,5 @@
-// Runs an artifact in the browser: fetches requests from the bridge (validate/runtimes/browser.py), which speaks
-// the protocol of validate/runtimes/runner.py, and posts the answers. One model, one request at a time; after an
+// Runs an artifact in the browser: fetches requests from the bridge (validate/bridges/browser.py), which speaks
+// the protocol of validate/runner/protocol.py, and posts the answers. One model, one request at a time; after an
 // error the bridge ends the browser.
 
 const PROGRESS_EVERY_MS = 1000;

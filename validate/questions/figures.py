@@ -1,0 +1,135 @@
+"""The figures of the report's rows: a row starts as a file on a runtime, and grows by what was measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from edgeship.core.config import ValidateConfig
+from edgeship.core.errors import ArtifactError, RuntimeFailure, TargetFailure
+from edgeship.core.measurement import Accuracy, Agreement, Parity, Row
+from edgeship.graph import read_graph
+from edgeship.validate.answers import Answers
+from edgeship.validate.questions.accuracy import measure_accuracy, tied_share
+from edgeship.validate.questions.parity import MOST_PRODUCTS, measure_agreement, measure_parity
+from edgeship.validate.subject.bundle import Bundle
+from edgeship.validate.subject.rows import CPU, KERAS, Candidate, Measured, grid_of
+from edgeship.validate.timing.latency import Timed
+
+
+def new_row(candidate: Candidate, config: ValidateConfig) -> Row:
+    """Return the row of a candidate before anything is measured."""
+    return Row(
+        artifact=candidate.name, scheme=candidate.scheme, runtime=candidate.runtime, target=candidate.target.name,
+        kind=candidate.target.kind, threads=config.threads, size_bytes=candidate.size_bytes,
+    )
+
+
+def with_answers(
+    row: Row, measured: Measured | None, *, bundle: Bundle, answers: Answers, labels: np.ndarray,
+    float_top1: np.ndarray,
+) -> Row:
+    """Return the row with what its answers say; `measured` are its own among all `answers`, None where it has none."""
+    if measured is None:
+        return row
+    return replace(
+        row,
+        accuracy=_accuracy(measured, labels, float_top1),
+        parity=None if measured.golden_outputs is None else _parity(measured, bundle, answers),
+        coverage=measured.coverage,
+    )
+
+
+def with_times(row: Row, timed: Timed | None) -> Row:
+    """Return the row with its times, memory and instructions."""
+    if timed is None:
+        return row
+    return replace(
+        row, latency=timed.latency, peak_memory_bytes=timed.peak_memory_bytes, profile=timed.profile,
+        instructions=timed.instructions,
+    )
+
+
+def with_error(row: Row, error: RuntimeFailure | None) -> Row:
+    """Return the row with the reason why figures are missing, and whether the target is to blame for it."""
+    return row if error is None else replace(row, error=str(error), refused=isinstance(error, TargetFailure))
+
+
+def _accuracy(measured: Measured, labels: np.ndarray, float_top1: np.ndarray) -> Accuracy | None:
+    if measured.top1 is None:
+        return None
+    is_reference = measured.candidate.runtime == KERAS
+    accuracy = measure_accuracy(measured.top1, labels, float_top1=None if is_reference else float_top1)
+    return replace(accuracy, tied_share=tied_share(measured.outputs))
+
+
+def _parity(measured: Measured, bundle: Bundle, answers: Answers) -> Parity:
+    return measure_parity(
+        measured, bundle.golden.float_outputs, sibling=_sibling(measured, answers),
+        products=_products(bundle, measured.candidate),
+    )
+
+
+def _products(bundle: Bundle, candidate: Candidate) -> int:
+    """Of the scheme's TFLite file, which needs no package to be read, or of the artifact itself."""
+    files = [item for item in bundle.manifest.artifacts if item.scheme == candidate.scheme]
+    for artifact in sorted(files, key=lambda item: item.format != "tflite"):
+        try:
+            return len(read_graph(bundle.path_of(artifact)).weighted_operations())
+        except (ArtifactError, ImportError):
+            continue
+    return MOST_PRODUCTS
+
+
+def _sibling(measured: Measured, answers: Answers) -> Measured | None:
+    """What a row's outputs are compared with.
+
+    On another target the same artifact on this machine; here the production row of the other format on the same
+    grid.
+    """
+    if measured.candidate.baseline_label is not None:
+        return answers.measured.get(measured.candidate.baseline_label)
+    grid = grid_of(measured.candidate)
+    if grid is None:
+        return None
+    others = (
+        other for other in answers.measured.values()
+        if grid_of(other.candidate) == grid and other.candidate.kind.production
+        and other.candidate.target.name == CPU and _format(other) != _format(measured)
+        # Of several variants each compares with the TFLite file, not with one another.
+        and grid in (other.candidate.name, measured.candidate.name)
+    )
+    return next(others, None)
+
+
+def _format(measured: Measured) -> str | None:
+    """ "tflite" or "onnx", whose form for small builds .ort is."""
+    artifact = measured.candidate.artifact
+    return None if artifact is None else artifact.format.replace("ort", "onnx")
+
+
+def agreements_of(answers: Answers, labels: np.ndarray, float_outputs: np.ndarray) -> Iterator[Agreement]:
+    """Yield the pairs of this machine's rows on one integer grid, and every other target's row with this machine's.
+
+    Here: what users run of any two files, and one file on any two runtimes; and what computes in float, in two
+    formats.
+    """
+    tested = {label: row for label, row in answers.measured.items() if row.top1 is not None}
+    here = [row for row in tested.values() if row.candidate.target.name == CPU]
+    for first, second in combinations(here, 2):
+        grid = grid_of(first.candidate)
+        one_file = first.candidate.name == second.candidate.name
+        both_run_by_users = first.candidate.kind.production and second.candidate.kind.production
+        two_formats = both_run_by_users and _format(first) != _format(second)
+        one_scheme = first.candidate.scheme == second.candidate.scheme and not first.candidate.is_integer
+        if grid is not None and grid == grid_of(second.candidate) and (one_file or both_run_by_users):
+            yield measure_agreement(first, second, labels, float_outputs=float_outputs if two_formats else None)
+        elif two_formats and one_scheme:
+            yield measure_agreement(first, second, labels, float_outputs=float_outputs)
+    for row in tested.values():
+        baseline = tested.get(row.candidate.baseline_label or "")
+        if baseline is not None:
+            yield measure_agreement(baseline, row, labels)

@@ -1,0 +1,166 @@
+"""A session: the loaded model, and what each request of the protocol does with it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import time
+from typing import Any, Callable  # noqa: UP035  (Python 3.9 on boards)
+
+import numpy as np
+
+from .process import involuntary_switches, peak_memory_bytes
+from .protocol import Send, check_arrival, sha256_of
+from .state import device_state
+from .table import DEVICE_RUNTIMES, RUNTIMES
+
+PROGRESS_EVERY_SECONDS = 1.0
+# A system call that no program makes, seen by the instruction counter of the emulator: see targets/arm64.
+MARK_DESCRIPTOR = 0x5EED
+FINE_CPU_CLOCK = time.get_clock_info("process_time").resolution < 1e-5  # not on Windows: 16 ms
+CANARY_RUNS, CANARY_NUMBERS = 20, 50_000  # half a millisecond each; the least of 5 scattered by 3 % between launches
+
+Opener = Callable[..., Any]
+
+
+class Session:
+    """The loaded model and the requests it answers; each `do_*` returns a JSON object."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._runtime: Any = None
+        self._first_ms: float | None = None
+
+    def find_opener(self, runtime: str) -> Opener:
+        """The function that opens a file, its library imported: the clock of `load_ms` starts after that."""
+        row = RUNTIMES.get(runtime)
+        if row is None or row.opener is None:
+            raise ValueError(f"expected a runtime of {', '.join(DEVICE_RUNTIMES)}; found {runtime!r}")
+        return import_opener(row.opener)
+
+    def do_import(self, *, runtime: str) -> dict[str, Any]:
+        """Import the runtime's package, which `load` would do otherwise."""
+        self.find_opener(runtime)
+        return {}
+
+    def do_load(
+        self, *, runtime: str, path: str, options: dict[str, Any], sha256: str | None = None
+    ) -> dict[str, Any]:
+        """Open the file, after checking that it is the one that was sent."""
+        check_arrival(path, sha256)
+        open_file = self.find_opener(runtime)
+        start_ns = time.perf_counter_ns()
+        self._runtime = open_file(path, **options)
+        load_ms = (time.perf_counter_ns() - start_ns) / 1e6
+        return {"load_ms": load_ms, "inputs": self._runtime.inputs, "outputs": self._runtime.outputs}
+
+    def do_run(self, *, inputs: str, outputs: str, sha256: str | None = None) -> dict[str, Any]:
+        """Run all images of an .npy file, write all outputs to another; answer that one's hash."""
+        check_arrival(inputs, sha256)
+        images = np.load(inputs, allow_pickle=False, mmap_mode="r")
+        batch, answers = self._runtime.batch, []
+        told_s = time.monotonic()
+        for start in range(0, len(images), batch):
+            answers.append(self._runtime.infer(np.ascontiguousarray(images[start : start + batch])))
+            if time.monotonic() - told_s >= PROGRESS_EVERY_SECONDS:
+                told_s = time.monotonic()
+                self._send({"progress": start + batch})
+        np.save(outputs, np.concatenate(answers), allow_pickle=False)
+        return {"sha256": sha256_of(outputs)}
+
+    def do_time(self, *, inputs: str, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+        """Time up to `runs` inferences of the file's first image, after `discarded` untimed ones."""
+        image = np.load(inputs, allow_pickle=False)[:1]
+        infer = self._runtime.infer
+        if self._first_ms is None:
+            start_ns = time.perf_counter_ns()
+            infer(image)
+            self._first_ms = (time.perf_counter_ns() - start_ns) / 1e6
+            discarded -= 1
+        for _ in range(discarded):
+            infer(image)
+        gc.disable()  # a collection of Python's is none of the runtime's time
+        samples_ns: list[int] = []
+        switches, cpu_ns = involuntary_switches(), time.process_time_ns()
+        end_ns = time.perf_counter_ns() + int(seconds * 1e9)
+        while len(samples_ns) < runs:
+            start_ns = time.perf_counter_ns()
+            infer(image)
+            stop_ns = time.perf_counter_ns()
+            samples_ns.append(stop_ns - start_ns)
+            if stop_ns >= end_ns:
+                break
+        used_ns = time.process_time_ns() - cpu_ns  # of all threads of this process
+        if switches is not None:
+            switches = (involuntary_switches() or 0) - switches
+        gc.enable()
+        return {"samples_ns": samples_ns, "first_ms": self._first_ms, "switches": switches,
+                "cpu_ns": used_ns if FINE_CPU_CLOCK else None}
+
+    def do_profile(self, *, inputs: str, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+        """The mean time of each operation over up to `runs` inferences, after `discarded` ones that do not count.
+
+        {"operations": [(name, kind, microseconds per inference), ...], "inferences", "inference_us"}, or
+        {"not_measured": why}. It slows everything down, so the process is of no use for times afterwards.
+        """
+        if not hasattr(self._runtime, "profile"):
+            return {"not_measured": "the runtime's Python interface has no profiler"}
+        image = np.load(inputs, allow_pickle=False)[:1]
+        answer: dict[str, Any] = self._runtime.profile(image, runs=runs, seconds=seconds, discarded=discarded)
+        return answer
+
+    def do_canary(self) -> dict[str, Any]:
+        """The CPU time of a fixed piece of work: it grows where the clock falls. The least of a few is told."""
+        times_ns = []
+        for _ in range(CANARY_RUNS):
+            start_ns = time.process_time_ns()
+            sum(range(CANARY_NUMBERS))
+            times_ns.append(time.process_time_ns() - start_ns)
+        return {"canary_ns": min(times_ns)}
+
+    def do_pin(self, *, cpus: list[int]) -> dict[str, Any]:
+        """Bind this process, and the threads it starts from now on, to these processors; before `load`."""
+        if not hasattr(os, "sched_setaffinity"):
+            raise OSError("cpus: this system cannot bind a process to processors")
+        try:
+            os.sched_setaffinity(0, cpus)
+        except OSError as error:
+            raise OSError(
+                f"cpus: expected processors of {sorted(os.sched_getaffinity(0))}, found {cpus} ({error.strerror})"
+            ) from error
+        return {"cpus": sorted(os.sched_getaffinity(0))}
+
+    def do_mark(self, *, inputs: str, runs: int) -> dict[str, Any]:
+        """Run the file's first image `runs` times, each between two marks that an emulator can see."""
+        image = np.load(inputs, allow_pickle=False)[:1]
+        for _ in range(runs):
+            _mark()
+            self._runtime.infer(image)
+        _mark()
+        return {}
+
+    def do_plan(self) -> dict[str, Any]:
+        """What the runtime planned or ran, as raw facts: {"litert": ...}, {"onnxruntime": ...} or None."""
+        return {"plan": self._runtime.plan(), "notes": []}
+
+    def do_memory(self) -> dict[str, Any]:
+        """The most memory this process has held."""
+        return {"peak_memory_bytes": peak_memory_bytes()}
+
+    def do_state(self) -> dict[str, Any]:
+        """Temperature, clock, throttling, battery and load at this moment; None for what is not told."""
+        return device_state()
+
+
+def import_opener(address: str) -> Opener:
+    """Return the function "module:function"; a module that begins with a dot is one of this package."""
+    module, function = address.split(":")
+    opener: Opener = getattr(importlib.import_module(module, __package__), function)
+    return opener
+
+
+def _mark() -> None:
+    with contextlib.suppress(OSError):  # as intended: there is no such descriptor
+        os.close(MARK_DESCRIPTOR)
