@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,12 @@ from edgeship.validate.questions.parity import golden_lsb, on_grid
 from edgeship.validate.runner.table import GOLDEN
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind, Portion, portions, write_array
-from edgeship.validate.subject.rows import CPU, KERAS, Candidate, Measured, grid_spec_of
+from edgeship.validate.subject.rows import CPU, KERAS, Answers, Candidate, Measured, grid_spec_of
 
 # Rounding alone moves the answer of well under 2 % of images (measured: 0.3 to 0.6 % between any two kernels on
 # 34 layers), so that a quarter of a handful of golden images is no accident.
 GOLDEN_AGREEMENT = 0.75
 FLOAT_OUTPUT = TensorSpec(name="float Keras", shape=(), dtype="float32")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answers:
-    """What all candidates answered, by label. A candidate is in exactly one of the two."""
-
-    measured: dict[str, Measured]
-    errors: dict[str, RuntimeFailure]
-    notes: tuple[str, ...]
 
 
 class _Collector:

@@ -21,7 +21,7 @@ from edgeship.core.progress import say
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.version import __version__
 from edgeship.data import Images, split_sha256
-from edgeship.validate.answers import Answers, collect_answers, float_top1
+from edgeship.validate.answers import collect_answers, float_top1
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.process.visits import Visit, visit_target
 from edgeship.validate.questions.figures import agreements_of, new_row, with_answers, with_error, with_times
@@ -39,7 +39,7 @@ from edgeship.validate.report.notes import (
     pinning,
 )
 from edgeship.validate.subject.bundle import Bundle
-from edgeship.validate.subject.rows import CPU, Candidate, candidates
+from edgeship.validate.subject.rows import CPU, Answers, Candidate, candidates
 from edgeship.validate.timing.latency import Timed
 from edgeship.validate.timing.times import measure_times
 

@@ -12,11 +12,10 @@ from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import ArtifactError, RuntimeFailure, TargetFailure
 from edgeship.core.measurement import Accuracy, Agreement, Parity, Row
 from edgeship.graph import read_graph
-from edgeship.validate.answers import Answers
 from edgeship.validate.questions.accuracy import measure_accuracy, tied_share
 from edgeship.validate.questions.parity import MOST_PRODUCTS, measure_agreement, measure_parity
 from edgeship.validate.subject.bundle import Bundle
-from edgeship.validate.subject.rows import CPU, KERAS, Candidate, Measured, grid_of
+from edgeship.validate.subject.rows import CPU, KERAS, Answers, Candidate, Measured, grid_of
 from edgeship.validate.timing.latency import Timed
 
 

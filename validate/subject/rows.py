@@ -12,6 +12,7 @@ import numpy as np
 from edgeship.core.artifact import Artifact, TensorSpec
 from edgeship.core.config import RUNTIMES as ALL_RUNTIMES
 from edgeship.core.config import ValidateConfig
+from edgeship.core.errors import RuntimeFailure
 from edgeship.core.integers import is_integer
 from edgeship.core.measurement import Coverage
 from edgeship.core.schemes import SCHEMES
@@ -65,6 +66,15 @@ class Candidate:
     def kind(self) -> Runtime:
         """The runtime's entry in the table."""
         return RUNTIMES[self.runtime]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What all candidates answered, by label. A candidate is in exactly one of the two."""
+
+    measured: dict[str, Measured]
+    errors: dict[str, RuntimeFailure]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
