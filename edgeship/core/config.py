@@ -17,7 +17,7 @@ DATASETS = ("digits", "fashion_mnist", "cifar10", "image_folder", "npz", "tfreco
 FORMATS = ("tflite", "onnx", "ort")
 # activations x weights of the ONNX file; u8u8 is right on every CPU under default session options.
 ONNX_VARIANTS = ("u8u8", "u8s8", "s8s8")
-RUNTIMES = (
+RUNTIMES = (  # the names alone: the core imports no stage; a row each in validate/runner/table.py
     "keras", "litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized",
     "litert-web", "onnxruntime-web", "benchmark-model", "onnxruntime-perf-test",
 )
