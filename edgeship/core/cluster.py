@@ -51,7 +51,7 @@ class Cluster:
         others = set(range(len(self.addresses))) - {self.index}
         deadline = time.monotonic() + timeout_seconds
         reached: set[int] = set()
-        with _Door(self.addresses[self.index]) as door:
+        with _MeetingPoint(self.addresses[self.index]) as door:
             # To be left only when all have been here, else the last ones would find it closed.
             while missing := (others - reached) | (others - door.visitors):
                 reached |= {index for index in others - reached if _visit(self.addresses[index], self.index)}
@@ -125,7 +125,7 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-class _Door:
+class _MeetingPoint:
     """A worker's own port, and which of the others have knocked at it."""
 
     def __init__(self, address: str) -> None:
@@ -133,7 +133,7 @@ class _Door:
         self.visitors: set[int] = set()
         self.ended = threading.Event()
 
-    def __enter__(self) -> _Door:
+    def __enter__(self) -> _MeetingPoint:
         port = _port(self.address)
         try:
             self.server = socket.create_server(("", port))

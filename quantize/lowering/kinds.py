@@ -21,7 +21,7 @@ AUGMENTATION = (
 WRAPPERS = (layers.SpectralNormalization,)
 
 
-def is_kerases_own(kind: type) -> bool:
+def is_keras_class(kind: type) -> bool:
     """Whether a class is a layer that Keras (or `flat_layers`) defines."""
     module = kind.__module__
     return module == OWN_LAYERS or (module.startswith("tf_keras.") and not module.startswith(COMPOSITES_OF_KERAS))
@@ -30,7 +30,7 @@ def is_kerases_own(kind: type) -> bool:
 def plain_class(layer: layers.Layer) -> type | None:
     """The class of Keras' whose layer this is: its own, or the one it inherits everything that computes from."""
     for kind in type(layer).__mro__:
-        if is_kerases_own(kind):
+        if is_keras_class(kind):
             return None if kind in (layers.Layer, layers.Lambda, *WRAPPERS) else kind
         if {"call", "build", "__call__", "convolution_op", "_jit_compiled_convolution_op"} & set(vars(kind)):
             return None
@@ -39,7 +39,7 @@ def plain_class(layer: layers.Layer) -> type | None:
 
 def inherited_class(layer: layers.Layer) -> type | None:
     """The class of Keras' that a composite inherits more from than being a layer or a model; None where it does not."""
-    kind = next(kind for kind in type(layer).__mro__ if is_kerases_own(kind))
+    kind = next(kind for kind in type(layer).__mro__ if is_keras_class(kind))
     if kind is type(layer):
         return None  # a layer of Keras' own that is opened for what it holds
     no_other = kind in (layers.Layer, layers.Lambda, *WRAPPERS) or issubclass(kind, tf_keras.Model)
@@ -57,7 +57,7 @@ def is_composite(layer: layers.Layer) -> bool:
 
 
 def _is_foreign(layer: layers.Layer) -> bool:
-    return not is_kerases_own(type(layer)) or isinstance(layer, layers.Lambda)
+    return not is_keras_class(type(layer)) or isinstance(layer, layers.Lambda)
 
 
 def describe(layer: layers.Layer) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from edgeship.model.keras2 import layers_of
-from edgeship.quantize.lowering.kinds import is_kerases_own
+from edgeship.quantize.lowering.kinds import is_keras_class
 
 # Regularizers add to the loss of the float training alone, and the weights are set afterwards.
 NOT_NEEDED = ("_regularizer", "_initializer")
@@ -30,7 +30,7 @@ def plain_config(layer: Any, kind: type) -> dict[str, Any]:
 def _without(layer: Any) -> Iterator[None]:
     removed = [
         (part, key, value) for part in layers_of(layer) for key, value in vars(part).items()
-        if key.endswith(NOT_NEEDED) or (key.endswith(KERASES_ALONE) and not is_kerases_own(type(value)))
+        if key.endswith(NOT_NEEDED) or (key.endswith(KERASES_ALONE) and not is_keras_class(type(value)))
     ]
     # Not by setattr, with which Keras keeps account of what a layer owns.
     for part, key, _ in removed:

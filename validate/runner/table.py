@@ -109,8 +109,8 @@ RUNTIMES: dict[str, Runtime] = {
         tool=True, option="--benchmark-model", baseline="litert", kernels="default (XNNPACK)",
     ),
     "onnxruntime-perf-test": Runtime(
-        takes=("onnx", "ort"), production=True, bridge="edgeship.validate.bridges.perf_test", one_process=True,
-        tool=True, option="--perf-test", baseline="onnxruntime", kernels="CPUExecutionProvider",
+        takes=("onnx", "ort"), production=True, bridge="edgeship.validate.bridges.onnxruntime_perf_test",
+        one_process=True, tool=True, option="--perf-test", baseline="onnxruntime", kernels="CPUExecutionProvider",
     ),
 }
 DEVICE_RUNTIMES = tuple(name for name, runtime in RUNTIMES.items() if runtime.on_devices)

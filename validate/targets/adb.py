@@ -23,7 +23,7 @@ from edgeship.validate.runner.table import DEVICE_RUNTIMES, RUNTIMES
 from edgeship.validate.targets.adb_link import Adb
 from edgeship.validate.targets.adb_state import choose, parse_battery, parse_devices, parse_properties, parse_thermal
 from edgeship.validate.targets.keeper import Keeper, KeeperEnded
-from edgeship.validate.targets.target import DEVICE, NO_SPACE, Target, told
+from edgeship.validate.targets.target import DEVICE, NO_SPACE, Target, quoted
 
 ANSWER_SECONDS = 60.0  # for a device's slow start of Python with numpy
 CLOSE_SECONDS = 15.0
@@ -146,7 +146,7 @@ class AdbTarget(Target):
         """Whether the link was cut, which adb's exit code does not tell (see adb_link.py): so both ends are asked."""
         text = " | ".join(last_words)
         if any(sign in text for sign in NO_SPACE):
-            return TargetFailure(f"{self.name}: no space left there{told(last_words)}; free some there")
+            return TargetFailure(f"{self.name}: no space left there{quoted(last_words)}; free some there")
         if self._keeper is not None:
             try:
                 self._keeper.state()
@@ -247,7 +247,7 @@ class AdbTarget(Target):
                 "for Android"
             )
         return TargetFailure(
-            f"{self.name}: the runner did not start there{told(error.last_words)}; try "
+            f"{self.name}: the runner did not start there{quoted(error.last_words)}; try "
             f"adb -s {self._adb.serial} shell {self._python} -c 'import numpy'"
         )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeship.core.errors import TargetFailure
-from edgeship.validate.targets.target import NO_SPACE, told
+from edgeship.validate.targets.target import NO_SPACE, quoted
 
 SHELL_SECONDS = 60.0
 TRANSFER_SECONDS = 600.0
@@ -37,7 +37,7 @@ class Done:
     @property
     def last_lines(self) -> str:
         """What it said last, for a message."""
-        return told(self.text.splitlines())
+        return quoted(self.text.splitlines())
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Adb:
         """The output of `adb devices -l`, which concerns all devices; starts the server where none runs."""
         exit_code, text = self._run([self.binary, "devices", "-l"], timeout_seconds=SHELL_SECONDS)
         if exit_code != 0:
-            raise TargetFailure(f"{self.name}: adb devices failed with exit code {exit_code}{told(text.splitlines())}")
+            words = quoted(text.splitlines())
+            raise TargetFailure(f"{self.name}: adb devices failed with exit code {exit_code}{words}")
         return text
 
     def shell_command(self, script: str) -> list[str]:
@@ -81,7 +82,7 @@ class Adb:
         if not found or not exit_code.strip().isdigit():
             if TOO_OLD in text:
                 raise TargetFailure(
-                    f"{self.name}: expected Android 7 or newer there, found an older adbd{told([text])}"
+                    f"{self.name}: expected Android 7 or newer there, found an older adbd{quoted([text])}"
                 )
             raise self.cut(text.splitlines())
         return Done(int(exit_code), output)
@@ -122,7 +123,7 @@ class Adb:
 
     def cut(self, words: Sequence[str]) -> TargetFailure:
         """The error that says the link is gone."""
-        return TargetFailure(f"{self.name}: the link was cut{told(words)}")
+        return TargetFailure(f"{self.name}: the link was cut{quoted(words)}")
 
     def _transfer(self, *words: str) -> None:
         exit_code, text = self._run(self.command(*words), timeout_seconds=TRANSFER_SECONDS)
@@ -131,12 +132,12 @@ class Adb:
         self._raise_if_full(text)
         if any(sign in text for sign in CUT) or f"'{self.serial}' not found" in text:
             raise self.cut(text.splitlines())
-        raise TargetFailure(f"{self.name}: adb {words[0]} failed with exit code {exit_code}{told(text.splitlines())}")
+        raise TargetFailure(f"{self.name}: adb {words[0]} failed with exit code {exit_code}{quoted(text.splitlines())}")
 
     def _raise_if_full(self, text: str) -> None:
         if any(sign in text for sign in NO_SPACE):
             raise TargetFailure(
-                f"{self.name}: no space left there{told(text.splitlines())}; free some, or choose another folder "
+                f"{self.name}: no space left there{quoted(text.splitlines())}; free some, or choose another folder "
                 "with validate.device_folder"
             )
 

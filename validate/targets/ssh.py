@@ -21,7 +21,7 @@ from edgeship.core.files import sha256_of_file
 from edgeship.validate.runner.pack import FILE, packed_runner
 from edgeship.validate.runner.table import DEVICE_RUNTIMES
 from edgeship.validate.targets.keeper import Keeper, KeeperEnded
-from edgeship.validate.targets.target import DEVICE, NO_SPACE, Target, TargetFailure, told
+from edgeship.validate.targets.target import DEVICE, NO_SPACE, Target, TargetFailure, quoted
 
 CONNECT_SECONDS = 15
 ANSWER_SECONDS = 60.0  # for a board's slow start of Python with numpy
@@ -126,7 +126,7 @@ class SshTarget(Target):
     def explain(self, *, exit_code: int | None, last_words: Sequence[str]) -> TargetFailure | None:
         """ssh's own failure: the link, not the command behind it."""
         if exit_code == SSH_FAILED or (exit_code is not None and exit_code < 0):
-            return TargetFailure(f"{self.name}: the link was cut" + told(last_words))
+            return TargetFailure(f"{self.name}: the link was cut" + quoted(last_words))
         return None
 
     def missing(self, package: str) -> TargetFailure:
@@ -147,7 +147,7 @@ class SshTarget(Target):
         try:
             return self._keeper.state()
         except KeeperEnded as error:
-            raise TargetFailure(f"{self.name}: the link was cut{told(error.last_words)}") from error
+            raise TargetFailure(f"{self.name}: the link was cut{quoted(error.last_words)}") from error
 
     def _start_keeper(self) -> None:
         """The runner is sent before there is a folder of ours: it makes the folder, and then moves into it."""
@@ -204,13 +204,13 @@ class SshTarget(Target):
         if done.returncode == SSH_FAILED:
             text = " ".join(words)
             advice = next((advice for sign, advice in ADVICE if sign in text), "try the same with ssh by hand")
-            raise TargetFailure(f"{self.name}: could not be reached{told(words)}; {advice}")
+            raise TargetFailure(f"{self.name}: could not be reached{quoted(words)}; {advice}")
         if any(sign in line for sign in NO_SPACE for line in words):
             raise TargetFailure(
-                f"{self.name}: no space left there{told(words)}; free some, or choose another folder with "
+                f"{self.name}: no space left there{quoted(words)}; free some, or choose another folder with "
                 "validate.device_folder"
             )
-        raise TargetFailure(f"{self.name}: a command failed there with exit code {done.returncode}{told(words)}")
+        raise TargetFailure(f"{self.name}: a command failed there with exit code {done.returncode}{quoted(words)}")
 
     def _run(self, script: str, **pipes: Any) -> subprocess.CompletedProcess[bytes]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **pipes}
@@ -244,7 +244,7 @@ class SshTarget(Target):
                 "or name it with validate.device_python"
             )
         return TargetFailure(
-            f"{self.name}: the runner did not start there{told(error.last_words)}; try "
+            f"{self.name}: the runner did not start there{quoted(error.last_words)}; try "
             f"{self._python} -c 'import numpy' there"
         )
 

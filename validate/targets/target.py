@@ -17,7 +17,7 @@ from edgeship.core.errors import TargetFailure
 from edgeship.validate.runner.table import RUNTIMES
 
 __all__ = [
-    "DEVICE", "EMULATED", "NATIVE", "NO_SPACE", "Target", "TargetFailure", "told",
+    "DEVICE", "EMULATED", "NATIVE", "NO_SPACE", "Target", "TargetFailure", "quoted",
 ]
 
 NO_SPACE = ("No space left on device", "Disk quota exceeded")  # what a full device says
@@ -96,7 +96,7 @@ class Target:
         return None
 
 
-def told(words: Sequence[str]) -> str:
+def quoted(words: Sequence[str]) -> str:
     """The last words in parentheses, or nothing."""
     said = [word.strip() for word in words if word.strip()]
     return f" ({' | '.join(said[-3:])})" if said else ""

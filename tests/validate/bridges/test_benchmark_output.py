@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgeship.validate.bridges.benchmark_output import delegate_notes, parse_benchmark_output, parse_statistics
-from edgeship.validate.bridges.perf_test import parse_perf_test_output, parse_samples
+from edgeship.validate.bridges.onnxruntime_perf_test import parse_perf_test_output, parse_samples
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 

@@ -17,7 +17,7 @@ from edgeship.validate.compare.forms.columns import (
     reasons,
     title,
 )
-from edgeship.validate.compare.forms.self_test import self_test_sentences
+from edgeship.validate.compare.forms.self_test_sentences import self_test_sentences
 from edgeship.validate.report.gfm import escaped, section, table
 
 

@@ -19,7 +19,7 @@ from edgeship.validate.compare.forms.columns import (
     reasons,
     title,
 )
-from edgeship.validate.compare.forms.self_test import self_test_sentences
+from edgeship.validate.compare.forms.self_test_sentences import self_test_sentences
 from edgeship.validate.report.columns import NOT_MEASURED
 from edgeship.validate.report.terminal import CELL_MARGIN
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edgeship.core.comparison import IMPROVED, INCONCLUSIVE, PASS, REFUSED, REGRESSION
-from edgeship.validate.compare.forms.self_test import self_test_sentences
+from edgeship.validate.compare.forms.self_test_sentences import self_test_sentences
 from tests.support.comparison_records import check, comparison, timing
 
 
