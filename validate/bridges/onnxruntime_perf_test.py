@@ -1,6 +1,7 @@
 """The bridge to ONNX Runtime's `onnxruntime_perf_test` on an adb device. It tells times, and gives no outputs.
 
-    python -P -m edgeship.validate.bridges.onnxruntime_perf_test --adb ADB --serial SERIAL --name adb --binary THERE --folder THERE
+    python -P -m edgeship.validate.bridges.onnxruntime_perf_test \
+        --adb ADB --serial SERIAL --name adb --binary THERE --folder THERE
 
 Format after its sources (onnxruntime/test/perftest/performance_runner.cc). With a result file it writes a line for
 each run, `model,seconds,peak bytes,cpu percent,run`: those are the samples. Its inputs are its own (`-I`).
