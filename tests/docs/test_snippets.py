@@ -105,7 +105,7 @@ def node(tmp_path: Path):
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["node", *arguments], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120
+            ["node", *arguments], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=600
         )
 
     return run

@@ -58,7 +58,7 @@ def test_progress_is_a_sign_of_life() -> None:
 
         def get(self, block=True, timeout=None):
             self.waits.append(timeout)
-            return super().get(timeout=60)
+            return super().get(timeout=600)
 
     inbox = Watched()
     script = "for _ in range(3): print('{\"progress\": 1}', flush=True)\nprint('{\"ok\": {}}')"
@@ -162,4 +162,4 @@ def test_an_inbox_is_a_queue_of_lines() -> None:
     inbox: queue.SimpleQueue = queue.SimpleQueue()
     with Worker("x on y", timeout_seconds=30, command=fake("print('{\"ok\": {}}')"), inbox=inbox) as worker:
         worker.send("load")
-        assert inbox.get(timeout=30) == (worker, '{"ok": {}}\n')
+        assert inbox.get(timeout=600) == (worker, '{"ok": {}}\n')

@@ -40,7 +40,7 @@ def test_a_process_packs_it_once(tmp_path: Path) -> None:
 
 
 def answers(process: subprocess.Popen[str], *requests: dict[str, Any]) -> list[dict[str, Any]]:
-    text, _ = process.communicate("".join(json.dumps(request) + "\n" for request in requests), timeout=60)
+    text, _ = process.communicate("".join(json.dumps(request) + "\n" for request in requests), timeout=600)
     return [json.loads(line) for line in text.splitlines()]
 
 

@@ -26,7 +26,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def answers(process: subprocess.Popen[str], *requests: dict[str, Any]) -> list[dict[str, Any]]:
-    text, _ = process.communicate("".join(json.dumps(request) + "\n" for request in requests), timeout=60)
+    text, _ = process.communicate("".join(json.dumps(request) + "\n" for request in requests), timeout=600)
     return [json.loads(line) for line in text.splitlines()]
 
 
