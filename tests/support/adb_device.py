@@ -40,7 +40,7 @@ SERIAL = "127.0.0.1:5555"
 OTHER_SERIAL = "localhost:5555"  # the same device to another name
 NOT_AVAILABLE = 3
 COMMAND_SECONDS = 300
-START_SECONDS = 20
+START_SECONDS = 300
 
 
 class NotAvailable(Exception):
