@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgeship.core.errors import ExportError
@@ -40,6 +41,15 @@ class OrtFile:
     operators_config: str
 
 
+def _environment() -> dict[str, str]:
+    """Return no more than the converter needs: it writes in the order of addresses, which the environment moves."""
+    kept = ["LD_LIBRARY_PATH"]
+    package = find_spec("onnxruntime")
+    if package is not None and not Path(str(package.origin)).is_relative_to(sys.prefix):
+        kept.append("PYTHONPATH")
+    return {"PYTHONHASHSEED": "0", **{name: os.environ[name] for name in kept if name in os.environ}}
+
+
 def convert_ort(onnx: bytes) -> OrtFile:
     """Convert a file made by `convert_onnx`; the same bytes give the same bytes, on one system.
 
@@ -53,7 +63,7 @@ def convert_ort(onnx: bytes) -> OrtFile:
             done = subprocess.run(
                 [sys.executable, "-P", "-c", WITHOUT_RANDOM_ADDRESSES, "-P", "-m", CONVERTER, str(folder), *OPTIONS],
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                timeout=CONVERTER_SECONDS, check=False, env={**os.environ, "PYTHONHASHSEED": "0"},
+                timeout=CONVERTER_SECONDS, check=False, env=_environment(),
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ExportError(f"the converter to .ort did not finish: {error}") from error

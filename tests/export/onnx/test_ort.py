@@ -48,3 +48,11 @@ def test_the_same_bytes_every_time(tiny_bundle: Path) -> None:
 def test_a_file_that_is_no_onnx() -> None:
     with pytest.raises(ExportError, match=r"the converter to \.ort refused the file"):
         convert_ort(b"not a model at all")
+
+
+def test_the_same_bytes_whatever_the_environment_is(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The converter writes in the order of its objects' addresses, and a larger environment moves them."""
+    onnx = (tiny_bundle / "float32.onnx").read_bytes()
+    monkeypatch.setenv("A_LONG_VARIABLE", "x" * 5000)
+    monkeypatch.setenv("PYTHONPATH", "/a/folder/that/is/not/there")
+    assert convert_ort(onnx).content == (tiny_bundle / "float32.ort").read_bytes()
