@@ -202,9 +202,8 @@ def test_seven_bits_are_checked_in_both_formats() -> None:
 
 
 FILES_AGAIN = """
-import hashlib, sys
-sys.path.insert(0, "tests/export")
-from test_float_layers import files, quantized
+import hashlib
+from tests.export.tflite.test_float_layers import files, quantized
 print(*(hashlib.sha256(content).hexdigest() for content in files(quantized("second", "head"))))
 """
 
