@@ -95,7 +95,7 @@ def run_inside(script: Path, arguments: Sequence[str], *, timeout_seconds: float
     done = subprocess.run(
         ["unshare", "-nm" if as_root else "-rnm", sys.executable, str(script), *arguments],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout_seconds,
-        check=False,
+        check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     if "unshare failed" in done.stderr:
         raise NotAvailable(done.stderr.strip())

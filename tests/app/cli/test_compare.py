@@ -41,7 +41,7 @@ def compare(*arguments: object, out: Path) -> tuple[int, Comparison]:
 WITHOUT_END = """
 import signal
 import sys
-from edgeship.cli import entry_point
+from edgeship.app.cli.main import entry_point
 from edgeship.validate.compare import timing
 
 launch, made = timing.launch, []

@@ -50,7 +50,7 @@ def test_a_crash_ends_the_child_and_names_the_file(
 ) -> None:
     """numpy is the first thing that the child imports: one that kills the process stands for a runtime that crashes."""
     (tmp_path / "numpy.py").write_text(f"import os\nos.kill(os.getpid(), {int(signal.SIGSEGV)})\n")
-    monkeypatch.setattr(runs, "_environment", lambda: {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    monkeypatch.setattr(runs, "child_environment", lambda: {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"})
     with pytest.raises(ExportError, match=r"^float32\.onnx: its runtime crashed \(SIGSEGV\)"):
         run_files([job(tiny_bundle, "float32.onnx")])
 
