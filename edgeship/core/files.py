@@ -11,7 +11,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from edgeship.core.errors import StorageError
+from edgeship.core.errors import EdgeshipError, StorageError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -41,6 +41,28 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; NaN and infinity are refused, since JSON has neither."""
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_text(
+    path: Path, *, expected: str, advice: str, error: type[EdgeshipError], most_bytes: int | None = None
+) -> str:
+    """Return the text of a file that must be there.
+
+    Args:
+        expected: what the file is, for the message: "a report.json".
+        advice: what to do where it cannot be read.
+        error: the error that the caller promises.
+        most_bytes: a larger file is not read.
+
+    Raises:
+        EdgeshipError: of the type `error`: no such file, no permission, too large, not UTF-8.
+    """
+    try:
+        if most_bytes is not None and path.stat().st_size > most_bytes:
+            raise error(f"{path}: expected at most {most_bytes:,} bytes; this is not {expected}")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise error(f"{path}: expected {expected}, found none that can be read ({reason}); {advice}") from reason
 
 
 def sha256_of_bytes(content: bytes) -> str:

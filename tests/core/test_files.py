@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from edgeship.core.errors import StorageError
-from edgeship.core.files import write_atomically
+from edgeship.core.errors import InputError, StorageError
+from edgeship.core.files import read_text, write_atomically
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -21,3 +21,16 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "expected a record, found none that can be read .*No such file.*; make one"),
+    (b"\xff\xfe", "expected a record, found none that can be read .*utf-8.*; make one"),
+    (b"x" * 101, "expected at most 100 bytes; this is not a record"),
+])
+def test_a_text_that_cannot_be_read_is_one_sentence(tmp_path, content, message):
+    path = tmp_path / "record.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"record\.json: {message}$"):
+        read_text(path, expected="a record", advice="make one", error=InputError, most_bytes=100)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeship.core.artifact import ARTIFACT_FORMATS
 from edgeship.core.errors import InputError, StorageError
-from edgeship.core.files import sha256_of_bytes, sha256_of_file, write_atomically
+from edgeship.core.files import read_text, sha256_of_bytes, sha256_of_file, write_atomically
 from edgeship.validate.compare.baseline import (
     BASELINE_FILE,
     Baseline,
@@ -71,15 +71,10 @@ def load_baseline(folder: Path) -> Baseline:
         InputError: no baseline there, of another schema, damaged; an artifact that is missing or another one.
     """
     path = folder / BASELINE_FILE
-    try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
-            raise InputError(f"{path}: expected at most {MAX_RECORD_BYTES:,} bytes; this is not a baseline's record")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: expected a baseline's record, found none that can be read ({error}); name the folder that "
-            "`edgeship baseline save` wrote"
-        ) from error
+    text = read_text(
+        path, expected="a baseline's record", advice="name the folder that `edgeship baseline save` wrote",
+        error=InputError, most_bytes=MAX_RECORD_BYTES,
+    )
     baseline = baseline_from_json(text, where=path)
     for artifact in baseline.artifacts:
         _check_file(folder / artifact.file, artifact)

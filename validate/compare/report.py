@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeship.core.comparison import COMPARISON_FILE, Comparison
 from edgeship.core.errors import InputError, StorageError
-from edgeship.core.files import write_atomically
+from edgeship.core.files import read_text, write_atomically
 from edgeship.validate.compare.forms.bencher import comparison_to_bencher
 from edgeship.validate.compare.forms.comparison_json import comparison_from_json, comparison_to_json
 from edgeship.validate.compare.forms.history import appended, commit_time, history_rows, read_history
@@ -75,12 +75,7 @@ def load_comparison(path: Path) -> Comparison:
     Raises:
         InputError: no such file, not a comparison, another schema version, a field missing or unknown.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: expected a {COMPARISON_FILE}, found none that can be read ({error}); compare again"
-        ) from error
+    text = read_text(path, expected=f"a {COMPARISON_FILE}", advice="compare again", error=InputError)
     return comparison_from_json(text, where=path)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeship.core.decode import read_record
 from edgeship.core.errors import InputError
-from edgeship.core.files import write_atomically, write_json
+from edgeship.core.files import read_text, write_atomically, write_json
 from edgeship.core.measurement import OLDER_SCHEMAS, REPORT_FILE, REPORT_SCHEMA, Report
 from edgeship.validate.report.markdown import report_to_markdown
 
@@ -27,12 +27,7 @@ def load_report(path: Path) -> Report:
     Raises:
         InputError: no such file, not a report, another schema version, a field missing or unknown.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: expected a {REPORT_FILE}, found none that can be read ({error}); validate again"
-        ) from error
+    text = read_text(path, expected=f"a {REPORT_FILE}", advice="validate again", error=InputError)
     return read_record(
         Report, text, where=path, schema=REPORT_SCHEMA, older=OLDER_SCHEMAS, what="report", again="validate again"
     )

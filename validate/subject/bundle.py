@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeship.core.artifact import GOLDEN_FILE, MANIFEST_FILE, Artifact, Manifest, manifest_from_json
 from edgeship.core.errors import BundleError
-from edgeship.core.files import sha256_of_file
+from edgeship.core.files import read_text, sha256_of_file
 
 EXPECTED_PREFIX = "expected/"
 
@@ -54,13 +54,9 @@ def load_bundle(folder: Path) -> Bundle:
         BundleError: no bundle there; a file that is missing, unreadable or not the one that was exported.
     """
     path = folder / MANIFEST_FILE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(
-            f"{path}: expected a bundle's manifest, found none that can be read ({error}); "
-            "name the folder that `edgeship export` wrote"
-        ) from error
+    text = read_text(
+        path, expected="a bundle's manifest", advice="name the folder that `edgeship export` wrote", error=BundleError
+    )
     manifest = manifest_from_json(text, where=path)
     _check_names(manifest, path)
     _check_file(folder / GOLDEN_FILE, manifest.golden_sha256)
