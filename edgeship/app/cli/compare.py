@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeship.app.cli.console import print_line, wide_console
 from edgeship.core.errors import FAILED, INCONCLUSIVE, INTERRUPTED, PASS, REFUSED, ConfigError
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ def _save(options: argparse.Namespace) -> int:
     )
     saved = save_baseline(folder, baseline, sources, replace=options.replace)
     sessions = sum(len(recording.sessions) for recording in saved.recordings)
-    _print(f"{folder}: {len(saved.artifacts)} artifacts, {sessions} sessions of launches")
+    print_line(f"{folder}: {len(saved.artifacts)} artifacts, {sessions} sessions of launches")
     return PASS
 
 
@@ -178,19 +177,19 @@ def _list(options: argparse.Namespace) -> int:
     listed = list_baselines(options.folder)
     for item in listed:
         if item.baseline is None:
-            _print(f"{item.name}: cannot be used: {item.problem}")
+            print_line(f"{item.name}: cannot be used: {item.problem}")
             continue
-        _print(f"{item.name}: saved {item.baseline.created_at}, commit {item.baseline.commit or 'not known'}")
+        print_line(f"{item.name}: saved {item.baseline.created_at}, commit {item.baseline.commit or 'not known'}")
         for artifact in item.baseline.artifacts:
-            _print(f"    {artifact.name}: {artifact.size_bytes:,} bytes, SHA-256 {artifact.sha256[:12]}")
+            print_line(f"    {artifact.name}: {artifact.size_bytes:,} bytes, SHA-256 {artifact.sha256[:12]}")
             for recording in item.baseline.recordings:
                 if recording.artifact_sha256 == artifact.sha256:
-                    _print(
+                    print_line(
                         f"        {recording.runtime} on {recording.target}: {len(recording.sessions)} sessions, "
                         f"{recording.protocol.metric}, {recording.fingerprint.get('cpu_model') or 'processor not told'}"
                     )
     if not listed:
-        _print(f"{options.folder}: no baselines; `edgeship baseline save` makes one")
+        print_line(f"{options.folder}: no baselines; `edgeship baseline save` makes one")
     return PASS
 
 
@@ -229,21 +228,14 @@ def check_history(options: argparse.Namespace) -> None:
 
 def show(comparison: Comparison, options: argparse.Namespace) -> int:
     """Write every form, print the one for people, and say how it ends."""
-    from rich.console import Console
-
-    from edgeship.app.cli.main import LOG_COLUMNS
     from edgeship.validate.compare.forms.annotations import comparison_to_annotations
     from edgeship.validate.compare.forms.terminal import comparison_to_terminal
     from edgeship.validate.compare.report import write_comparison
 
     write_comparison(comparison, options.out, history=options.history)
-    console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
+    console = wide_console()
     console.print(comparison_to_terminal(comparison, width=console.width))
     for line in comparison_to_annotations(comparison):
-        _print(line)
-    _print(f"verdict: {comparison.verdict}   results: {options.out}")
+        print_line(line)
+    print_line(f"verdict: {comparison.verdict}   results: {options.out}")
     return INTERRUPTED if comparison.interrupted else VERDICT_CODES[comparison.verdict]
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text + os.linesep)

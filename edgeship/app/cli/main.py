@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeship.app.cli.compare import add_baseline, add_compare
+from edgeship.app.cli.console import print_line, wide_console
 from edgeship.core.errors import (
     FAILED,
     FAULT,
@@ -40,7 +41,6 @@ DEVICE_OPTIONS = {
     "benchmark_model": "on phones: TensorFlow Lite's benchmark_model, a file here or device:/path",
     "perf_test": "on phones: onnxruntime_perf_test, a file here or device:/path",
 }
-LOG_COLUMNS = 240
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "digits.toml"
 
 
@@ -170,7 +170,7 @@ def _run(options: argparse.Namespace) -> int:
     pipeline = _pipeline(options)
     report = pipeline.run()
     if report is None:
-        _print(f"run: this worker's part is done; the chief leaves the results in {pipeline.out}")
+        print_line(f"run: this worker's part is done; the chief leaves the results in {pipeline.out}")
         return PASS
     return _show(report, pipeline.out)
 
@@ -178,13 +178,11 @@ def _run(options: argparse.Namespace) -> int:
 def _stage(options: argparse.Namespace) -> int:
     pipeline = _pipeline(options)
     getattr(pipeline, options.command)()
-    _print(f"{options.command}: done, results are in {pipeline.out}")
+    print_line(f"{options.command}: done, results are in {pipeline.out}")
     return PASS
 
 
 def _sensitivity(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from edgeship.app.cli.sensitivity_table import render
 
     pipeline = _pipeline(options)
@@ -192,8 +190,8 @@ def _sensitivity(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(document)
         return PASS
-    Console(width=None if sys.stdout.isatty() else LOG_COLUMNS).print(render(document))
-    _print(f"sensitivity: done, results are in {pipeline.sensitivity_file}")
+    wide_console().print(render(document))
+    print_line(f"sensitivity: done, results are in {pipeline.sensitivity_file}")
     return PASS
 
 
@@ -237,14 +235,11 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _show(report: Report, folder: Path) -> int:
-    from rich.console import Console
-
     from edgeship.validate.report.terminal import report_to_terminal
 
-    # In a log there is no window to fit into, and folded cells cannot be read.
-    console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
+    console = wide_console()
     console.print(report_to_terminal(report, width=console.width))
-    _print(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
+    print_line(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
     return VERDICT_CODES[report.verdict]
 
 
@@ -261,7 +256,7 @@ def _inspect(options: argparse.Namespace) -> int:
     if options.mobile:
         from edgeship.inspect.mobile import mobile_usability
 
-        _print(mobile_usability(options.file))
+        print_line(mobile_usability(options.file))
     return PASS
 
 
@@ -269,7 +264,7 @@ def _setup(options: argparse.Namespace) -> int:
     from edgeship.validate.targets.setup import SETUPS
 
     folder = SETUPS[options.part]()
-    _print(f"{options.part}: ready in {folder}")
+    print_line(f"{options.part}: ready in {folder}")
     return PASS
 
 
@@ -288,14 +283,10 @@ def _doctor(options: argparse.Namespace) -> int:
     return PASS
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(text + os.linesep)
-
-
 def _print_json(value: object) -> None:
     import json
 
-    _print(json.dumps(value, indent=2))
+    print_line(json.dumps(value, indent=2))
 
 
 def _complain(text: str) -> None:
