@@ -1,6 +1,7 @@
 """JSON or TOML values -> frozen dataclasses, each value checked against its field's type: the one reader of our files.
 
-Types are those of our records: str, int, float, bool, Any, dict[str, T], tuple[T, ...], T | None and dataclasses.
+Types are those of our records: str, int, float, bool, Any, dict[str, T], tuple[T, ...], tuple[T, U], T | None and
+dataclasses.
 """
 
 from __future__ import annotations
@@ -106,7 +107,13 @@ def _decode(kind: Any, value: Any, where: str, finite: bool) -> Any:
     if origin is tuple:
         if not isinstance(value, list):
             raise _unexpected(where, "a list", value)
-        return tuple(_decode(arguments[0], item, f"{where}[{index}]", finite) for index, item in enumerate(value))
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            raise _unexpected(where, f"a list of {len(arguments)}", value)
+        kinds = arguments if arguments[-1] is not Ellipsis else arguments[:1] * len(value)
+        return tuple(
+            _decode(inner, item, f"{where}[{index}]", finite)
+            for index, (inner, item) in enumerate(zip(kinds, value, strict=True))
+        )
     if origin is dict:
         if not isinstance(value, dict):
             raise _unexpected(where, "an object", value)

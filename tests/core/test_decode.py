@@ -69,6 +69,23 @@ def test_the_place_of_a_wrong_value_is_named(changes: dict[str, Any], message: s
         decode(Outer, {**GOOD, **changes})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    bounds: tuple[float, float] | None
+    named: tuple[str, int]
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"bounds": [1.0], "named": ["a", 1]}, r"bounds: expected a list of 2, found \[1.0\]"),
+    ({"bounds": [1.0, 2.0, 3.0], "named": ["a", 1]}, r"bounds: expected a list of 2, found \[1.0, 2.0, 3.0\]"),
+    ({"bounds": None, "named": ["a", "b"]}, r'named\[1\]: expected a whole number, found "b"'),
+])
+def test_a_tuple_of_fixed_length_has_that_length_and_each_place_its_type(values: dict[str, Any], message: str) -> None:
+    assert decode(Interval, {"bounds": [1, 2], "named": ["a", 3]}) == Interval(bounds=(1.0, 2.0), named=("a", 3))
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        decode(Interval, values)
+
+
 def test_a_place_and_infinities_as_toml_has_them() -> None:
     assert decode(Inner, {"times": [math.inf]}, place="train", finite=False).times == (math.inf,)
     with pytest.raises(ValueError, match=r'^train.note: expected a text, found "2026-01-31"$'):
