@@ -19,12 +19,13 @@ def top1_of(outputs: np.ndarray) -> np.ndarray:
 
 
 def measure_accuracy(
-    top1: np.ndarray, labels: np.ndarray, *, float_top1: np.ndarray | None
+    top1: np.ndarray, labels: np.ndarray, *, float_top1: np.ndarray | None, codes: np.ndarray | None = None
 ) -> Accuracy:
     """Compare predictions with labels, and with float Keras's predictions where there are any.
 
     Args:
         top1, labels, float_top1: int64 of shape (n,), image by image.
+        codes: the outputs as integers of one grid, (n, classes); None for float outputs.
     """
     count = len(labels)
     right = top1 == labels
@@ -46,17 +47,16 @@ def measure_accuracy(
         delta_ci95=paired_difference_interval(gained=gained, lost=lost, count=count),
         mcnemar_p=mcnemar_p(gained=gained, lost=lost),
         agreement=float(np.mean(top1 == float_top1)),
+        tied_share=None if codes is None else tied_share(codes),
     )
 
 
-def tied_share(codes: np.ndarray | None) -> float | None:
-    """The share of images for which several classes have the largest code; None for float outputs.
+def tied_share(codes: np.ndarray) -> float:
+    """Return the share of images for which several classes have the largest code.
 
     Args:
         codes: integers of one grid, (n, classes).
     """
-    if codes is None:
-        return None
     largest = codes.max(axis=1, keepdims=True)
     return float(np.mean(np.sum(codes == largest, axis=1) > 1))
 

@@ -12,7 +12,7 @@ from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import ArtifactError, RuntimeFailure, TargetFailure
 from edgeship.core.measurement import Accuracy, Agreement, Parity, Row
 from edgeship.graph import read_graph
-from edgeship.validate.questions.accuracy import measure_accuracy, tied_share
+from edgeship.validate.questions.accuracy import measure_accuracy
 from edgeship.validate.questions.parity import MOST_PRODUCTS, measure_agreement, measure_parity
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.rows import CPU, KERAS, Answers, Candidate, Measured, grid_of
@@ -61,8 +61,9 @@ def _accuracy(measured: Measured, labels: np.ndarray, float_top1: np.ndarray) ->
     if measured.top1 is None:
         return None
     is_reference = measured.candidate.runtime == KERAS
-    accuracy = measure_accuracy(measured.top1, labels, float_top1=None if is_reference else float_top1)
-    return replace(accuracy, tied_share=tied_share(measured.outputs))
+    return measure_accuracy(
+        measured.top1, labels, float_top1=None if is_reference else float_top1, codes=measured.outputs
+    )
 
 
 def _parity(measured: Measured, bundle: Bundle, answers: Answers) -> Parity:

@@ -88,4 +88,6 @@ def test_accuracy_is_paired_image_by_image() -> None:
 def test_ties_at_the_largest_code_are_counted() -> None:
     codes = np.array([[-128, -128, -128], [-128, -127, -128], [5, 5, -128], [-1, 0, 1]], np.int8)
     assert tied_share(codes) == 0.5
-    assert tied_share(None) is None
+    labels = np.zeros(4, np.int64)
+    assert measure_accuracy(top1_of(codes), labels, float_top1=labels, codes=codes).tied_share == 0.5
+    assert measure_accuracy(top1_of(codes), labels, float_top1=labels).tied_share is None
