@@ -64,15 +64,21 @@ def quantized_model(model, *, keep_float=(), span=(-4.0, 4.0), method="min-max",
     return quantized, noise
 
 
+def tflite_of(quantized, *, scheme="int8-ptq"):
+    """The TFLite file of a finished model, its kept layers in float."""
+    model, kept = quantized.model, quantized.account.kept_float
+    content = convert_tflite(model, scheme=scheme)
+    if not kept:
+        return content
+    return with_float_layers(
+        content, convert_tflite(model), layers=layer_names(model), keep_float=kept, rounded=rounded_layers(model)
+    )
+
+
 def convert(quantized):
     """(the int8 TFLite file of a calibrated model, its graph), held against every promise of its scheme."""
-    model, kept = quantized.model, quantized.account.kept_float
-    layers = layer_names(model)
-    content = convert_tflite(model, scheme="int8-ptq")
-    if kept:
-        content = with_float_layers(
-            content, convert_tflite(model), layers=layers, keep_float=kept, rounded=rounded_layers(model)
-        )
+    layers, kept = layer_names(quantized.model), quantized.account.kept_float
+    content = tflite_of(quantized)
     check_tflite(content, name="model.tflite", scheme="int8-ptq", layers=layers, kept_float=kept)
     return content, read_tflite(content, where=Path("model.tflite"))
 

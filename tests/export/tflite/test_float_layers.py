@@ -22,11 +22,13 @@ from edgeship.core.integers import dequantize
 from edgeship.export.checks import check_onnx, check_tflite, float_weighted
 from edgeship.export.onnx.convert import convert_onnx
 from edgeship.export.proof.golden import specs_of
-from edgeship.export.tflite.convert import convert_tflite, layer_names, rounded_layers
+from edgeship.export.tflite.convert import convert_tflite, layer_names
 from edgeship.export.tflite.float_layers import with_float_layers
 from edgeship.graph import read_onnx, read_tflite
 from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
 from edgeship.quantize.prepare import calibrate, finish
+from tests.support.answers import onnx_answers, tflite_answers
+from tests.support.networks import tflite_of
 
 IMAGES = np.random.default_rng(0).random((16, 8, 8, 3), np.float32)
 
@@ -53,13 +55,7 @@ def quantized(*keep_float: str, bits: int = 8) -> QuantizedModel:
 
 def files(made: QuantizedModel) -> tuple[bytes, bytes]:
     """The TFLite and the U8U8 ONNX file."""
-    model, kept = made.model, made.account.kept_float
-    names = layer_names(model)
-    tflite = convert_tflite(model, scheme="int8-mixed")
-    if kept:
-        tflite = with_float_layers(
-            tflite, convert_tflite(model), layers=names, keep_float=kept, rounded=rounded_layers(model)
-        )
+    tflite, names, kept = tflite_of(made, scheme="int8-mixed"), layer_names(made.model), made.account.kept_float
     return tflite, convert_onnx(tflite, variant="u8u8", layers=names, keep_float=kept)
 
 
@@ -229,9 +225,9 @@ def test_nothing_is_rounded_inside_a_kept_layer_of_several_operations(norm: laye
     tflite, onnx_file = files(made)
     codes = np.random.default_rng(4).integers(-128, 128, (8, 8, 8, 3), dtype=np.int8)
     expected = made.model.predict((codes.astype(np.float32) + 128) / 255, verbose=0)
-    found = [dequantize(run_tflite(tflite, codes), specs_of(tflite, format="tflite")[1][0])]
+    found = [dequantize(tflite_answers(tflite, codes), specs_of(tflite, format="tflite")[1][0])]
     unsigned = (codes.astype(np.int16) + 128).astype(np.uint8)
-    found.append(dequantize(run_onnx(onnx_file, unsigned), specs_of(onnx_file, format="onnx")[1][0]))
+    found.append(dequantize(onnx_answers(onnx_file, unsigned), specs_of(onnx_file, format="onnx")[1][0]))
     for answers in found:
         # One LSB of the softmax: a logit within float32 rounding of the middle between two codes falls to either side.
         assert np.abs(answers - np.rint(expected * 256) / 256).max() <= 1 / 256
@@ -262,21 +258,3 @@ def normalized(*keep_float: str, norm: layers.Layer | None = None) -> QuantizedM
     calibrate(made, [IMAGES], method="min-max")
     finish(made)
     return made
-
-
-def run_tflite(content: bytes, codes: np.ndarray) -> np.ndarray:
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    entry, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    answers = []
-    for image in codes:
-        interpreter.set_tensor(entry, image[None])
-        interpreter.invoke()
-        answers.append(np.array(interpreter.get_tensor(result)))
-    return np.concatenate(answers)
-
-
-def run_onnx(content: bytes, codes: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: image[None]})[0] for image in codes])

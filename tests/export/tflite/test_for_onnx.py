@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import tf_keras
-from ai_edge_litert.interpreter import Interpreter
 from tf_keras import layers
 
 from edgeship.export.onnx.convert import convert_onnx
 from edgeship.export.tflite.convert import convert_tflite, layer_names
 from edgeship.export.tflite.for_onnx import with_matrix_products
 from edgeship.graph import read_onnx, read_tflite
+from tests.support.answers import onnx_answers, tflite_answers
 from tests.support.networks import noise_for, quantized_model
 
 SPAN = (-4.0, 4.0)
@@ -69,29 +68,11 @@ def network(form: str) -> tf_keras.Model:
     return tf_keras.Model(image, dense(5, activation="softmax", name="head")(FORMS[form](image)), name="net")
 
 
-def run_tflite(content: bytes, inputs: np.ndarray) -> np.ndarray:
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    entry, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    answers = []
-    for image in inputs:
-        interpreter.set_tensor(entry, image[None])
-        interpreter.invoke()
-        answers.append(np.array(interpreter.get_tensor(result)))
-    return np.concatenate(answers)
-
-
-def run_onnx(content: bytes, inputs: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: image[None]})[0] for image in inputs])
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_the_float_file_computes_what_keras_computes(form: str) -> None:
     model = network(form)
     noise = noise_for(model, count=8, seed=3)
-    answers = run_onnx(convert_onnx(convert_tflite(model), variant=None), noise)
+    answers = onnx_answers(convert_onnx(convert_tflite(model), variant=None), noise)
     # Probabilities, whose logits are below 2^7 here: float32 rounding of a few hundred sums each, 2^-24 of 2^7.
     np.testing.assert_allclose(answers, model.predict(noise, verbose=0), rtol=0, atol=1e-4)
 
@@ -103,9 +84,9 @@ def test_the_integer_file_has_every_bias_and_answers_as_the_tflite_file_does(for
     content = convert_onnx(tflite, variant="u8u8", layers=layer_names(model.model))
     noise = noise_for(model.model, count=8, seed=3)
     codes = np.clip(np.rint(noise / ((SPAN[1] - SPAN[0]) / 255)), -128, 127).astype(np.int8)
-    found = run_onnx(content, (codes.astype(np.int16) + 128).astype(np.uint8)).astype(int) - 128
+    found = onnx_answers(content, (codes.astype(np.int16) + 128).astype(np.uint8)).astype(int) - 128
     # One product behind the other: each rounds to one of two neighbours.
-    assert np.abs(found - run_tflite(tflite, codes)).max() <= 2
+    assert np.abs(found - tflite_answers(tflite, codes)).max() <= 2
     expected = sorted(
         item.bias.data.tobytes() for item in read_tflite(tflite, where=Path("a.tflite")).weighted_operations()
         if item.bias is not None and item.bias.data is not None
