@@ -43,7 +43,7 @@ class OrtFile:
 
 def _environment() -> dict[str, str]:
     """Return no more than the converter needs: it writes in the order of addresses, which the environment moves."""
-    kept = ["LD_LIBRARY_PATH"]
+    kept = ["LD_LIBRARY_PATH", "SYSTEMROOT"]  # where libraries are; Windows starts no process without its own
     package = find_spec("onnxruntime")
     if package is not None and not Path(str(package.origin)).is_relative_to(sys.prefix):
         kept.append("PYTHONPATH")
