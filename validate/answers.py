@@ -14,11 +14,12 @@ from edgeship.core.errors import ParityFailure, RuntimeFailure
 from edgeship.core.measurement import Coverage
 from edgeship.core.progress import say, track
 from edgeship.data import Images
-from edgeship.validate.process.machine import usable_cores, version_of
+from edgeship.validate.process.machine import usable_cores
 from edgeship.validate.process.pool import NotMeasured, Pool
 from edgeship.validate.questions.accuracy import top1_of
 from edgeship.validate.questions.coverage import coverage_of_answer, with_kept_float
 from edgeship.validate.questions.parity import golden_lsb, on_grid
+from edgeship.validate.runner.machine import version_of
 from edgeship.validate.runner.table import GOLDEN
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind, Portion, portions, write_array

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from typing import Any
 
 import psutil
 
 from edgeship.core.cpu import cpu_flags, cpuinfo
+from edgeship.validate.runner.machine import version_of
 from edgeship.validate.runner.table import PINNED_PACKAGES
 
 # The instructions that decide how fast integer kernels are, and on x86 whether they saturate.
@@ -41,11 +41,3 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def version_of(distribution: str) -> str | None:
-    """The installed version of a package; None where it is not installed."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

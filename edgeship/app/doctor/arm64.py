@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeship.app.doctor.findings import Finding
 from edgeship.app.doctor.trials import BUSY, GROUP_SECONDS, TRIAL_SECONDS, at_once, infer, output_of
 from edgeship.core.errors import RuntimeFailure, TargetFailure
-from edgeship.validate.process.machine import version_of
+from edgeship.validate.runner.machine import version_of
 from edgeship.validate.runner.session import MARK_DESCRIPTOR
 from edgeship.validate.runner.table import DEVICE_RUNTIMES, RUNTIMES
 from edgeship.validate.targets.arm64 import QEMU, Arm64Target

@@ -29,7 +29,7 @@ from edgeship.core.cpu import cpu_flags
 from edgeship.core.errors import RuntimeFailure
 from edgeship.core.progress import say
 from edgeship.core.signals import signal_name
-from edgeship.validate.process.machine import version_of
+from edgeship.validate.runner.machine import version_of
 from edgeship.validate.runner.table import DEVICE_RUNTIMES, RUNTIMES
 from edgeship.validate.targets.target import Target
 
