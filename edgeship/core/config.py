@@ -266,6 +266,8 @@ class ValidateConfig:
     threads: int = 1  # of the latency measurement; accuracy uses every core
     images: int | None = None  # None: the whole test split
     max_accuracy_drop: float = 0.02  # against float Keras, as a share (0.02 = 2 points)
+    # By how much a metric that is no share (an error, a score of the user's) may be worse, as a share of float Keras's.
+    max_metric_change: float = 0.05
     min_coverage: float = 1.0  # share of executed operations that are integer (int8 artifacts)
     min_agreement: float = 0.98  # top-1 agreement of TFLite and ONNX files with the same integer weights
     max_layer_lsb: int = 1  # ONNX against TFLite, layer by layer, given the same integers
@@ -287,7 +289,7 @@ class ValidateConfig:
             _at_least("validate.cpus", cpu, 0)
         if self.images is not None:
             _at_least("validate.images", self.images, 1)
-        for key in ("max_accuracy_drop", "min_coverage", "min_agreement"):
+        for key in ("max_accuracy_drop", "max_metric_change", "min_coverage", "min_agreement"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ConfigError(f"validate.{key}: expected 0 to 1, found {getattr(self, key)}")
         _at_least("validate.max_layer_lsb", self.max_layer_lsb, 0)

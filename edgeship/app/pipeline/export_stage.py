@@ -11,6 +11,7 @@ from edgeship.core.config import Config
 from edgeship.data import Splits
 from edgeship.export.files import export_files
 from edgeship.export.proof.exported import Exported
+from edgeship.export.samples import samples_of_images
 from edgeship.model.prepared import Prepared
 from edgeship.quantize.insert import QuantizedModel, kept_layers, weighted_layers
 
@@ -41,4 +42,5 @@ def export_schemes(
         else Prepared(scheme=scheme, model=flat, kept_float=kept, expected=kernels)
         for scheme in config.quantize.schemes
     ]
-    return export_files(prepared, splits=splits, spec=spec, config=config)
+    samples = samples_of_images(splits, spec=spec, golden_images=config.export.golden_images)
+    return export_files(prepared, samples=samples, config=config, spec=spec, labels=splits.labels)
