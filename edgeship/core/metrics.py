@@ -38,7 +38,7 @@ class Metric:
     rows: Callable[[Outputs, np.ndarray, Outputs], np.ndarray]
     combine: Callable[[np.ndarray], float]
     higher_is_better: bool = True
-    is_share: bool = True  # from 0 to 1: a drop counts in points; of others, as a share of float's own figure
+    is_share: bool = True  # from 0 to 1: a drop counts in points; otherwise as a share of float's own figure
     is_binary: bool = False  # each row is right or wrong
     decide: Callable[[Outputs], np.ndarray] | None = None  # the answers that two models can share, int (n, ...)
     reads_inputs: bool = False
