@@ -30,8 +30,8 @@ Outputs = Sequence[np.ndarray]  # real numbers, one array per output
 class Metric:
     """One way to score answers.
 
-    `rows` takes (outputs, targets, inputs) of some examples and returns an array whose first axis counts them; `combine`
-    takes such rows of any examples and returns the figure.
+    `rows` takes (outputs, targets, inputs) of some examples and returns an array whose first axis counts them;
+    `combine` takes such rows of any examples and returns the figure.
     """
 
     name: str
