@@ -84,7 +84,7 @@ class Bundle:
             DataError: inputs or targets that do not fit, or a metric that gives no numbers on them.
             ConfigError: an unknown option or metric.
         """
-        given = given_arrays(inputs, self._ports(), who="inputs")
+        given = given_arrays(inputs, ports_of(self._checked), who="inputs")
         wanted = given.targets if targets is None else np.asarray(targets)
         examples = examples_of_arrays(given.inputs, wanted)
         chosen = metric_named(self.manifest.metric if metric is None else metric)
@@ -94,15 +94,6 @@ class Bundle:
             )
         return Report(measured)
 
-    def _ports(self) -> list[Port]:
-        """The float model's inputs: the artifacts' names and shapes, the golden inputs' types."""
-        golden = self._checked.golden.inputs
-        return [
-            Port(name=spec.name, shape=array.shape[1:], dtype=array.dtype.name)
-            for spec, array in zip(self.artifacts[0].inputs, golden, strict=True)
-        ]
-
-
 def load_bundle(folder: str | Path) -> Bundle:
     """Read a bundle's folder and check every file in it.
 
@@ -110,6 +101,14 @@ def load_bundle(folder: str | Path) -> Bundle:
         BundleError: no bundle there; a file that is missing, unreadable or not the one that was exported.
     """
     return Bundle(files.load_bundle(Path(folder)))
+
+
+def ports_of(bundle: files.Bundle) -> list[Port]:
+    """Return the float model's inputs: the artifacts' names, the golden inputs' shapes and types."""
+    return [
+        Port(name=spec.name, shape=array.shape[1:], dtype=array.dtype.name)
+        for spec, array in zip(bundle.manifest.artifacts[0].inputs, bundle.golden.inputs, strict=True)
+    ]
 
 
 def metric_named(metric: str | Callable[..., Any] | Metric | None) -> Metric | None:

@@ -275,8 +275,11 @@ class Pipeline:
     def _float_model(self) -> tf_keras.Model:
         """The trained network, lowered: a fresh one with every call."""
         from edgeship.app.pipeline import lowered
+        from edgeship.model import build
 
-        return lowered.load(self.float_file, self.splits.test, spec=self.spec)
+        flat = lowered.load(self.float_file)
+        build.check_probabilities(flat, self.splits.test, spec=self.spec)
+        return flat
 
     def _preflight(self, scratch: Path) -> None:
         from edgeship.app.pipeline.preflight import Preflight
