@@ -54,7 +54,7 @@ class _Collector:
             _check_tensor(label, "input", artifact.inputs[0], pool.loaded["inputs"])
             _check_tensor(label, "output", artifact.outputs[0], pool.loaded["outputs"])
         try:
-            (_, self.golden_outputs), = pool.run([golden])
+            (_, (self.golden_outputs,)), = pool.run([(golden,)])
         except NotMeasured as reason:
             self.notes.append(f"{label}: accuracy and parity not measured: {reason}")
         else:
@@ -76,7 +76,8 @@ class _Collector:
             return
         files = portion.files[self.candidate.input_kinds[0]]
         parts: dict[int, np.ndarray] = {}
-        for index, outputs in track(pool.run(files), label=self.candidate.label, total=len(files)):
+        batches = [(path,) for path in files]
+        for index, (outputs,) in track(pool.run(batches), label=self.candidate.label, total=len(batches)):
             parts[index] = outputs
         outputs = np.concatenate([parts[index] for index in range(len(files))])
         self._check(outputs, portion.images)

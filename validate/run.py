@@ -137,7 +137,7 @@ def _measure(bundle: Bundle, test: Images, config: ValidateConfig) -> _Found:
         timed: dict[str, Timed] = {}
         for visit in visits:
             fit = [row for row in present if row.target is visit.target and row.label in answers.measured]
-            timed |= measure_times(fit, bundle.golden.inputs[:1], config, folder=folder)
+            timed |= measure_times(fit, (bundle.golden.inputs,), config, folder=folder)
             visit.look_again()
     return _Found(candidates=rows, visits=visits, answers=answers, grids=grids, timed=timed)
 

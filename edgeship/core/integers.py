@@ -17,13 +17,13 @@ SHIFTS = {"int8": 0, "uint8": UINT8_SHIFT}
 
 
 def quantize(values: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """float32 of any shape -> `spec.dtype`, the same shape; a float tensor is returned as float32.
+    """Return numbers of any shape as a tensor of `spec.dtype`; without a scale they only change their type.
 
     Halves are rounded to even (numpy and ONNX do; Jacob et al., CVPR 2018, leave ties open), and what does
     not fit is clipped to the ends of the range.
     """
     if spec.scale is None or spec.zero_point is None:
-        return values.astype(np.float32, copy=False)
+        return values.astype(spec.dtype, copy=False)
     limits = np.iinfo(spec.dtype)
     integers = np.rint(values / np.float32(spec.scale)) + spec.zero_point
     quantized: np.ndarray = np.clip(integers, limits.min, limits.max).astype(spec.dtype)

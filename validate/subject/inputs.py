@@ -7,7 +7,7 @@ is written, every artifact runs it, it is deleted, the next one is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,16 @@ def write_array(path: Path, values: np.ndarray, kind: InputKind) -> Path:
     with translated_full_disk(path):
         np.save(path, quantize(values, kind.spec), allow_pickle=False)
     return path
+
+
+def write_arrays(
+    folder: Path, name: str, arrays: Sequence[np.ndarray], kinds: Sequence[InputKind]
+) -> tuple[Path, ...]:
+    """Write one .npy file per input of an artifact, `name-0.npy` ...; return their paths. Raises StorageError."""
+    return tuple(
+        write_array(folder / f"{name}-{number}.npy", values, kind)
+        for number, (values, kind) in enumerate(zip(arrays, kinds, strict=True))
+    )
 
 
 @contextmanager

@@ -47,8 +47,8 @@ def load(worker: Worker, runtime: str, path: Path, threads: int = 1, **more: Any
 def run(worker: Worker, images: np.ndarray, folder: Path) -> np.ndarray:
     """The outputs, after checking the hash that came with them."""
     np.save(folder / "images.npy", images)
-    answer = worker.ask("run", inputs=str(folder / "images.npy"), outputs=str(folder / "outputs.npy"))
-    assert answer["sha256"] == hashlib.sha256((folder / "outputs.npy").read_bytes()).hexdigest()
+    answer = worker.ask("run", inputs=[str(folder / "images.npy")], outputs=[str(folder / "outputs.npy")])
+    assert answer["sha256"] == [hashlib.sha256((folder / "outputs.npy").read_bytes()).hexdigest()]
     outputs: np.ndarray = np.load(folder / "outputs.npy", allow_pickle=False)
     return outputs
 
@@ -132,7 +132,7 @@ def test_times_are_whole_nanoseconds_and_the_first_one_stays(
 ) -> None:
     worker, _ = onnx_worker
     np.save(tmp_path / "images.npy", np.zeros((2, 16, 16, 1), np.uint8))
-    request = {"inputs": str(tmp_path / "images.npy"), "discarded": 2}
+    request = {"inputs": [str(tmp_path / "images.npy")], "discarded": 2}
     answer = worker.ask("time", **request, runs=20, seconds=60)
     assert len(answer["samples_ns"]) == 20
     assert all(isinstance(sample, int) and sample >= 0 for sample in answer["samples_ns"])
@@ -246,7 +246,7 @@ def start_long_run(worker: Worker, model: Path, folder: Path) -> tuple[list[psut
     profile = Path(profiles[0].removeprefix(PROFILE))
     assert profile.is_dir()
     np.save(folder / "images.npy", np.zeros((ENDLESS, 8, 8, 1), np.uint8))
-    worker.send("run", inputs=str(folder / "images.npy"), outputs=str(folder / "outputs.npy"))
+    worker.send("run", inputs=[str(folder / "images.npy")], outputs=[str(folder / "outputs.npy")])
     _, line = worker._inbox.get(timeout=PATIENCE_SECONDS)
     assert 0 < json.loads(line or "{}")["progress"] < ENDLESS
     return processes, profile
@@ -353,24 +353,30 @@ def session() -> Session:
     """With a model of float32 (any batch, 8, 8, 1) images, but no browser."""
     made = Session(lambda message: None, queue.SimpleQueue(), chromium=None, modules=None)
     made._browser = object()  # type: ignore[assignment]
-    made._inputs = [{"dtype": "float32", "shape": [-1, 8, 8, 1]}]
+    made._inputs = [{"name": "image", "dtype": "float32", "shape": [-1, 8, 8, 1]}]
     return made
 
 
 @pytest.mark.parametrize("images", [
     np.zeros((2, 8, 8, 1), np.uint8), np.zeros((2, 8, 8, 1), ">f4"), np.zeros((2, 8, 8, 3), np.float32),
-    np.zeros((8, 8, 1), np.float32), np.zeros((0, 8, 8, 1), np.float32),
+    np.zeros((8, 8, 1), np.float32),
 ])
 def test_images_that_do_not_fit_are_refused(session: Session, tmp_path: Path, images: np.ndarray) -> None:
     np.save(tmp_path / "images.npy", images)
-    with pytest.raises(ValueError, match=r"images\.npy: expected images of float32 with shape \(n, 8, 8, 1\), found"):
-        session.do_run(inputs=str(tmp_path / "images.npy"), outputs="")
+    with pytest.raises(ValueError, match=r"images\.npy: expected .* float32 .* of shape \(any, 8, 8, 1\), found"):
+        session.do_run(inputs=[str(tmp_path / "images.npy")], outputs=[])
+
+
+def test_no_images_are_refused(session: Session, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((0, 8, 8, 1), np.float32))
+    with pytest.raises(ValueError, match=r"expected the same number of examples for each input, one or more; found"):
+        session.do_run(inputs=[str(tmp_path / "images.npy")], outputs=[])
 
 
 def test_altered_images_are_refused(session: Session, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 1), np.float32))
     with pytest.raises(Exception, match=r"images\.npy: arrived altered"):
-        session.do_run(inputs=str(tmp_path / "images.npy"), outputs="", sha256="0" * 64)
+        session.do_run(inputs=[str(tmp_path / "images.npy")], outputs=[], sha256=["0" * 64])
 
 
 def test_what_a_browser_does_not_tell_is_none(session: Session) -> None:
