@@ -11,7 +11,7 @@ import queue
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ import pytest
 from edgeship.core.errors import RuntimeFailure
 from edgeship.validate.bridges.browser import PageError, Session, serve
 from edgeship.validate.bridges.browser_server import PageServer
+from edgeship.validate.bridges.signature import places_in_file
 from edgeship.validate.process.client import Worker, receive
 from edgeship.validate.targets.browser_files import find_chromium, find_modules
+from tests.support import two_ends
 
 COMMAND = (sys.executable, "-P", "-m", "edgeship.validate.bridges.browser")
 PATIENCE_SECONDS = 120
@@ -395,6 +397,48 @@ def test_an_error_of_the_page_keeps_its_name_and_is_one_line(session: Session) -
     with pytest.raises(PageError):
         serve(session, requests, sent.append)
     assert sent == [{"error": {"type": "RangeError", "message": "out of memory"}}]
+
+
+# ---- Several inputs and outputs
+
+
+def run_all(worker: Worker, folder: Path, *arrays: np.ndarray, outputs: int) -> list[np.ndarray]:
+    paths = [folder / f"in-{number}.npy" for number in range(len(arrays))]
+    for path, values in zip(paths, arrays, strict=True):
+        np.save(path, values)
+    made = [str(folder / f"out-{number}.npy") for number in range(outputs)]
+    worker.ask("run", inputs=list(map(str, paths)), outputs=made)
+    return [np.load(path) for path in made]
+
+
+@needs_browser
+@pytest.mark.parametrize(("runtime", "content"), [
+    ("litert-web", two_ends.tflite_file), ("onnxruntime-web", two_ends.onnx_file),
+])
+def test_each_input_and_output_in_the_files_own_order(
+    runtime: str, content: Callable[[], bytes], tmp_path: Path
+) -> None:
+    """LiteRT.js has them in the signature's order, which is the other way round."""
+    path = tmp_path / "two-ends"
+    path.write_bytes(content())
+    inputs = two_ends.examples(5)
+    with bridge() as worker:
+        loaded = load(worker, runtime, path)
+        found = run_all(worker, tmp_path, *inputs, outputs=2)
+        timed = worker.ask(
+            "time", inputs=[str(tmp_path / f"in-{number}.npy") for number in range(2)], runs=3, seconds=60, discarded=1
+        )
+    assert [item["dtype"] for item in loaded["inputs"]] == ["float32", "int32"]
+    assert [tuple(item["shape"]) for item in loaded["outputs"]] == [two_ends.SCORES, two_ends.MAP]
+    assert len(timed["samples_ns"]) == 3
+    # A sum of 60 products of numbers below 4: float32 rounds each to 2^-24 of it at most.
+    for values, wanted in zip(found, two_ends.expected(*inputs), strict=True):
+        assert values.shape == wanted.shape and np.abs(values - wanted).max() < 60 * 8 * 2.0**-24
+
+
+def test_a_signature_that_leaves_out_an_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="each of the file's 2 inputs once, found a_words; export the model with"):
+        places_in_file(two_ends.tflite_file(), inputs=["a_words"], outputs=["a_map", "z_scores"])
 
 
 # ---- The server
