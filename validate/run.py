@@ -187,7 +187,7 @@ def _measure(bundle: Bundle, examples: Examples, scoring: Scoring, config: Valid
         timed: dict[str, Timed] = {}
         for visit in visits:
             fit = [row for row in present if row.target is visit.target and row.label in answers.measured]
-            timed |= measure_times(fit, tuple(array[:1] for array in bundle.golden.inputs), config, folder=folder)
+            timed |= measure_times(fit, bundle.golden.inputs, config, folder=folder)
             visit.look_again()
     return _Found(candidates=rows, visits=visits, answers=answers, grids=grids, timed=timed)
 

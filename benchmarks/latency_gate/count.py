@@ -12,10 +12,8 @@ import json
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from edgeship.core.files import write_json
-from edgeship.validate.compare.arms import pair_arms
+from edgeship.validate.compare.arms import pair_arms, save_example
 from edgeship.validate.targets.arm64 import Arm64Target
 from edgeship.validate.timing.times import instructions_of
 
@@ -43,10 +41,9 @@ def count(path: Path) -> int:
     """Guest instructions of one inference."""
     runtime = RUNTIMES[path.suffix[1:]]
     pair = pair_arms(path, path).pairs[0]
-    assert pair.input is not None
+    assert pair.inputs is not None
     with tempfile.TemporaryDirectory() as temporary, Arm64Target("arm64:cortex-a76") as target:
-        inputs = Path(temporary) / "input.npy"
-        np.save(inputs, pair.inputs_like(pair.input))
+        inputs = save_example(Path(temporary), "input", pair.example(pair.inputs))
         return instructions_of(
             label=path.name, path=path, runtime=runtime, target=target, inputs=inputs, timeout_seconds=600,
             folder=Path(temporary),

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeship.core.progress import say, track
-from edgeship.validate.compare.arms import pair_arms
+from edgeship.validate.compare.arms import pair_arms, save_example
 from edgeship.validate.compare.pilot import make_plan
 from edgeship.validate.targets.target import Target
 from edgeship.validate.timing.launches import Bench, Contender, launch
@@ -56,10 +56,9 @@ def record_launches(files: dict[str, Path], format_: str, record: Path, *, launc
     """Append launches to `record` until there are so many."""
     done = len(record.read_text().splitlines()) if record.exists() else 0
     pair = pair_arms(files["base"], files["base"]).pairs[0]
-    assert pair.input is not None
-    inputs = record.with_suffix(".npy")
-    np.save(inputs, pair.inputs_like(pair.input))
-    contenders = {name: Contender(label=name, path=str(path), inputs=str(inputs)) for name, path in files.items()}
+    assert pair.inputs is not None
+    inputs = tuple(map(str, save_example(record.parent, record.stem, pair.example(pair.inputs))))
+    contenders = {name: Contender(label=name, path=str(path), inputs=inputs) for name, path in files.items()}
     bench = Bench(
         target=Target(), runtime=RUNTIMES[format_], threads=1, cpus=tuple(sorted(os.sched_getaffinity(0))),
         timeout_seconds=600,

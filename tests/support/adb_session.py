@@ -71,12 +71,12 @@ class Session:
                 options=self.options(target, runtime, kind),
             )
             inputs, outputs = target.put(images), target.new_path("outputs.npy")
-            ran = worker.ask("run", inputs=inputs, outputs=outputs, sha256=sha256_of_file(images))
+            ran = worker.ask("run", inputs=[inputs], outputs=[outputs], sha256=[sha256_of_file(images)])
             if "not_measured" not in ran:
                 target.get(outputs, local)
-                assert sha256_of_file(local) == ran["sha256"]
+                assert [sha256_of_file(local)] == ran["sha256"]
                 target.remove(outputs)
-            timed = worker.ask("time", inputs=inputs, runs=10, seconds=2, discarded=3)
+            timed = worker.ask("time", inputs=[inputs], runs=10, seconds=2, discarded=3)
             plan = worker.ask("plan")["notes"]
             return {
                 "loaded": loaded, "ran": ran, "outputs": str(local), "timed": timed, "notes": plan,
@@ -304,7 +304,7 @@ class Session:
                 options=self.options(target, runtime, kind),
             )
             inputs = target.put(Path(self.plan["images"][kind]))
-            worker.send("time", inputs=inputs, runs=10**9, seconds=3600, discarded=1)
+            worker.send("time", inputs=[inputs], runs=10**9, seconds=3600, discarded=1)
 
             def strike_when_ready() -> None:
                 while not ready():

@@ -33,8 +33,9 @@ def main(arguments: list[str]) -> int:
     interpreter = Interpreter(flags["graph"], num_threads=int(flags["num_threads"]))
     interpreter.allocate_tensors()
     init_us = (time.perf_counter() - start) * 1e6
-    image = interpreter.get_input_details()[0]
-    interpreter.set_tensor(image["index"], feed(flags, image))
+    details = interpreter.get_input_details()
+    for item, values in zip(details, feed(flags, details), strict=True):
+        interpreter.set_tensor(item["index"], values)
     say("Created TensorFlow Lite XNNPACK delegate for CPU.")
     sys.stdout.write("VERBOSE: Replacing 7 out of 7 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 1.\n")
     say(f"Initialized session in {init_us / 1e3:g}ms.")
@@ -46,19 +47,24 @@ def main(arguments: list[str]) -> int:
     if flags.get("report_peak_memory_footprint") == "true":
         say("Overall peak memory footprint (MB) via periodic monitoring: 21.5")
     if "output_filepath" in flags:
-        output = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-        Path(flags["output_filepath"]).write_bytes(output.tobytes())
+        outputs = [interpreter.get_tensor(item["index"]) for item in interpreter.get_output_details()]
+        Path(flags["output_filepath"]).write_bytes(b"".join(output.tobytes() for output in outputs))
     return 0
 
 
-def feed(flags: dict[str, str], image: dict) -> np.ndarray:
-    """The input file, which must have the tensor's size; random numbers without one."""
+def feed(flags: dict[str, str], inputs: list[dict]) -> list[np.ndarray]:
+    """The input files, which must have the tensors' sizes; random numbers without them."""
     if "input_layer_value_files" not in flags:
-        return np.random.default_rng(0).integers(-128, 127, image["shape"]).astype(image["dtype"])
-    layer, path = flags["input_layer_value_files"].split(":")
-    assert layer == flags["input_layer"]
-    assert flags["input_layer_shape"] == ",".join(map(str, image["shape"]))
-    return np.frombuffer(Path(path).read_bytes(), image["dtype"]).reshape(image["shape"])
+        generator = np.random.default_rng(0)
+        return [generator.integers(0, 2, item["shape"]).astype(item["dtype"]) for item in inputs]
+    files = dict(item.split(":") for item in flags["input_layer_value_files"].split(","))
+    layers, shapes = flags["input_layer"].split(","), flags["input_layer_shape"].split(":")
+    assert list(files) == layers
+    assert shapes == [",".join(map(str, item["shape"])) for item in inputs]
+    return [
+        np.frombuffer(Path(files[layer]).read_bytes(), item["dtype"]).reshape(item["shape"])
+        for layer, item in zip(layers, inputs, strict=True)
+    ]
 
 
 def run(interpreter: Interpreter, runs: int, min_s: float, max_s: float) -> list[int]:

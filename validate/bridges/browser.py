@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import math
 import os
 import queue
 import signal
@@ -26,6 +27,8 @@ import numpy as np
 
 from edgeship.core.signals import signal_name
 from edgeship.validate.bridges.browser_server import Event, PageServer
+from edgeship.validate.bridges.signature import places_in_file
+from edgeship.validate.runner.examples import fits, read_examples, select, write_examples
 from edgeship.validate.runner.protocol import AlteredInTransit, sha256_of
 from edgeship.validate.runner.state import device_state
 from edgeship.validate.targets.browser_files import (
@@ -36,7 +39,7 @@ from edgeship.validate.targets.browser_files import (
     require_modules,
 )
 
-PIECE_BYTES = 4 * 1024 * 1024  # of images that the page holds at a time
+PIECE_BYTES = 4 * 1024 * 1024  # of examples, and of outputs, that the page holds at a time
 PATIENCE_SECONDS = 2.0  # for Chromium's end to be told, after its page is gone
 KEEPER_SECONDS = 10.0  # for the keeper to kill Chromium and remove its profile
 
@@ -138,6 +141,9 @@ class Session:
         self._browser: Browser | None = None
         self._inputs: list[dict[str, Any]] = []
         self._outputs: list[dict[str, Any]] = []
+        # The library's first, second ... input and output -> its place in the file.
+        self._input_places: list[int] = []
+        self._output_places: list[int] = []
 
     def do_load(
         self, *, runtime: str, path: str, options: dict[str, Any], sha256: str | None = None
@@ -152,9 +158,13 @@ class Session:
         self._browser = Browser(chromium=chromium, modules=modules, send=self._send, events=self._events)
         self._browser.server.model = model
         answer = self._browser.ask("load", runtime=runtime, threads=options["threads"])
-        unknown = {"scale": None, "zero_point": None}  # neither library tells; the manifest does
-        self._inputs = [{**item, **unknown} for item in answer["inputs"]]
-        self._outputs = [{**item, **unknown} for item in answer["outputs"]]
+        names = {end: [item["name"] for item in answer[end]] for end in ("inputs", "outputs")}
+        self._input_places, self._output_places = (
+            places_in_file(model, **names) if runtime == "litert-web"
+            else (list(range(len(names["inputs"]))), list(range(len(names["outputs"]))))
+        )
+        self._inputs = _in_file_order(answer["inputs"], self._input_places)
+        self._outputs = _in_file_order(answer["outputs"], self._output_places)
         return {
             "load_ms": answer["load_ms"], "inputs": self._inputs, "outputs": self._outputs,
             "versions": {**versions, "chromium": answer["chromium"]}, "facts": answer["facts"],
@@ -164,29 +174,30 @@ class Session:
         """Nothing: the page imports the library when it loads the file."""
         return {}
 
-    def do_run(self, *, inputs: str, outputs: str, sha256: str | None = None) -> dict[str, Any]:
-        """Run all images of an .npy file, write all outputs to another; answer that one's hash."""
-        if sha256 is not None:
-            _check_arrival(inputs, sha256_of(inputs), sha256)
-        images, shape = self._read(inputs)
-        browser = self._loaded()
-        browser.server.images, browser.server.outputs = images, []
-        piece = max(1, PIECE_BYTES // max(1, images[:1].nbytes))
-        browser.ask("run", images=len(images), piece=piece, shape=shape)
-        content = b"".join(browser.server.outputs)
-        sizes = self._outputs[0]["shape"][1:]
-        np.save(
-            outputs, np.frombuffer(content, self._outputs[0]["dtype"]).reshape(len(images), *sizes),
-            allow_pickle=False,
-        )
-        return {"sha256": sha256_of(outputs)}
+    def do_run(
+        self, *, inputs: list[str], outputs: list[str], sha256: list[str] | None = None
+    ) -> dict[str, Any]:
+        """Run all examples of the .npy files, one file per input; write one file per output and answer their hashes."""
+        for path, digest in zip(inputs, sha256 or (), strict=sha256 is not None):
+            _check_arrival(path, sha256_of(path), digest)
+        arrays, shapes = self._read(inputs)
+        browser, count = self._loaded(), len(arrays[0])
+        browser.server.examples, browser.server.outputs = arrays, [[] for _ in self._outputs]
+        fed, given = sum(array[:1].nbytes for array in arrays), sum(map(_bytes_of, self._outputs))
+        answer = browser.ask("run", count=count, piece=max(1, PIECE_BYTES // max(1, fed, given)), shapes=shapes)
+        found = [b"".join(pieces) for pieces in browser.server.outputs]
+        joined = [
+            _examples(found[number], self._outputs[place], answer["shapes"][number], count)
+            for place, number in sorted((place, number) for number, place in enumerate(self._output_places))
+        ]
+        return {"sha256": write_examples(outputs, joined)}
 
-    def do_time(self, *, inputs: str, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
-        """Time up to `runs` inferences of the file's first image, after `discarded` untimed ones."""
-        images, shape = self._read(inputs)
+    def do_time(self, *, inputs: list[str], runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+        """Time up to `runs` inferences of the files' first example, after `discarded` untimed ones."""
+        arrays, shapes = self._read(inputs)
         browser = self._loaded()
-        browser.server.images = images[:1]
-        return browser.ask("time", runs=runs, seconds=seconds, discarded=discarded, shape=shape)
+        browser.server.examples = [array[:1] for array in arrays]
+        return browser.ask("time", runs=runs, seconds=seconds, discarded=discarded, shapes=shapes)
 
     def do_plan(self) -> dict[str, Any]:
         """Nothing, and why."""
@@ -210,21 +221,49 @@ class Session:
             raise ValueError("no file is loaded")
         return self._browser
 
-    def _read(self, path: str) -> tuple[np.ndarray, list[int]]:
-        """The images, and the shape of one of them with its batch of 1. Raw bytes must fit: nobody else looks."""
+    def _read(self, paths: list[str]) -> tuple[list[np.ndarray], list[list[int]]]:
+        """Return the arrays in the library's order, and the shapes of one example as the model takes it.
+
+        Raw bytes must fit: nobody else looks.
+        """
         self._loaded()
-        images: np.ndarray = np.load(path, allow_pickle=False, mmap_mode="r")
-        item = self._inputs[0]
-        wanted = [size if isinstance(size, int) and size >= 0 else None for size in item["shape"][1:]]
-        fits = len(images.shape) == len(wanted) + 1 and all(
-            size is None or size == found for size, found in zip(wanted, images.shape[1:], strict=True)
+        arrays = read_examples(paths, self._inputs)
+        shapes = [list(values.shape) for values in select(arrays, self._inputs)]
+        for path, array, shape, item in zip(paths, arrays, shapes, self._inputs, strict=True):
+            if not fits(shape, item["shape"]) or array.dtype != np.dtype(item["dtype"]):
+                raise ValueError(
+                    f"{Path(path).name}: expected examples of {item['dtype']} for an input of shape "
+                    f"{_described(item['shape'])}, found {array.dtype} with shape {array.shape}"
+                )
+        return [arrays[place] for place in self._input_places], [shapes[place] for place in self._input_places]
+
+
+def _in_file_order(items: list[dict[str, Any]], places: list[int]) -> list[dict[str, Any]]:
+    """Return the library's specifications in the file's order, as the runner gives them."""
+    unknown = {"scale": None, "zero_point": None}  # neither library tells; the manifest does
+    return [{**items[places.index(place)], **unknown} for place in range(len(items))]
+
+
+def _bytes_of(item: dict[str, Any]) -> int:
+    """Return how many bytes one example of an output has; open sizes count as 1."""
+    sizes = [size for size in item["shape"] if isinstance(size, int) and size > 0]
+    return math.prod(sizes) * int(np.dtype(item["dtype"]).itemsize)
+
+
+def _examples(content: bytes, item: dict[str, Any], shape: list[int], count: int) -> np.ndarray:
+    """Return an output's raw bytes as an array of `count` examples. Raises ValueError where their shapes differ."""
+    values = np.frombuffer(content, item["dtype"])
+    one = shape[1:] if shape[:1] == [1] else shape
+    if values.size != count * math.prod(one):
+        raise ValueError(
+            f"output {item['name']}: expected {count} times the shape {shape}, found {values.size} numbers; export the "
+            "model with outputs of a fixed size"
         )
-        if not fits or images.dtype != np.dtype(item["dtype"]) or len(images) == 0:
-            raise ValueError(
-                f"{Path(path).name}: expected images of {item['dtype']} with shape (n, {str(wanted)[1:-1]}), found "
-                f"{images.dtype} with shape {images.shape}"
-            )
-        return images, [1, *images.shape[1:]]
+    return values.reshape(count, *one)
+
+
+def _described(shape: list[Any]) -> str:
+    return f"({', '.join(str(size) if isinstance(size, int) and size > 0 else 'any' for size in shape)})"
 
 
 def serve(session: Session, requests: queue.SimpleQueue[bytes | None], send: Send) -> None:

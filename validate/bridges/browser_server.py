@@ -1,11 +1,11 @@
-"""The HTTP server between the bridge and its page: files, the model, images, requests and answers.
+"""The HTTP server between the bridge and its page: files, the model, examples, requests and answers.
 
     GET  /TOKEN/page/...  /TOKEN/modules/...   the page and the npm modules' files
     GET  /TOKEN/alive                          never ends: its end tells that the page is gone
     GET  /TOKEN/next                           the next request as JSON; 204 when there is none for a while
     GET  /TOKEN/model                          the artifact's bytes
-    GET  /TOKEN/images/START/STOP              images as raw bytes
-    POST /TOKEN/outputs                        outputs as raw bytes, in the images' order
+    GET  /TOKEN/examples/INPUT/START/STOP      examples of an input, counted from 0, as raw bytes
+    POST /TOKEN/outputs/OUTPUT                 an output, counted from 0, as raw bytes in the examples' order
     POST /TOKEN/answer                         {"ok": ...}, {"progress": ...} or {"error": ...} as JSON
 
 It listens on 127.0.0.1. The token keeps out every other page of a browser on this machine; other users of the
@@ -55,7 +55,7 @@ Event = tuple[str, Any]
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves one page and holds what it is to fetch: set `model` and `images` before a request needs them."""
+    """Serves one page and holds what it is to fetch: set `model` and `examples` before a request needs them."""
 
     daemon_threads = True
 
@@ -65,8 +65,8 @@ class PageServer(ThreadingHTTPServer):
         self.events = events
         self.requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.model = b""
-        self.images: np.ndarray = np.empty((0,), np.uint8)
-        self.outputs: list[bytes] = []
+        self.examples: list[np.ndarray] = []  # one array per input, in the library's order
+        self.outputs: list[list[bytes]] = []  # one list per output
         self._modules = modules
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -100,7 +100,7 @@ class PageServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: PageServer
-    protocol_version = "HTTP/1.1"  # connections are kept, for there is a request per piece of images
+    protocol_version = "HTTP/1.1"  # connections are kept, for there is a request per piece of the examples
 
     def do_GET(self) -> None:
         area, rest = self._address()
@@ -116,15 +116,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._next()
         elif area == "model":
             self._answer(self.server.model)
-        elif area == "images":
-            start, stop = (int(number) for number in rest.split("/"))
-            self._answer(np.ascontiguousarray(self.server.images[start:stop]).tobytes())
+        elif area == "examples":
+            number, start, stop = (int(number) for number in rest.split("/"))
+            self._answer(np.ascontiguousarray(self.server.examples[number][start:stop]).tobytes())
         else:
             self._refuse(HTTPStatus.NOT_FOUND)
 
     def do_POST(self) -> None:
-        area, _ = self._address()
-        receive: dict[str, Callable[[bytes], None]] = {"outputs": self.server.outputs.append, "answer": self._receive}
+        area, rest = self._address()
+        receive: dict[str, Callable[[bytes, str], None]] = {"outputs": self._keep, "answer": self._receive}
         if area not in receive:
             self._refuse(HTTPStatus.NOT_FOUND)
             return
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not 0 <= length <= MAX_BODY_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
-        receive[area](self.rfile.read(length))
+        receive[area](self.rfile.read(length), rest)
         self._answer(b"")
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -145,7 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
             return "", ""
         return area, rest
 
-    def _receive(self, body: bytes) -> None:
+    def _keep(self, body: bytes, output: str) -> None:
+        self.server.outputs[int(output)].append(body)
+
+    def _receive(self, body: bytes, _: str) -> None:
         (kind, content), = json.loads(body).items()
         self.server.events.put((kind, content))
 

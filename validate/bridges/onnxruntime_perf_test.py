@@ -100,11 +100,13 @@ class PerfTest(ToolBridge):
         self._typical_ms = output.mean_ms
         return {"load_ms": output.session_ms, "inputs": [], "outputs": []}
 
-    def do_run(self, *, inputs: str, outputs: str, sha256: str | None = None) -> dict[str, Any]:
+    def do_run(
+        self, *, inputs: list[str], outputs: list[str], sha256: list[str] | None = None
+    ) -> dict[str, Any]:
         """It gives no outputs."""
         return {"not_measured": NOT_MEASURED}
 
-    def do_time(self, *, inputs: str, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+    def do_time(self, *, inputs: list[str], runs: int, seconds: float, discarded: int) -> dict[str, Any]:
         """One launch: up to `runs` inferences of the tool's own input, for about `seconds`."""
         discarded = max(0, discarded - OWN_WARMUPS)
         affordable = int(1000 * seconds / self._typical_ms) if self._typical_ms > 0 else runs

@@ -10,14 +10,10 @@ import argparse
 import functools
 import secrets
 import shlex
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgeship.core.files import sha256_of_file
 from edgeship.validate.runner.protocol import require_hash, serve_pipes
 from edgeship.validate.runner.session import Session
 from edgeship.validate.targets.adb_link import Adb
@@ -80,16 +76,6 @@ class ToolBridge(Session):
     def remove(self, *there: str) -> None:
         """Remove files on the device."""
         self.adb.checked(f"rm -f {shlex.join(there)}")
-
-    def read_array(self, there: str, sha256: str | None = None) -> np.ndarray:
-        """Bring an .npy file here."""
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder) / "array.npy"
-            self.adb.pull([there], local)
-            if sha256 is not None:
-                require_hash(there, found=sha256_of_file(local), expected=sha256)
-            array: np.ndarray = np.load(local, allow_pickle=False)
-        return array
 
     def do_import(self, *, runtime: str) -> dict[str, Any]:
         """Nothing: the tool has everything in it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from edgeship.validate.subject.bundle import load_bundle
 
 FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".ort": "ort"}
 SEED = 0
+QUANTIZED = (*SHIFTS, "int16")
+Ends = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]  # inputs and outputs, each in the file's order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,25 +33,25 @@ class Pair:
     format: str
     baseline: Path
     candidate: Path
-    input: TensorSpec | None
-    output: TensorSpec | None
-    image: np.ndarray | None  # float32 (1, ...), preprocessed; None: noise is used
+    inputs: tuple[TensorSpec, ...] | None
+    outputs: tuple[TensorSpec, ...] | None
+    golden: tuple[np.ndarray, ...] | None  # one example, an array (1, ...) per input; None: noise is used
     interface: str | None = None  # how the candidate's inputs and outputs differ, where an application must follow
-    shift: int = 0  # what is added to the baseline's input integers for the candidate
+    shifts: tuple[int, ...] = ()  # what is added to the integers of the baseline's inputs for the candidate; none: 0
 
     def arm(self, path: Path) -> Arm:
         """What a report says of one of the two files."""
         return Arm(file=str(path), sha256=sha256_of_file(path), size_bytes=path.stat().st_size)
 
-    def inputs_like(self, spec: TensorSpec) -> np.ndarray:
-        """One image as the artifact takes it: the bundle's first golden input, or noise over the range of the type."""
-        if self.image is not None:
-            return quantize(self.image, spec) if spec.dtype != "float32" else self.image
+    def example(self, inputs: Sequence[TensorSpec]) -> tuple[np.ndarray, ...]:
+        """Return one example as the artifact takes it, an array (1, ...) per input: the bundle's first, or noise."""
+        if self.golden is not None:
+            return tuple(quantize(values, spec) for values, spec in zip(self.golden, inputs, strict=True))
         generator = np.random.default_rng(SEED)
-        if np.issubdtype(spec.dtype, np.integer):
-            limits = np.iinfo(spec.dtype)
-            return generator.integers(limits.min, limits.max, spec.shape, spec.dtype, endpoint=True)
-        return generator.random(spec.shape).astype(spec.dtype)
+        noise = [_noise(spec, generator) for spec in inputs]
+        return tuple(
+            values if spec.shape[:1] == (1,) else values[None] for values, spec in zip(noise, inputs, strict=True)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +62,29 @@ class Pairs:
     notes: tuple[str, ...]
 
 
+def _noise(spec: TensorSpec, generator: np.random.Generator) -> np.ndarray:
+    """Return noise over the range of the type; zeros for integers that may be numbers of classes or tokens."""
+    if spec.dtype in QUANTIZED:
+        limits = np.iinfo(spec.dtype)
+        return generator.integers(limits.min, limits.max, spec.shape, spec.dtype, endpoint=True)
+    if np.issubdtype(spec.dtype, np.floating):
+        return np.asarray(generator.random(spec.shape)).astype(spec.dtype)
+    return np.zeros(spec.shape, spec.dtype)
+
+
 def shifted(inputs: np.ndarray, shift: int) -> np.ndarray:
     """The same points of the grid in the other 8-bit type: uint8 for int8 and +128, int8 for uint8 and -128."""
     if not shift:
         return inputs
     return (inputs.astype(np.int16) + shift).astype(np.uint8 if shift > 0 else np.int8)
+
+
+def save_example(folder: Path, name: str, example: Sequence[np.ndarray]) -> tuple[Path, ...]:
+    """Write one .npy file per input, `name-0.npy` ...; return their paths."""
+    paths = tuple(folder / f"{name}-{number}.npy" for number in range(len(example)))
+    for path, values in zip(paths, example, strict=True):
+        np.save(path, values, allow_pickle=False)
+    return paths
 
 
 def pair_arms(baseline: Path, candidate: Path, *, names: tuple[str, ...] = ()) -> Pairs:
@@ -119,11 +139,11 @@ def pair_with_baseline(baseline: Baseline, folder: Path, candidate: Path) -> Pai
 
 
 def _stored_pair(artifact: StoredArtifact, folder: Path, candidate: Path) -> Pair:
-    """What the baseline knows of its input and output is more than an .onnx file tells: their quantization."""
+    """What the baseline knows of its inputs and outputs is more than an .onnx file tells: their quantization."""
     pair = _pair(artifact.name, folder / artifact.file, candidate)
-    if len(artifact.inputs) != 1 or len(artifact.outputs) != 1:
+    if not artifact.inputs or not artifact.outputs:
         return pair
-    return dataclasses.replace(pair, input=artifact.inputs[0], output=artifact.outputs[0])
+    return dataclasses.replace(pair, inputs=artifact.inputs, outputs=artifact.outputs)
 
 
 def _bundles(baseline: Path, candidate: Path, names: tuple[str, ...]) -> Pairs:
@@ -142,10 +162,11 @@ def _bundles(baseline: Path, candidate: Path, names: tuple[str, ...]) -> Pairs:
     for name in names or common:
         first, second = (own[name] for own in artifacts)
         files = [bundle.path_of(item) for bundle, item in zip(bundles, (first, second), strict=True)]
-        interface = _require_same(*files, ends=[(item.inputs[0], item.outputs[0]) for item in (first, second)])
+        interface = _require_same(*files, ends=[(item.inputs, item.outputs) for item in (first, second)])
+        golden = tuple(values[:1] for values in bundles[0].golden.inputs)
         pairs.append(Pair(
-            name=name, format=first.format, baseline=files[0], candidate=files[1], input=first.inputs[0],
-            output=first.outputs[0], image=bundles[0].golden.inputs[:1], **interface,
+            name=name, format=first.format, baseline=files[0], candidate=files[1], inputs=first.inputs,
+            outputs=first.outputs, golden=golden, **interface,
         ))
     notes = [
         f"{name}: only in {folder}, so it was not compared"
@@ -164,35 +185,55 @@ def _pair(name: str, baseline: Path, candidate: Path) -> Pair:
         )
     if formats[0] == "ort":  # which only its runtime can read
         return Pair(
-            name=name, format="ort", baseline=baseline, candidate=candidate, input=None, output=None, image=None
+            name=name, format="ort", baseline=baseline, candidate=candidate, inputs=None, outputs=None, golden=None
         )
-    ends = [_specs(path) for path in (baseline, candidate)]
+    ends = [_ends(path) for path in (baseline, candidate)]
     interface = _require_same(baseline, candidate, ends=ends)
     return Pair(
-        name=name, format=formats[0], baseline=baseline, candidate=candidate, input=ends[0][0], output=ends[0][1],
-        image=None, **interface,
+        name=name, format=formats[0], baseline=baseline, candidate=candidate, inputs=ends[0][0], outputs=ends[0][1],
+        golden=None, **interface,
     )
 
 
-def _require_same(
-    baseline: Path, candidate: Path, *, ends: Sequence[tuple[TensorSpec, TensorSpec]]
-) -> dict[str, Any]:
-    """The fields of Pair that tell how inputs and outputs differ: by int8 for uint8 at most."""
-    told = []
-    for what, first, second in zip(("input", "output"), *ends, strict=True):
-        dtypes = {first.dtype, second.dtype}
-        if first.shape != second.shape or (len(dtypes) > 1 and dtypes != set(SHIFTS)):
+def _require_same(baseline: Path, candidate: Path, *, ends: Sequence[Ends]) -> dict[str, Any]:
+    """Return the fields of Pair that tell how inputs and outputs differ: by int8 for uint8 at most."""
+    told: list[str] = []
+    for what, before, now in zip(("input", "output"), *ends, strict=True):
+        if len(before) != len(now) or not all(map(_exchangeable, before, now)):
+            plural = "" if len(before) == len(now) == 1 else "s"
             raise RefusedError(
-                f"{baseline} and {candidate}: expected the same {what}, found {first.dtype} {list(first.shape)} and "
-                f"{second.dtype} {list(second.shape)}; only artifacts that an application can exchange are compared"
+                f"{baseline} and {candidate}: expected the same {what}{plural}, found {_described(before)} and "
+                f"{_described(now)}; only artifacts that an application can exchange are compared"
             )
-        if len(dtypes) > 1:
-            told.append(f"{what}: {first.dtype} before, {second.dtype} now")
+        told += _changed(what, before, now)
     (before, _), (now, _) = ends
     return {
         "interface": "; ".join(told) or None,
-        "shift": SHIFTS[now.dtype] - SHIFTS[before.dtype] if before.dtype != now.dtype else 0,
+        "shifts": tuple(
+            SHIFTS[second.dtype] - SHIFTS[first.dtype] if first.dtype != second.dtype else 0
+            for first, second in zip(before, now, strict=True)
+        ),
     }
+
+
+def _exchangeable(first: TensorSpec, second: TensorSpec) -> bool:
+    dtypes = {first.dtype, second.dtype}
+    return first.shape == second.shape and (len(dtypes) == 1 or dtypes == set(SHIFTS))
+
+
+def _described(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.dtype} {list(spec.shape)}" for spec in specs) or "none"
+
+
+def _changed(what: str, before: Sequence[TensorSpec], now: Sequence[TensorSpec]) -> Iterator[str]:
+    """Yield what an application that exchanges the files must follow."""
+    names = [[spec.name for spec in specs] for specs in (before, now)]
+    if names[0] != names[1] and sorted(names[0]) == sorted(names[1]):
+        yield f"{what}s: {', '.join(names[0])} before, in the order {', '.join(names[1])} now"
+    for first, second in zip(before, now, strict=True):
+        if first.dtype != second.dtype:
+            which = what if len(before) == 1 else f"{what} {first.name}"
+            yield f"{which}: {first.dtype} before, {second.dtype} now"
 
 
 def _format(path: Path) -> str:
@@ -204,15 +245,14 @@ def _format(path: Path) -> str:
     return found
 
 
-def _specs(path: Path) -> tuple[TensorSpec, TensorSpec]:
+def _ends(path: Path) -> Ends:
     graph = read_graph(path)
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise RefusedError(
-            f"{path}: expected one input and one output, found {len(graph.inputs)} and {len(graph.outputs)}"
-        )
-    if graph.tensors[graph.inputs[0]].shape == ():
-        raise RefusedError(f"{path}: {graph.inputs[0]}: expected an input of one axis or more, found a scalar")
-    return _spec(graph, graph.inputs[0], path), _spec(graph, graph.outputs[0], path)
+    if not graph.inputs:
+        raise RefusedError(f"{path}: expected a model with inputs, found none; compare files that an application feeds")
+    inputs, outputs = (
+        tuple(_spec(graph, name, path) for name in names) for names in (graph.inputs, graph.outputs)
+    )
+    return inputs, outputs
 
 
 def _spec(graph: Graph, name: str, path: Path) -> TensorSpec:

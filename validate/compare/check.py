@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.comparison import CHANGED, INCONCLUSIVE, NOT_MEASURED, PASS, REFUSED, REGRESSION, WORSE, Check, Exact
 from edgeship.core.errors import RefusedError, RuntimeFailure, TargetFailure
 from edgeship.core.progress import say
-from edgeship.validate.compare.arms import Pair, shifted
+from edgeship.validate.compare.arms import Pair, save_example, shifted
 from edgeship.validate.compare.exact import judge_facts
 from edgeship.validate.compare.facts import Facts, measure_facts
 from edgeship.validate.compare.place import Place
@@ -21,13 +19,14 @@ from edgeship.validate.compare.settings import Settings
 from edgeship.validate.compare.timing import Timed, measure
 from edgeship.validate.process.client import Worker
 from edgeship.validate.runner.table import RUNTIMES
+from edgeship.validate.subject.rows import ends_for_tools
 from edgeship.validate.timing.launches import Contender
 from edgeship.validate.timing.sequential import ADJACENT_LOOKS, ALPHA, BETA, LOOKS, Design
 from edgeship.validate.timing.summary import BASELINE, CANDIDATE
 
-# (pair, place, file with the input) -> what is known before both arms are timed: "pass" ends the check, anything else
+# (pair, place, a file per input) -> what is known before both arms are timed: "pass" ends the check, anything else
 # becomes a reason why they are.
-First = Callable[[Pair, Place, Path], Timed]
+First = Callable[[Pair, Place, Sequence[Path]], Timed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +53,10 @@ def run_check(
         return Outcome(check=replace(blank, verdict=PASS, reasons=("identical artifact: the same bytes",)))
     say(f"{blank.label}: {pair.baseline} against {pair.candidate}")
     try:
-        spec = pair.input or _probe(pair, place, settings)
+        specs = pair.inputs or _probe(pair, place, settings)
     except RuntimeFailure as error:
         return Outcome(check=replace(blank, verdict=REFUSED, reasons=(str(error),)))
-    inputs = _write_inputs(pair, spec, folder)
+    inputs = _write_inputs(pair, specs, folder)
     facts: dict[str, Facts] = {}
     if settings.exact and not settings.self_test:
         blank, facts = _through_exact_gates(blank, pair, place, settings, inputs, folder)
@@ -82,13 +81,14 @@ def run_check(
     )
 
 
-def _write_inputs(pair: Pair, spec: TensorSpec, folder: Path) -> dict[str, Path]:
-    """One input for both arms; where one takes int8 and the other uint8, the same points of the grid."""
-    image = pair.inputs_like(spec)
-    files = {arm: folder / f"compare-{arm}.npy" for arm in (BASELINE, CANDIDATE)}
-    for arm, file in files.items():
-        np.save(file, shifted(image, pair.shift if arm == CANDIDATE else 0), allow_pickle=False)
-    return files
+def _write_inputs(pair: Pair, specs: Sequence[TensorSpec], folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Write one example for both arms; where one takes int8 and the other uint8, the same points of the grid."""
+    example = pair.example(specs)
+    shifts = pair.shifts or (0,) * len(example)
+    return {
+        BASELINE: save_example(folder, f"compare-{BASELINE}", example),
+        CANDIDATE: save_example(folder, f"compare-{CANDIDATE}", list(map(shifted, example, shifts))),
+    }
 
 
 def _interface(pair: Pair) -> tuple[Exact, ...]:
@@ -109,7 +109,7 @@ def _blank(pair: Pair, place: Place, settings: Settings) -> Check:
 
 
 def _through_exact_gates(
-    blank: Check, pair: Pair, place: Place, settings: Settings, inputs: Mapping[str, Path], folder: Path
+    blank: Check, pair: Pair, place: Place, settings: Settings, inputs: Mapping[str, Sequence[Path]], folder: Path
 ) -> tuple[Check, dict[str, Facts]]:
     """The check with its exact gates, and both arms' facts. Where an arm or a gate fails it has its verdict already."""
     facts: dict[str, Facts] = {}
@@ -139,7 +139,9 @@ def _by_exact_gates_alone(blank: Check, place: Place) -> Check:
     return replace(blank, verdict=PASS, reasons=(f"all exact gates passed; {why}",))
 
 
-def _time(pair: Pair, place: Place, settings: Settings, inputs: Mapping[str, Path], *, checks: int) -> Timed:
+def _time(
+    pair: Pair, place: Place, settings: Settings, inputs: Mapping[str, Sequence[Path]], *, checks: int
+) -> Timed:
     tool = RUNTIMES[place.runtime].tool
     tolerance, limit = settings.thresholds(tool=tool)
     design = Design(
@@ -148,7 +150,7 @@ def _time(pair: Pair, place: Place, settings: Settings, inputs: Mapping[str, Pat
     )
     try:
         contenders = {
-            arm: contender(pair, place, path, arm=arm, inputs=place.target.put(inputs[arm]))
+            arm: contender(pair, place, path, arm=arm, inputs=inputs[arm])
             for arm, path in ((BASELINE, pair.baseline), (CANDIDATE, pair.candidate))
         }
     except TargetFailure as error:
@@ -159,26 +161,23 @@ def _time(pair: Pair, place: Place, settings: Settings, inputs: Mapping[str, Pat
     )
 
 
-def contender(pair: Pair, place: Place, path: Path, *, arm: str, inputs: str) -> Contender:
-    """An arm, its file brought to the target; `inputs` is a path there. Raises TargetFailure."""
+def contender(pair: Pair, place: Place, path: Path, *, arm: str, inputs: Sequence[Path]) -> Contender:
+    """Return an arm, its file and its example brought to the target. Raises TargetFailure."""
     return Contender(
-        label=f"{arm} {path.name} / {place.runtime}", path=place.target.put(path), inputs=inputs,
-        options=tool_options(pair, place),
+        label=f"{arm} {path.name} / {place.runtime}", path=place.target.put(path),
+        inputs=tuple(map(place.target.put, inputs)), options=tool_options(pair, place),
     )
 
 
 def tool_options(pair: Pair, place: Place) -> dict[str, Any]:
-    """A maker's tool is told what the input and the output are."""
-    if not RUNTIMES[place.runtime].tool or pair.input is None or pair.output is None:
+    """A maker's tool is told what the inputs and the outputs are."""
+    if not RUNTIMES[place.runtime].tool or pair.inputs is None or pair.outputs is None:
         return {}
-    return {
-        key: {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
-        for key, spec in (("input", pair.input), ("output", pair.output))
-    }
+    return ends_for_tools(pair.inputs, pair.outputs)
 
 
-def _probe(pair: Pair, place: Place, settings: Settings) -> TensorSpec:
-    """The input of files that only their runtime can read (.ort), which must be the same in both."""
+def _probe(pair: Pair, place: Place, settings: Settings) -> tuple[TensorSpec, ...]:
+    """Return the inputs of files that only their runtime can read (.ort), which must be the same in both."""
     ends: dict[str, Mapping[str, Any]] = {}
     for arm, path in ((BASELINE, pair.baseline), (CANDIDATE, pair.candidate)):
         with Worker(
@@ -192,12 +191,15 @@ def _probe(pair: Pair, place: Place, settings: Settings) -> TensorSpec:
         [[(tensor["dtype"], tensor["shape"]) for tensor in ends[arm][key]] for key in ("inputs", "outputs")]
         for arm in (BASELINE, CANDIDATE)
     ]
-    if kinds[0] != kinds[1] or len(kinds[0][0]) != 1:
+    if kinds[0] != kinds[1]:
         raise RefusedError(
-            f"{pair.baseline} and {pair.candidate}: expected one input and the same inputs and outputs, found "
+            f"{pair.baseline} and {pair.candidate}: expected the same inputs and outputs, found "
             f"{kinds[0]} and {kinds[1]}; only artifacts that an application can exchange are compared"
         )
-    dtype, shape = kinds[0][0][0]
-    return TensorSpec(
-        name="input", dtype=dtype, shape=tuple(size if isinstance(size, int) and size > 0 else 1 for size in shape)
+    return tuple(
+        TensorSpec(
+            name=tensor["name"], dtype=tensor["dtype"],
+            shape=tuple(size if isinstance(size, int) and size > 0 else 1 for size in tensor["shape"]),
+        )
+        for tensor in ends[BASELINE]["inputs"]
     )

@@ -74,7 +74,7 @@ def measure_facts(
     target: Target,
     threads: int,
     timeout_seconds: float,
-    inputs: Path,
+    inputs: Sequence[Path],
     options: Mapping[str, Any],
     folder: Path,
 ) -> Facts:
@@ -83,17 +83,17 @@ def measure_facts(
     Args:
         label: what messages begin with.
         format: "tflite", "onnx" or "ort".
-        inputs: an .npy file on this machine with one input.
+        inputs: an .npy file on this machine for each input of the file, with one example.
         options: for the runtime's `load`, besides the threads.
         folder: for files on the way.
 
     Raises:
         RuntimeFailure, TargetFailure: as Worker does.
     """
-    there, image = target.put(path), target.put(inputs)
+    there, example = target.put(path), [target.put(one) for one in inputs]
     with Worker(label, timeout_seconds=timeout_seconds, threads=threads, target=target, runtime=runtime) as worker:
         worker.ask("load", runtime=runtime, path=there, options={**options, "threads": threads})
-        worker.ask("time", inputs=image, runs=MEMORY_RUNS, seconds=timeout_seconds, discarded=0)
+        worker.ask("time", inputs=example, runs=MEMORY_RUNS, seconds=timeout_seconds, discarded=0)
         memory = worker.ask("memory")["peak_memory_bytes"]  # before the plan, for which a second session is made
         plan = worker.ask("plan")["plan"]
     graph = _graph(path)

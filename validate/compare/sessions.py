@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.comparison import REFUSED
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import InputError, RefusedError, RuntimeFailure
 from edgeship.core.version import __version__
-from edgeship.validate.compare.arms import Pair, Pairs
+from edgeship.validate.compare.arms import Pair, Pairs, save_example
 from edgeship.validate.compare.baseline import (
     BASELINE_SCHEMA,
     Baseline,
@@ -43,7 +42,7 @@ def record_session(
     path: Path,
     place: Place,
     settings: Settings,
-    inputs: Path,
+    inputs: Sequence[Path],
     *,
     arm: str,
     protocol: Protocol | None = None,
@@ -58,7 +57,7 @@ def record_session(
         TargetFailure: the target was lost.
     """
     bench, before = place.bench(settings), state(place.target)
-    there = contender(pair, place, path, arm=arm, inputs=place.target.put(inputs))
+    there = contender(pair, place, path, arm=arm, inputs=inputs)
     chosen = protocol or choose_protocol(there, bench, seed=settings.seed)
     launches = record(there, bench, chosen, seed=settings.seed)
     session = Session(
@@ -85,7 +84,6 @@ def make_baseline(
     artifacts = [_stored_artifact(pair) for pair in found.pairs]
     recordings: list[Recording] = []
     with tempfile.TemporaryDirectory(prefix="edgeship-baseline-") as folder:
-        inputs = Path(folder) / "input.npy"
         for name in config.targets if settings.timing else ():
             with make_target(name, config) as target:
                 if not target.measures_time:
@@ -93,7 +91,7 @@ def make_baseline(
                 if reasons := refusals(state(target)):
                     raise RefusedError(f"{target.name}: {'; '.join(reasons)}")
                 for pair in found.pairs:
-                    np.save(inputs, pair.inputs_like(_input_of(pair)), allow_pickle=False)
+                    inputs = save_example(Path(folder), "input", pair.example(_inputs_of(pair)))
                     for runtime in runtimes_for(target, pair, runtimes):
                         place = place_of(target, runtime, settings)
                         recordings.append(record_session(
@@ -110,7 +108,7 @@ def make_baseline(
 def stored_first(baseline: Baseline, settings: Settings, *, dedicated: bool) -> First:
     """Hold a candidate against the stored times before both artifacts are run. They can clear it or be suspicious."""
 
-    def ask(pair: Pair, place: Place, inputs: Path) -> Timed:
+    def ask(pair: Pair, place: Place, inputs: Sequence[Path]) -> Timed:
         digest, own_fingerprint = pair.arm(pair.baseline).sha256, place.fingerprint(threads=settings.threads)
         recording = find_recording(
             baseline, artifact_sha256=digest, runtime=place.runtime, fingerprint=own_fingerprint
@@ -145,18 +143,17 @@ def _why_not(
 
 def _stored_artifact(pair: Pair) -> StoredArtifact:
     return artifact_of(
-        pair.baseline, name=pair.name, inputs=() if pair.input is None else (pair.input,),
-        outputs=() if pair.output is None else (pair.output,),
+        pair.baseline, name=pair.name, inputs=pair.inputs or (), outputs=pair.outputs or (),
     )
 
 
-def _input_of(pair: Pair) -> TensorSpec:
-    if pair.input is None:
+def _inputs_of(pair: Pair) -> tuple[TensorSpec, ...]:
+    if pair.inputs is None:
         raise InputError(
-            f"{pair.baseline}: what its input is can only be told by a bundle's manifest; save the bundle, or use "
+            f"{pair.baseline}: what its inputs are can only be told by a bundle's manifest; save the bundle, or use "
             "--no-timing"
         )
-    return pair.input
+    return pair.inputs
 
 
 def _protocol(old: Baseline | None, pair: Pair, place: Place, settings: Settings) -> Protocol | None:

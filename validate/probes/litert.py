@@ -13,16 +13,16 @@ class KeepingTensors(LiteRt):
     """No delegate and no memory shared between tensors, so that all of them can be read afterwards."""
 
     def __init__(self, path: str, *, threads: int, names: list[str] | None = None) -> None:
-        """`names`: the results to keep; None: every int8 one, and the input."""
+        """`names`: the results to keep; None: every int8 one, and the inputs."""
         self._names = names
         super().__init__(
             path, threads=threads, resolver="BUILTIN_WITHOUT_DEFAULT_DELEGATES",
             experimental_preserve_all_tensors=True,
         )
 
-    def tensors(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    def tensors(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
         """The activations by name after one inference."""
-        self.infer(image)
+        self.infer(arrays)
         if self._names is not None:
             indices = {item["name"]: item["index"] for item in self.interpreter.get_tensor_details()}
             return {name: self.interpreter.get_tensor(indices[name]) for name in self._names}
@@ -30,7 +30,7 @@ class KeepingTensors(LiteRt):
         return {
             item["name"]: self.interpreter.get_tensor(item["index"])
             for item in self.interpreter.get_tensor_details()
-            if item["index"] in {self._input, *computed} and item["dtype"] == np.int8
+            if item["index"] in {*self._inputs, *computed} and item["dtype"] == np.int8
         }
 
 

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from edgeship.validate.runner.litert import specification
 
 Handle = ctypes.c_void_p
 CPU_ACCELERATOR = 1
@@ -36,7 +39,7 @@ class _Event(ctypes.Structure):
 
 
 class LiteRtProfile:
-    """A .tflite file as a compiled model on the CPU, with the profiler on; batch 1, one input, one output."""
+    """A .tflite file as a compiled model on the CPU, with the profiler on; batch 1."""
 
     batch = 1
 
@@ -57,14 +60,19 @@ class LiteRtProfile:
             raise RuntimeError("LiteRT made no profiler")
         signature = Handle()
         self._call("LiteRtGetModelSignature", model, ctypes.c_size_t(SIGNATURE), ctypes.byref(signature))
-        self._input = self._buffer("Input", environment, signature)
-        self._output = self._buffer("Output", environment, signature)
-        self.inputs: list[dict[str, Any]] = []
-        self.outputs: list[dict[str, Any]] = []
+        tensors, self._inputs = self._buffers("Input", environment, signature)
+        _, self._outputs = self._buffers("Output", environment, signature)
+        interpreter = Interpreter(model_path=path)
+        self.inputs = [specification(item) for item in interpreter.get_input_details()]
+        self.outputs = [specification(item) for item in interpreter.get_output_details()]
+        # A signature has its inputs in an order of its own.
+        order = [item["index"] for item in interpreter.get_input_details()]
+        self._places = [order.index(tensor) for tensor in tensors]
 
-    def profile(self, image: np.ndarray, *, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
-        """The mean time of each operation, as the runner's Session.do_profile answers it."""
-        self._write(image)
+    def profile(self, arrays: list[np.ndarray], *, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+        """Return the mean time of each operation, as the runner's Session.do_profile answers it."""
+        for buffer, place in zip(self._inputs, self._places, strict=True):
+            self._write(buffer, arrays[place], self.inputs[place]["name"])
         for _ in range(discarded):
             self._run()
         times_us: dict[tuple[int, int, str], int] = {}
@@ -90,10 +98,9 @@ class LiteRtProfile:
         }
 
     def _run(self) -> None:
-        one = ctypes.c_size_t(1)
         self._call(
-            "LiteRtRunCompiledModel", self._compiled, ctypes.c_size_t(SIGNATURE), one, ctypes.byref(self._input), one,
-            ctypes.byref(self._output),
+            "LiteRtRunCompiledModel", self._compiled, ctypes.c_size_t(SIGNATURE),
+            ctypes.c_size_t(len(self._inputs)), self._inputs, ctypes.c_size_t(len(self._outputs)), self._outputs,
         )
 
     def _events(self) -> Any:
@@ -104,30 +111,38 @@ class LiteRtProfile:
             self._call("LiteRtGetProfilerEvents", self._profiler, count, events)
         return events
 
-    def _buffer(self, end: str, environment: Handle, signature: Handle) -> Handle:
-        """A tensor buffer for the first tensor of `end`, "Input" or "Output"."""
-        first, tensor, needs, buffer = ctypes.c_size_t(0), Handle(), Handle(), Handle()
-        kind = ctypes.create_string_buffer(TENSOR_TYPE_BYTES)
-        self._call(f"LiteRtGetSignature{end}TensorByIndex", signature, first, ctypes.byref(tensor))
-        self._call("LiteRtGetRankedTensorType", tensor, kind)
-        self._call(
-            f"LiteRtGetCompiledModel{end}BufferRequirements", self._compiled, ctypes.c_size_t(SIGNATURE), first,
-            ctypes.byref(needs),
-        )
-        self._call(
-            "LiteRtCreateManagedTensorBufferFromRequirements", environment, kind, needs, ctypes.byref(buffer)
-        )
-        return buffer
+    def _buffers(self, end: str, environment: Handle, signature: Handle) -> tuple[list[int], Any]:
+        """Return the indices of the signature's tensors at `end`, "Input" or "Output", and a buffer for each."""
+        count = ctypes.c_size_t()
+        self._call(f"LiteRtGetNumSignature{end}s", signature, ctypes.byref(count))
+        tensors, buffers = [], (Handle * count.value)()
+        for number in range(count.value):
+            place, tensor, needs, index = ctypes.c_size_t(number), Handle(), Handle(), ctypes.c_uint32()
+            kind = ctypes.create_string_buffer(TENSOR_TYPE_BYTES)
+            self._call(f"LiteRtGetSignature{end}TensorByIndex", signature, place, ctypes.byref(tensor))
+            self._call("LiteRtGetTensorIndex", tensor, ctypes.byref(index))
+            self._call("LiteRtGetRankedTensorType", tensor, kind)
+            self._call(
+                f"LiteRtGetCompiledModel{end}BufferRequirements", self._compiled, ctypes.c_size_t(SIGNATURE), place,
+                ctypes.byref(needs),
+            )
+            buffer = Handle()
+            self._call(
+                "LiteRtCreateManagedTensorBufferFromRequirements", environment, kind, needs, ctypes.byref(buffer)
+            )
+            tensors.append(index.value)
+            buffers[number] = buffer
+        return tensors, buffers
 
-    def _write(self, image: np.ndarray) -> None:
-        """Fill the input. Raises ValueError for an image of another size."""
-        size, place = ctypes.c_size_t(), Handle()
-        self._call("LiteRtGetTensorBufferPackedSize", self._input, ctypes.byref(size))
-        if size.value != image.nbytes:
-            raise ValueError(f"expected an input of {size.value} bytes, found {image.nbytes}")
-        self._call("LiteRtLockTensorBuffer", self._input, ctypes.byref(place), LOCK_FOR_WRITING)
-        ctypes.memmove(place, np.ascontiguousarray(image).ctypes.data, image.nbytes)
-        self._call("LiteRtUnlockTensorBuffer", self._input)
+    def _write(self, buffer: int, values: np.ndarray, name: str) -> None:
+        """Fill the buffer of an input. Raises ValueError for an array of another size."""
+        handle, size, place = Handle(buffer), ctypes.c_size_t(), Handle()
+        self._call("LiteRtGetTensorBufferPackedSize", handle, ctypes.byref(size))
+        if size.value != values.nbytes:
+            raise ValueError(f"{name}: expected an input of {size.value} bytes, found {values.nbytes}")
+        self._call("LiteRtLockTensorBuffer", handle, ctypes.byref(place), LOCK_FOR_WRITING)
+        ctypes.memmove(place, np.ascontiguousarray(values).ctypes.data, values.nbytes)
+        self._call("LiteRtUnlockTensorBuffer", handle)
 
     def _set(self, options: Handle, name: str, toml: str) -> None:
         """Add a group of options; the process is short, so nothing is freed."""

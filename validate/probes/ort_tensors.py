@@ -25,13 +25,13 @@ class KeepingResults(OnnxRuntime):
         self._channels_first = channels_first_tensors(graph, constants)
         present = {value.name for value in graph.output}
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-        self._names, self._content = names, model.SerializeToString()
+        self._kept, self._content = names, model.SerializeToString()
         super().__init__(path, threads=threads)
 
-    def tensors(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    def tensors(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
         """The results by name after one inference, channels last like LiteRT's."""
-        found = self.session.run(self._names, {self._input: image})
-        return {name: self._channels_last(name, values) for name, values in zip(self._names, found, strict=True)}
+        found = self.session.run(self._kept, self.feeds(arrays))
+        return {name: self._channels_last(name, values) for name, values in zip(self._kept, found, strict=True)}
 
     def _open(self, options: Any) -> Any:
         return onnxruntime.InferenceSession(self._content, options, providers=["CPUExecutionProvider"])

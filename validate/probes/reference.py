@@ -14,7 +14,7 @@ from edgeship.core.errors import BundleError
 # What registers the layers of a lowered network. A bundle is a file from outside, and brings no other code along.
 OWN_MODULES = frozenset({"edgeship.model.layers", "edgeship.model.flat_layers"})
 # Faster than one by one, and small enough for 224 x 224 images in a few hundred megabytes.
-BATCH_IMAGES = 32
+BATCH_EXAMPLES = 32
 
 
 class FloatKeras:
@@ -23,8 +23,6 @@ class FloatKeras:
     A function is traced once per batch size and has none of the milliseconds that an eager Keras call or
     `predict` spends in Python, so its latency is the network's.
     """
-
-    batch = BATCH_IMAGES
 
     def __init__(self, path: str, *, custom_objects: tuple[str, ...]) -> None:
         if others := sorted(set(custom_objects) - OWN_MODULES):
@@ -37,14 +35,16 @@ class FloatKeras:
         from edgeship.model.keras_file import load_keras_model
 
         model = load_keras_model(Path(path), remedies=FOR_BUNDLES)
-        self._function = tf.function(lambda images: model(images, training=False))
+        self._function = tf.function(
+            lambda *arrays: tf.nest.flatten(model(arrays[0] if len(arrays) == 1 else list(arrays), training=False))
+        )
         self.inputs = [_specification(tensor) for tensor in model.inputs]
         self.outputs = [_specification(tensor) for tensor in model.outputs]
+        self.batch = BATCH_EXAMPLES if all(item["shape"][0] is None for item in self.inputs) else 1
 
-    def infer(self, images: np.ndarray) -> np.ndarray:
-        """float32 (n, S, S, C) -> float32 (n, classes)."""
-        output: np.ndarray = self._function(tf.constant(images)).numpy()
-        return output
+    def infer(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs of a few examples: (n, ...) for each input in, (n, ...) for each output out."""
+        return [output.numpy() for output in self._function(*map(tf.constant, arrays))]
 
 
 def open_keras(path: str, *, threads: int, custom_objects: tuple[str, ...] = ()) -> FloatKeras:

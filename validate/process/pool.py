@@ -42,6 +42,7 @@ class Pool:
         self.label = label
         self._threads: int = options["threads"]
         self._target, self._path, self._runtime = target, path, runtime
+        self._options = options
         self._request = {"runtime": runtime, "options": options, "sha256": sha256}
         self._size, self._timeout_seconds, self._folder = size, timeout_seconds, folder
         self._inbox: Inbox = queue.SimpleQueue()
@@ -65,10 +66,11 @@ class Pool:
         """Ask the first worker."""
         return self._workers[0].ask(do, **arguments)
 
-    def run(self, inputs: Sequence[Path]) -> Iterator[tuple[int, np.ndarray]]:
-        """(index, outputs) of each .npy file of inputs, in the order in which they are done. Raises NotMeasured.
+    def run(self, inputs: Sequence[tuple[Path, ...]]) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
+        """Yield (index, outputs) of each batch of inputs, in the order in which they are done. Raises NotMeasured.
 
-        Outputs have shape (images, classes) and the artifact's own dtype.
+        A batch is one .npy file per input of the model, in the model's order; its outputs are one array per output, of
+        shape (examples, ...) and the artifact's own dtype.
         """
         waiting = deque(enumerate(inputs))
         busy: dict[Worker, _Errand] = {}
@@ -101,43 +103,57 @@ class Pool:
         for worker in self._workers:
             worker.close(at_once=at_once)
 
-    def _next(self, worker: Worker, waiting: deque[tuple[int, Path]], busy: dict[Worker, _Errand]) -> None:
+    def _next(self, worker: Worker, waiting: deque[tuple[int, tuple[Path, ...]]], busy: dict[Worker, _Errand]) -> None:
         if not waiting:
             return
-        index, path = waiting.popleft()
-        local = self._folder / f"outputs-{index}.npy"
+        index, paths = waiting.popleft()
+        # A maker's tool tells nothing of the model, but is told.
+        outputs = self.loaded["outputs"] or self._options["outputs"]
+        local = [self._folder / f"outputs-{index}-{number}.npy" for number in range(len(outputs))]
         errand = _Errand(
-            index=index, inputs=self._target.put(path),
-            outputs=self._target.new_path(local.name) or str(local), local=local,
+            index=index, inputs=[self._target.put(path) for path in paths],
+            outputs=[self._target.new_path(path.name) or str(path) for path in local], local=local,
         )
         busy[worker] = errand
-        sha256 = None if errand.inputs == str(path) else sha256_of_file(path)
+        sent = errand.inputs != [str(path) for path in paths]
+        sha256 = [sha256_of_file(path) for path in paths] if sent else None
         worker.send("run", inputs=errand.inputs, outputs=errand.outputs, sha256=sha256)
 
-    def _read(self, errand: _Errand, answer: dict[str, Any]) -> np.ndarray:
-        """The outputs, brought back; what was sent for this errand is removed on the target."""
-        self._target.get(errand.outputs, errand.local)
+    def _read(self, errand: _Errand, answer: dict[str, Any]) -> tuple[np.ndarray, ...]:
+        """Return the outputs, brought back; what was sent for this errand is removed on the target."""
+        hashes = answer.get("sha256")
+        if not isinstance(hashes, list) or len(hashes) != len(errand.local):
+            raise RuntimeFailure(f"{self.label}: expected {len(errand.local)} hashes of its outputs, found {hashes!r}")
+        outputs = tuple(
+            self._bring(there, local, digest)
+            for there, local, digest in zip(errand.outputs, errand.local, hashes, strict=True)
+        )
+        if errand.outputs != [str(local) for local in errand.local]:
+            for there in (*errand.outputs, *errand.inputs):
+                self._target.remove(there)
+        return outputs
+
+    def _bring(self, there: str, local: Path, sha256: str) -> np.ndarray:
+        """Return the array of a file on the target. Raises TargetFailure, RuntimeFailure."""
+        self._target.get(there, local)
         try:
-            if sha256_of_file(errand.local) != answer.get("sha256"):
+            if sha256_of_file(local) != sha256:
                 raise TargetFailure(
                     f"{self.label}: its outputs were altered on the way from {self._target.name}; check the link"
                 )
-            outputs: np.ndarray = np.load(errand.local, allow_pickle=False)
-            errand.local.unlink()
+            outputs: np.ndarray = np.load(local, allow_pickle=False)
+            local.unlink()
         # A damaged header may claim more than any memory holds.
         except (OSError, ValueError, EOFError, MemoryError) as error:
             raise RuntimeFailure(f"{self.label}: its outputs could not be read ({error})") from error
-        if errand.outputs != str(errand.local):
-            self._target.remove(errand.outputs)
-            self._target.remove(errand.inputs)
         return outputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Errand:
-    """One file of inputs on its way; `inputs` and `outputs` are paths on the target."""
+    """One batch on its way; `inputs` and `outputs` are paths on the target, one per tensor."""
 
     index: int
-    inputs: str
-    outputs: str
-    local: Path
+    inputs: list[str]
+    outputs: list[str]
+    local: list[Path]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeship.validate.runner.examples import read_examples, select
 from edgeship.validate.runner.protocol import serve_pipes
 from edgeship.validate.runner.session import Session, import_opener
 from edgeship.validate.runner.table import RUNTIMES
@@ -26,14 +27,17 @@ class LocalSession(Session):
         self._runtime = import_opener(probes[probe].opener)(path, **options)
         return {}
 
-    def do_tensors(self, *, inputs: str, outputs: str) -> dict[str, Any]:
-        """Write every integer tensor of every image: (images, ...) arrays `0`, `1` ... of an .npz."""
-        images = np.load(inputs, allow_pickle=False)
-        kept = [self._runtime.tensors(image[None]) for image in images]
+    def do_tensors(self, *, inputs: list[str], outputs: str) -> dict[str, Any]:
+        """Write every integer tensor of every example: (examples, ...) arrays `0`, `1` ... of an .npz."""
+        specifications = self._runtime.inputs
+        arrays = read_examples(inputs, specifications)
+        kept = [
+            self._runtime.tensors(select(arrays, specifications, start=number)) for number in range(len(arrays[0]))
+        ]
         names = list(kept[0])
         # One list of names beside the arrays, since tensor names are no safe file names inside an archive.
-        arrays = {str(index): np.stack([item[name] for item in kept]) for index, name in enumerate(names)}
-        np.savez(outputs, **arrays)  # type: ignore[arg-type]
+        results = {str(index): np.stack([item[name] for item in kept]) for index, name in enumerate(names)}
+        np.savez(outputs, **results)  # type: ignore[arg-type]
         return {"names": names}
 
     def do_shapes(self, *, path: str) -> dict[str, Any]:

@@ -22,13 +22,13 @@ from edgeship.graph.kinds import MOVES
 from edgeship.validate.process.client import Worker
 from edgeship.validate.runner.table import LAYERS, RESULTS
 from edgeship.validate.subject.bundle import Bundle
-from edgeship.validate.subject.inputs import InputKind, write_array
+from edgeship.validate.subject.inputs import InputKind, write_arrays
 
 if TYPE_CHECKING:
     from edgeship.graph import Graph
     from edgeship.graph.matching import Matching
 
-LAYER_IMAGES = 4  # of the golden ones
+LAYER_EXAMPLES = 4  # of the golden ones
 NOT_MEASURED = "not measured: "
 NEEDED = {"onnx": "onnx", "ai_edge_litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
 
@@ -113,14 +113,13 @@ def _matched(bundle: Bundle, tflite: Artifact, onnx: Artifact) -> _Files:
 def _run_layers(files: _Files, timeout_seconds: float, folder: Path) -> dict[str, Any]:
     """The layers that were run, how many there are, and why others were not: `{"layers", "total", "not_compared"}`."""
     tflite, onnx = files.tflite, files.onnx
-    inputs = write_array(
-        folder / "layers-inputs.npy", files.bundle.golden.inputs[:LAYER_IMAGES], InputKind.of(tflite.inputs[0])
-    )
+    golden = [values[:LAYER_EXAMPLES] for values in files.bundle.golden.inputs]
+    inputs = write_arrays(folder, "layers-inputs", golden, [InputKind.of(spec) for spec in tflite.inputs])
     tensors, layouts = folder / "layers-tensors.npz", folder / "layers-layouts.npz"
     with Worker(f"{tflite.name} / litert, layer by layer", timeout_seconds=timeout_seconds) as worker:
         path = str(files.bundle.path_of(tflite))
         worker.ask("probe", runtime="litert", probe=RESULTS, path=path, options={"threads": 1})
-        names = worker.ask("tensors", inputs=str(inputs), outputs=str(tensors))["names"]
+        names = worker.ask("tensors", inputs=[str(path) for path in inputs], outputs=str(tensors))["names"]
     places, orders, untold = _places(files, {name: str(index) for index, name in enumerate(names)})
     np.savez(layouts, **orders)  # type: ignore[arg-type]
     with Worker(f"{onnx.name} / onnxruntime, layer by layer", timeout_seconds=timeout_seconds) as worker:

@@ -34,11 +34,11 @@ from edgeship.core.measurement import LayerError, LayerErrors
 from edgeship.core.progress import say
 from edgeship.graph import read_graph
 from edgeship.validate.process.client import Worker
-from edgeship.validate.questions.grid import LAYER_IMAGES, NOT_MEASURED
+from edgeship.validate.questions.grid import LAYER_EXAMPLES, NOT_MEASURED
 from edgeship.validate.questions.layer_pairs import Pair, pair_results
 from edgeship.validate.runner.table import RESULTS, RUNTIMES
 from edgeship.validate.subject.bundle import Bundle
-from edgeship.validate.subject.inputs import InputKind, write_array
+from edgeship.validate.subject.inputs import InputKind, write_arrays
 
 BAD_DB, OWN_DB, LOST_DB = 20.0, 10.0, 10.0
 MOST_LONG_AXES = 4
@@ -147,39 +147,41 @@ def _measure(
             else:
                 unlike.append(pair.tensor.name)
     # What is not known is taken for bad, so that nothing which reads it is blamed.
-    given = {**dict.fromkeys(graph.inputs, keep.input_db(artifact)), **dict.fromkeys(unlike, -math.inf)}
+    given = {**dict(zip(graph.inputs, keep.inputs_db(artifact), strict=True)), **dict.fromkeys(unlike, -math.inf)}
     reads = {pair.tensor.name: pair.reads for pair in pairs if pair.tensor.name not in unlike}
     return LayerErrors(
-        artifact=artifact.name, reference=floats.name, images=len(keep.inputs), layers=tuple(layers),
+        artifact=artifact.name, reference=floats.name, images=len(keep.inputs[0]), layers=tuple(layers),
         first_bad=first_bad_layer(layers, reads, given), not_compared=(*missing, *unlike),
     )
 
 
 class _Keeping:
-    """Runs files of the bundle on the same images and keeps their results."""
+    """Runs files of the bundle on the same examples and keeps their results."""
 
     def __init__(self, bundle: Bundle, timeout_seconds: float, folder: Path) -> None:
         self.bundle, self.timeout_seconds, self.folder = bundle, timeout_seconds, folder
-        self.inputs = bundle.golden.inputs[:LAYER_IMAGES]
+        self.inputs = [values[:LAYER_EXAMPLES] for values in bundle.golden.inputs]
 
     def results(self, artifact: Artifact, names: list[str]) -> Path:
-        """An .npz file of the results `names`: arrays "0", "1" ... of shape (images, *shape)."""
+        """An .npz file of the results `names`: arrays "0", "1" ... of shape (examples, *shape)."""
         runtime = KEEPERS[artifact.format]
-        inputs = write_array(self.folder / "inputs.npy", self.inputs, InputKind.of(artifact.inputs[0]))
+        inputs = write_arrays(self.folder, "inputs", self.inputs, [InputKind.of(spec) for spec in artifact.inputs])
         outputs = self.folder / f"{artifact.name}.npz"
         label = f"{artifact.name} / {runtime}, result by result"
         with Worker(label, timeout_seconds=self.timeout_seconds) as worker:
             options = {"threads": 1, "names": names}
             path = str(self.bundle.path_of(artifact))
             worker.ask("probe", runtime=runtime, probe=RESULTS, path=path, options=options)
-            worker.ask("tensors", inputs=str(inputs), outputs=str(outputs))
+            worker.ask("tensors", inputs=[str(path) for path in inputs], outputs=str(outputs))
         return outputs
 
-    def input_db(self, artifact: Artifact) -> float:
-        """The SQNR of the file's input; infinite where its grid is the pixels' own."""
-        spec = artifact.inputs[0]
-        db = sqnr_db(self.inputs, dequantize(quantize(self.inputs, spec), spec))
-        return math.inf if db is None else db
+    def inputs_db(self, artifact: Artifact) -> list[float]:
+        """Return the SQNR of each of the file's inputs; infinite where its grid is the values' own."""
+        found = [
+            sqnr_db(values, dequantize(quantize(values, spec), spec))
+            for values, spec in zip(self.inputs, artifact.inputs, strict=True)
+        ]
+        return [math.inf if db is None else db for db in found]
 
 
 def _layer_error(pair: Pair, twin: str, codes: np.ndarray, real: np.ndarray) -> LayerError:

@@ -5,6 +5,7 @@ other by relative names, and `pack.py` makes one file of them, which is what goe
 
     protocol.py     requests and answers: one line of JSON each
     session.py      the loaded model, and what each request does
+    examples.py     the arrays that go into a runtime and come out of it
     table.py        the runtimes, one row each
     litert.py       how a runtime opens a file, one module each: it is imported when it is asked for
     onnxruntime.py

@@ -27,17 +27,17 @@ class LiteRt:
             options["experimental_op_resolver_type"] = getattr(interpreter.OpResolverType, resolver)
         self.interpreter = interpreter.Interpreter(model_path=path, num_threads=threads, **options)
         self.interpreter.allocate_tensors()
-        self.inputs = [_specification(item) for item in self.interpreter.get_input_details()]
-        self.outputs = [_specification(item) for item in self.interpreter.get_output_details()]
-        self._input = self.interpreter.get_input_details()[0]["index"]
-        self._output = self.interpreter.get_output_details()[0]["index"]
+        self.inputs = [specification(item) for item in self.interpreter.get_input_details()]
+        self.outputs = [specification(item) for item in self.interpreter.get_output_details()]
+        self._inputs = [item["index"] for item in self.interpreter.get_input_details()]
+        self._outputs = [item["index"] for item in self.interpreter.get_output_details()]
 
-    def infer(self, images: np.ndarray) -> np.ndarray:
-        """One image in, one row of outputs out."""
-        self.interpreter.set_tensor(self._input, images)
+    def infer(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs of one example: one array per input in, one per output out."""
+        for index, values in zip(self._inputs, arrays):  # noqa: B905  (Python 3.9 on boards)
+            self.interpreter.set_tensor(index, values)
         self.interpreter.invoke()
-        output: np.ndarray = self.interpreter.get_tensor(self._output)
-        return output
+        return [self.interpreter.get_tensor(index) for index in self._outputs]
 
     def plan(self) -> dict[str, Any]:
         """The interpreter's plan, which holds the delegates next to the operations they replaced."""
@@ -74,7 +74,8 @@ def open_reference_kernels(path: str, *, threads: int) -> LiteRt:
     return LiteRt(path, threads=threads, resolver="BUILTIN_REF")
 
 
-def _specification(item: dict[str, Any]) -> dict[str, Any]:
+def specification(item: dict[str, Any]) -> dict[str, Any]:
+    """Return one of the interpreter's input or output details as plain JSON values."""
     scales, zero_points = (item["quantization_parameters"][key] for key in ("scales", "zero_points"))
     quantized = len(scales) == 1
     return {

@@ -12,8 +12,10 @@ import numpy as np
 import onnxruntime
 
 DTYPES = {
-    "tensor(float)": "float32", "tensor(float16)": "float16",
-    "tensor(int8)": "int8", "tensor(uint8)": "uint8",
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(bool)": "bool",
+    **{f"tensor({name})": name for name in (
+        "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+    )},
 }
 # Errors only: warnings would fill the lines of standard error that explain a failure.
 LOG_ERRORS = 3
@@ -30,12 +32,16 @@ class OnnxRuntime:
         self.session = self._open(self._options())
         self.inputs = [_specification(item) for item in self.session.get_inputs()]
         self.outputs = [_specification(item) for item in self.session.get_outputs()]
-        self._input, self._outputs = self.session.get_inputs()[0].name, [self.session.get_outputs()[0].name]
+        self._names, self._outputs = [[item["name"] for item in ends] for ends in (self.inputs, self.outputs)]
 
-    def infer(self, images: np.ndarray) -> np.ndarray:
-        """One image in, one row of outputs out."""
-        output: np.ndarray = self.session.run(self._outputs, {self._input: images})[0]
-        return output
+    def infer(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs of one example: one array per input in, one per output out."""
+        outputs: list[np.ndarray] = self.session.run(self._outputs, self.feeds(arrays))
+        return outputs
+
+    def feeds(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the inputs by name."""
+        return dict(zip(self._names, arrays))  # noqa: B905  (Python 3.9 on boards)
 
     def plan(self) -> dict[str, Any]:
         """The profile of one inference in a session of its own: what ran, not what the file says."""
@@ -44,24 +50,22 @@ class OnnxRuntime:
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = self._open(options)
-            item = session.get_inputs()[0]
-            shape = [size if isinstance(size, int) and size > 0 else self.batch for size in item.shape]  # may be open
-            session.run(None, {item.name: np.zeros(shape, DTYPES[item.type])})
+            session.run(None, {item["name"]: self._zeros(item) for item in self.inputs})
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         return {"onnxruntime": {"events": [event for event in events if event.get("cat") == "Node"]}}
 
-    def profile(self, image: np.ndarray, *, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
-        """The mean time of each kernel over up to `runs` inferences of `image`, in a session of its own."""
+    def profile(self, arrays: list[np.ndarray], *, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+        """The mean time of each kernel over up to `runs` inferences of one example, in a session of its own."""
         with tempfile.TemporaryDirectory() as folder:
             options = self._options()
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
-            session = self._open(options)
+            session, feeds = self._open(options), self.feeds(arrays)
             inferences, end_ns = 0, time.perf_counter_ns() + int(seconds * 1e9)
             while inferences < discarded + 1 or (
                 inferences < discarded + runs and time.perf_counter_ns() < end_ns
             ):
-                session.run(None, {self._input: image})
+                session.run(None, feeds)
                 inferences += 1
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         counted = sorted(
@@ -77,6 +81,11 @@ class OnnxRuntime:
             "inferences": len(counted),
             "inference_us": sum(event["dur"] for event in counted) / len(counted),
         }
+
+    def _zeros(self, item: dict[str, Any]) -> np.ndarray:
+        """Return an input of zeros, which are in range for numbers of classes and tokens too; open sizes are 1."""
+        shape = [size if isinstance(size, int) and size > 0 else self.batch for size in item["shape"]]
+        return np.zeros(shape, item["dtype"])
 
     def _options(self) -> Any:
         """The defaults a user has, but for the threads: how many, and that idle ones do not spin."""

@@ -9,10 +9,9 @@ import os
 import time
 from typing import Any, Callable  # noqa: UP035  (Python 3.9 on boards)
 
-import numpy as np
-
+from .examples import join, read_examples, select, write_examples
 from .process import involuntary_switches, peak_memory_bytes
-from .protocol import Send, check_arrival, sha256_of
+from .protocol import Send, check_arrival
 from .state import device_state
 from .table import DEVICE_RUNTIMES, RUNTIMES
 
@@ -56,38 +55,40 @@ class Session:
         load_ms = (time.perf_counter_ns() - start_ns) / 1e6
         return {"load_ms": load_ms, "inputs": self._runtime.inputs, "outputs": self._runtime.outputs}
 
-    def do_run(self, *, inputs: str, outputs: str, sha256: str | None = None) -> dict[str, Any]:
-        """Run all images of an .npy file, write all outputs to another; answer that one's hash."""
-        check_arrival(inputs, sha256)
-        images = np.load(inputs, allow_pickle=False, mmap_mode="r")
-        batch, answers = self._runtime.batch, []
+    def do_run(
+        self, *, inputs: list[str], outputs: list[str], sha256: list[str] | None = None
+    ) -> dict[str, Any]:
+        """Run all examples of the .npy files, one file per input; write one file per output and answer their hashes."""
+        runtime = self._runtime
+        arrays = read_examples(inputs, runtime.inputs, sha256)
+        answers: list[tuple[int, list[Any]]] = []
         told_s = time.monotonic()
-        for start in range(0, len(images), batch):
-            answers.append(self._runtime.infer(np.ascontiguousarray(images[start : start + batch])))
+        for start in range(0, len(arrays[0]), runtime.batch):
+            count = min(runtime.batch, len(arrays[0]) - start)
+            answers.append((count, runtime.infer(select(arrays, runtime.inputs, start=start, count=count))))
             if time.monotonic() - told_s >= PROGRESS_EVERY_SECONDS:
                 told_s = time.monotonic()
-                self._send({"progress": start + batch})
-        np.save(outputs, np.concatenate(answers), allow_pickle=False)
-        return {"sha256": sha256_of(outputs)}
+                self._send({"progress": start + count})
+        return {"sha256": write_examples(outputs, join(answers, runtime.outputs))}
 
-    def do_time(self, *, inputs: str, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
-        """Time up to `runs` inferences of the file's first image, after `discarded` untimed ones."""
-        image = np.load(inputs, allow_pickle=False)[:1]
+    def do_time(self, *, inputs: list[str], runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+        """Time up to `runs` inferences of the files' first example, after `discarded` untimed ones."""
+        example = self._first_example(inputs)
         infer = self._runtime.infer
         if self._first_ms is None:
             start_ns = time.perf_counter_ns()
-            infer(image)
+            infer(example)
             self._first_ms = (time.perf_counter_ns() - start_ns) / 1e6
             discarded -= 1
         for _ in range(discarded):
-            infer(image)
+            infer(example)
         gc.disable()  # a collection of Python's is none of the runtime's time
         samples_ns: list[int] = []
         switches, cpu_ns = involuntary_switches(), time.process_time_ns()
         end_ns = time.perf_counter_ns() + int(seconds * 1e9)
         while len(samples_ns) < runs:
             start_ns = time.perf_counter_ns()
-            infer(image)
+            infer(example)
             stop_ns = time.perf_counter_ns()
             samples_ns.append(stop_ns - start_ns)
             if stop_ns >= end_ns:
@@ -99,7 +100,7 @@ class Session:
         return {"samples_ns": samples_ns, "first_ms": self._first_ms, "switches": switches,
                 "cpu_ns": used_ns if FINE_CPU_CLOCK else None}
 
-    def do_profile(self, *, inputs: str, runs: int, seconds: float, discarded: int) -> dict[str, Any]:
+    def do_profile(self, *, inputs: list[str], runs: int, seconds: float, discarded: int) -> dict[str, Any]:
         """The mean time of each operation over up to `runs` inferences, after `discarded` ones that do not count.
 
         {"operations": [(name, kind, microseconds per inference), ...], "inferences", "inference_us"}, or
@@ -107,8 +108,8 @@ class Session:
         """
         if not hasattr(self._runtime, "profile"):
             return {"not_measured": "the runtime's Python interface has no profiler"}
-        image = np.load(inputs, allow_pickle=False)[:1]
-        answer: dict[str, Any] = self._runtime.profile(image, runs=runs, seconds=seconds, discarded=discarded)
+        example = self._first_example(inputs)
+        answer: dict[str, Any] = self._runtime.profile(example, runs=runs, seconds=seconds, discarded=discarded)
         return answer
 
     def do_canary(self) -> dict[str, Any]:
@@ -132,12 +133,12 @@ class Session:
             ) from error
         return {"cpus": sorted(os.sched_getaffinity(0))}
 
-    def do_mark(self, *, inputs: str, runs: int) -> dict[str, Any]:
-        """Run the file's first image `runs` times, each between two marks that an emulator can see."""
-        image = np.load(inputs, allow_pickle=False)[:1]
+    def do_mark(self, *, inputs: list[str], runs: int) -> dict[str, Any]:
+        """Run the files' first example `runs` times, each between two marks that an emulator can see."""
+        example = self._first_example(inputs)
         for _ in range(runs):
             _mark()
-            self._runtime.infer(image)
+            self._runtime.infer(example)
         _mark()
         return {}
 
@@ -152,6 +153,9 @@ class Session:
     def do_state(self) -> dict[str, Any]:
         """Temperature, clock, throttling, battery and load at this moment; None for what is not told."""
         return device_state()
+
+    def _first_example(self, inputs: list[str]) -> list[Any]:
+        return select(read_examples(inputs, self._runtime.inputs), self._runtime.inputs)
 
 
 def import_opener(address: str) -> Opener:

@@ -7,7 +7,7 @@ is written, every artifact runs it, it is deleted, the next one is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.errors import StorageError
 from edgeship.core.integers import quantize
-from edgeship.data.examples import Batch, Examples
+from edgeship.data.examples import Examples
 
 CHUNK_IMAGES = 256  # large enough that a request costs nothing beside it, small enough to share out evenly
 CHUNKS_PER_CORE = 4
@@ -83,19 +83,21 @@ def portions(examples: Examples, *, kinds: list[Kinds], cores: int, folder: Path
             path.unlink()
 
 
-def write_arrays(folder: Path, name: str, values: Batch, kinds: Kinds) -> tuple[Path, ...]:
-    """One .npy file per input, in the artifact's input types. Raises StorageError."""
-    return tuple(
-        write_array(folder / f"{name}-{place}.npy", array, kind)
-        for place, (array, kind) in enumerate(zip(values, kinds, strict=True))
-    )
-
-
 def write_array(path: Path, values: np.ndarray, kind: InputKind) -> Path:
     """An input's real values as an .npy file of the artifact's input type. Raises StorageError."""
     with translated_full_disk(path):
         np.save(path, quantize(values, kind.spec), allow_pickle=False)
     return path
+
+
+def write_arrays(
+    folder: Path, name: str, arrays: Sequence[np.ndarray], kinds: Sequence[InputKind]
+) -> tuple[Path, ...]:
+    """Write one .npy file per input of an artifact, `name-0.npy` ...; return their paths. Raises StorageError."""
+    return tuple(
+        write_array(folder / f"{name}-{number}.npy", values, kind)
+        for number, (values, kind) in enumerate(zip(arrays, kinds, strict=True))
+    )
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from edgeship.validate.targets.target import Target
 
 KERAS = "keras"
 CPU = "cpu"
+LITERT_JS_DTYPES = ("float32", "int32")  # and uint8, but these are quantized tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +169,7 @@ def _candidate(
 ) -> Candidate:
     options: dict[str, Any] = {}
     if RUNTIMES[runtime].tool:
-        options = {
-            key: {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
-            for key, spec in (("input", artifact.inputs[0]), ("output", artifact.outputs[0]))
-        }
+        options = ends_for_tools(artifact.inputs, artifact.outputs)
     return Candidate(
         name=artifact.name,
         runtime=runtime,
@@ -186,12 +184,21 @@ def _candidate(
     )
 
 
+def ends_for_tools(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> dict[str, Any]:
+    """Return what a maker's tool is told of a file's inputs and outputs."""
+    return {
+        key: [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in specs]
+        for key, specs in (("inputs", inputs), ("outputs", outputs))
+    }
+
+
 def takes(runtime: str, artifact: Artifact) -> bool:
     """Whether the runtime can open the artifact's format and feed its inputs."""
     kind = RUNTIMES[runtime]
     if artifact.format not in kind.takes:
         return False
-    return not kind.float_tensors_only or artifact.inputs[0].dtype == "float32"
+    ends = (*artifact.inputs, *artifact.outputs)
+    return not kind.float_tensors_only or all(spec.dtype in LITERT_JS_DTYPES for spec in ends)
 
 
 def grid_of(candidate: Candidate) -> str | None:

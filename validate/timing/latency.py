@@ -1,4 +1,4 @@
-"""How fast is one image? In several launches, in each of which all rows take turns: a slow minute hits them all alike.
+"""How fast is one example? In several launches, in which all rows take turns: a slow minute hits them all alike.
 
 A launch is a fresh process for every row. Two processes of the very same file differ by about 1 % for as long as they
 live (where their memory happens to lie), so a thousand inferences of one process are one observation, and what is said
@@ -22,7 +22,7 @@ from edgeship.core.errors import RuntimeFailure
 from edgeship.core.measurement import Latency, LatencyLaunch, Profile
 from edgeship.core.progress import say, track
 from edgeship.validate.process.client import Worker
-from edgeship.validate.subject.inputs import write_array
+from edgeship.validate.subject.inputs import write_arrays
 from edgeship.validate.subject.rows import Candidate
 from edgeship.validate.timing.launches import WARMUP_RUNS
 from edgeship.validate.timing.ratios import choose_metric, wall_per_cpu
@@ -59,7 +59,7 @@ class _Clock:
     """One row in one launch."""
 
     worker: Worker
-    input: str  # where the target has it
+    inputs: list[str]  # where the target has them
     one_launch: bool  # of a tool that loads the model anew each time
     load_ms: float | None
     first_ms: float | None = None
@@ -81,7 +81,7 @@ class _Clock:
         timed = sum(map(len, self.rounds_ms))
         answer = self.worker.ask(
             "time",
-            inputs=self.input,
+            inputs=self.inputs,
             runs=min(math.ceil(quota.runs / rounds), quota.runs - timed),
             seconds=quota.seconds / rounds,
             discarded=REWARM_RUNS if timed else WARMUP_RUNS,
@@ -112,13 +112,13 @@ class _Clock:
 
 
 def measure_latencies(
-    candidates: Sequence[Candidate], image: np.ndarray, config: ValidateConfig, *, folder: Path
+    candidates: Sequence[Candidate], golden_inputs: Sequence[np.ndarray], config: ValidateConfig, *, folder: Path
 ) -> dict[str, Timed]:
-    """Time all candidates of one target on one image; by label.
+    """Time all candidates of one target on one example; by label.
 
     Args:
-        image: float32 (1, S, S, C), preprocessed. Quantizing it is not timed; copying it in and the
-            outputs out is.
+        golden_inputs: one array per input, of shape (examples, ...); the first example is taken. Quantizing it is not
+            timed; copying it in and the outputs out is.
 
     In each launch the processes of all rows are alive at once and one at a time works: in each of a few rounds every
     row has its turn, in a random order of a fixed seed. Where a target's processes are too large for that, the rows
@@ -126,7 +126,7 @@ def measure_latencies(
     """
     order = random.Random(ORDER_SEED)
     inputs = {
-        candidate.label: write_array(folder / f"latency-{number}.npy", image, candidate.input_kinds[0])
+        candidate.label: write_example(folder, f"latency-{number}", golden_inputs, candidate)
         for number, candidate in enumerate(candidates)
     }
     launches: dict[str, list[LatencyLaunch]] = {candidate.label: [] for candidate in candidates}
@@ -215,7 +215,8 @@ def _quota(number: int, config: ValidateConfig) -> Quota:
 
 
 def _launch(
-    rows: Sequence[Candidate], inputs: Mapping[str, Path], config: ValidateConfig, quota: Quota, order: random.Random
+    rows: Sequence[Candidate], inputs: Mapping[str, tuple[Path, ...]], config: ValidateConfig, quota: Quota,
+    order: random.Random,
 ) -> dict[str, LatencyLaunch | RuntimeFailure]:
     """Start a process for each row, and let them take turns; by label."""
     workers: dict[str, Worker] = {}
@@ -270,8 +271,14 @@ def load_row(row: Candidate, worker: Worker, config: ValidateConfig) -> dict[str
     )
 
 
-def _load(row: Candidate, worker: Worker, image: Path, config: ValidateConfig) -> _Clock:
+def write_example(folder: Path, name: str, golden_inputs: Sequence[np.ndarray], row: Candidate) -> tuple[Path, ...]:
+    """Write the first example as the row's file takes it, one .npy file per input; return their paths."""
+    return write_arrays(folder, name, [values[:1] for values in golden_inputs], row.input_kinds)
+
+
+def _load(row: Candidate, worker: Worker, example: Sequence[Path], config: ValidateConfig) -> _Clock:
     loaded = load_row(row, worker, config)
     return _Clock(
-        worker=worker, input=row.target.put(image), load_ms=loaded["load_ms"], one_launch=row.kind.tool
+        worker=worker, inputs=[row.target.put(path) for path in example], load_ms=loaded["load_ms"],
+        one_launch=row.kind.tool,
     )

@@ -29,7 +29,7 @@ class Contender:
 
     label: str
     path: str
-    inputs: str  # an .npy file; its first image is used
+    inputs: tuple[str, ...]  # an .npy file per input; their first example is used
     options: dict[str, Any] = field(default_factory=dict)  # of the opener, besides `threads`
 
 
@@ -139,7 +139,7 @@ def _load(worker: Worker, contender: Contender, bench: Bench, core: int | None) 
 
 
 def _time(worker: Worker, contender: Contender, runs: int, *, discarded: int) -> dict[str, Any]:
-    return worker.ask("time", inputs=contender.inputs, runs=runs, seconds=ROUND_SECONDS, discarded=discarded)
+    return worker.ask("time", inputs=list(contender.inputs), runs=runs, seconds=ROUND_SECONDS, discarded=discarded)
 
 
 @contextmanager

@@ -17,9 +17,8 @@ from edgeship.core.measurement import OperationTime, Profile
 from edgeship.core.progress import say
 from edgeship.validate.process.client import Worker
 from edgeship.validate.runner.table import PROFILE
-from edgeship.validate.subject.inputs import write_array
 from edgeship.validate.subject.rows import CPU, Candidate
-from edgeship.validate.timing.latency import Timed, load_row, start_row
+from edgeship.validate.timing.latency import Timed, load_row, start_row, write_example
 
 MEMORY_RUNS = 3  # the first one allocates
 PROFILED_RUNS, WARM_UP_RUNS = 20, 3
@@ -30,18 +29,20 @@ CONVOLUTIONS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})  # what becomes one
 DELEGATE = "DELEGATE"
 
 
-def measure_alone(row: Candidate, image: np.ndarray, config: ValidateConfig, *, folder: Path) -> Timed:
+def measure_alone(
+    row: Candidate, golden_inputs: Sequence[np.ndarray], config: ValidateConfig, *, folder: Path
+) -> Timed:
     """Peak memory and profile of a row, in processes of their own, as a Timed without latency.
 
     Only what users run is profiled. A profile that cannot be had is a note, no error.
     """
-    inputs = write_array(folder / "alone.npy", image, row.input_kinds[0])
+    inputs = write_example(folder, "alone", golden_inputs, row)
     try:
         with ExitStack() as stack:
             worker = start_row(row, config, stack)
             worker.answer()
             load_row(row, worker, config)
-            there = row.target.put(inputs)
+            there = [row.target.put(path) for path in inputs]
             # For a bridge that tells the memory of what it ran last.
             worker.ask("time", inputs=there, runs=MEMORY_RUNS, seconds=config.latency_seconds, discarded=0)
             found = Timed(peak_memory_bytes=worker.ask("memory")["peak_memory_bytes"])
@@ -53,7 +54,7 @@ def measure_alone(row: Candidate, image: np.ndarray, config: ValidateConfig, *, 
         return Timed(error=error)
 
 
-def _with_profile(found: Timed, row: Candidate, worker: Worker, inputs: str, config: ValidateConfig) -> Timed:
+def _with_profile(found: Timed, row: Candidate, worker: Worker, inputs: list[str], config: ValidateConfig) -> Timed:
     """`found` with the profile, or with a note of why there is none."""
     try:
         if not row.kind.by_runner:
@@ -71,7 +72,7 @@ def _with_profile(found: Timed, row: Candidate, worker: Worker, inputs: str, con
     return replace(found, profile=profile_of(answer))
 
 
-def _probe(row: Candidate, inputs: str, config: ValidateConfig) -> dict[str, Any]:
+def _probe(row: Candidate, inputs: list[str], config: ValidateConfig) -> dict[str, Any]:
     with Worker(row.label, timeout_seconds=config.timeout_seconds, threads=config.threads) as worker:
         worker.ask(
             "probe", runtime=row.runtime, probe=PROFILE, path=str(row.path), options={"threads": config.threads}
@@ -79,7 +80,7 @@ def _probe(row: Candidate, inputs: str, config: ValidateConfig) -> dict[str, Any
         return _profiled(worker, inputs)
 
 
-def _profiled(worker: Worker, inputs: str) -> dict[str, Any]:
+def _profiled(worker: Worker, inputs: list[str]) -> dict[str, Any]:
     return worker.ask(
         "profile", inputs=inputs, runs=PROFILED_RUNS, seconds=PROFILED_SECONDS, discarded=WARM_UP_RUNS
     )

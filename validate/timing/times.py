@@ -1,4 +1,4 @@
-"""How much one image costs on a target: milliseconds where they are real, instructions where they are not."""
+"""How much one example costs on a target: milliseconds where they are real, instructions where they are not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import RuntimeFailure, TargetFailure
 from edgeship.core.progress import say, track
 from edgeship.validate.process.client import Worker
-from edgeship.validate.subject.inputs import write_array
 from edgeship.validate.subject.rows import Candidate
 from edgeship.validate.targets.target import Target
-from edgeship.validate.timing.latency import Timed, measure_latencies
+from edgeship.validate.timing.latency import Timed, measure_latencies, write_example
 from edgeship.validate.timing.profile import measure_alone
 
 COUNTED_RUNS = 3  # the first one packs weights and allocates; the median of the marks is a steady one
@@ -23,27 +22,33 @@ WARM_UP_RUNS = 1
 
 
 def measure_times(
-    candidates: Sequence[Candidate], image: np.ndarray, config: ValidateConfig, *, folder: Path
+    candidates: Sequence[Candidate], golden_inputs: Sequence[np.ndarray], config: ValidateConfig, *, folder: Path
 ) -> dict[str, Timed]:
-    """The rows of one target, by label. `image` is float32 (1, S, S, C), preprocessed."""
+    """Measure the rows of one target, by label.
+
+    Args:
+        golden_inputs: one array per input of the model, of shape (examples, ...); the first example is taken.
+    """
     if not candidates:
         return {}
     target = candidates[0].target
     if target.measures_time:
-        timed = measure_latencies(candidates, image, config, folder=folder)
+        timed = measure_latencies(candidates, golden_inputs, config, folder=folder)
         # After the clock has stopped, since it disturbs.
         for candidate in track(candidates, label="memory and profiles", total=len(candidates)):
             if timed[candidate.label].error is None:
-                alone = measure_alone(candidate, image, config, folder=folder)
+                alone = measure_alone(candidate, golden_inputs, config, folder=folder)
                 timed[candidate.label] = replace(alone, latency=timed[candidate.label].latency)
         return timed
-    return {candidate.label: _counted(candidate, image, config, folder) for candidate in candidates}
+    return {candidate.label: _counted(candidate, golden_inputs, config, folder) for candidate in candidates}
 
 
-def _counted(candidate: Candidate, image: np.ndarray, config: ValidateConfig, folder: Path) -> Timed:
+def _counted(
+    candidate: Candidate, golden_inputs: Sequence[np.ndarray], config: ValidateConfig, folder: Path
+) -> Timed:
     say(f"{candidate.label}: counting instructions")
     try:
-        return Timed(instructions=count_instructions(candidate, image, config, folder=folder))
+        return Timed(instructions=count_instructions(candidate, golden_inputs, config, folder=folder))
     except TargetFailure as error:  # newer versions of QEMU have another interface for plug-ins
         return Timed(note=f"instructions not measured: {error}")
     except RuntimeFailure as error:
@@ -52,20 +57,21 @@ def _counted(candidate: Candidate, image: np.ndarray, config: ValidateConfig, fo
 
 
 def count_instructions(
-    candidate: Candidate, image: np.ndarray, config: ValidateConfig, *, folder: Path
+    candidate: Candidate, golden_inputs: Sequence[np.ndarray], config: ValidateConfig, *, folder: Path
 ) -> int:
     """Guest instructions of one inference on one thread, the median of a few. Raises RuntimeFailure."""
     return instructions_of(
         label=candidate.label, path=candidate.path, runtime=candidate.runtime, target=candidate.target,
-        inputs=write_array(folder / "instructions.npy", image, candidate.input_kinds[0]),
+        inputs=write_example(folder, "instructions", golden_inputs, candidate),
         timeout_seconds=config.timeout_seconds, folder=folder,
     )
 
 
 def instructions_of(
-    *, label: str, path: Path, runtime: str, target: Target, inputs: Path, timeout_seconds: float, folder: Path
+    *, label: str, path: Path, runtime: str, target: Target, inputs: Sequence[Path], timeout_seconds: float,
+    folder: Path,
 ) -> int:
-    """The same for a file and an .npy file of its input. Raises RuntimeFailure."""
+    """Return the same for a file and one .npy file per input of it. Raises RuntimeFailure."""
     counts = folder / "instructions.txt"
     counts.unlink(missing_ok=True)
     command = target.counting_command(counts)
@@ -73,7 +79,7 @@ def instructions_of(
         raise TargetFailure(f"{target.name}: executed instructions cannot be counted there")
     with Worker(label, timeout_seconds=timeout_seconds, target=target, command=command) as worker:
         worker.ask("load", runtime=runtime, path=str(path), options={"threads": 1})
-        worker.ask("mark", inputs=str(inputs), runs=WARM_UP_RUNS + COUNTED_RUNS)
+        worker.ask("mark", inputs=[str(path) for path in inputs], runs=WARM_UP_RUNS + COUNTED_RUNS)
     return instructions_per_inference(counts, label=label)
 
 

@@ -11,7 +11,7 @@ import queue
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ import pytest
 from edgeship.core.errors import RuntimeFailure
 from edgeship.validate.bridges.browser import PageError, Session, serve
 from edgeship.validate.bridges.browser_server import PageServer
+from edgeship.validate.bridges.signature import places_in_file
 from edgeship.validate.process.client import Worker, receive
 from edgeship.validate.targets.browser_files import find_chromium, find_modules
+from tests.support import two_ends
 
 COMMAND = (sys.executable, "-P", "-m", "edgeship.validate.bridges.browser")
 PATIENCE_SECONDS = 120
@@ -47,8 +49,8 @@ def load(worker: Worker, runtime: str, path: Path, threads: int = 1, **more: Any
 def run(worker: Worker, images: np.ndarray, folder: Path) -> np.ndarray:
     """The outputs, after checking the hash that came with them."""
     np.save(folder / "images.npy", images)
-    answer = worker.ask("run", inputs=str(folder / "images.npy"), outputs=str(folder / "outputs.npy"))
-    assert answer["sha256"] == hashlib.sha256((folder / "outputs.npy").read_bytes()).hexdigest()
+    answer = worker.ask("run", inputs=[str(folder / "images.npy")], outputs=[str(folder / "outputs.npy")])
+    assert answer["sha256"] == [hashlib.sha256((folder / "outputs.npy").read_bytes()).hexdigest()]
     outputs: np.ndarray = np.load(folder / "outputs.npy", allow_pickle=False)
     return outputs
 
@@ -132,7 +134,7 @@ def test_times_are_whole_nanoseconds_and_the_first_one_stays(
 ) -> None:
     worker, _ = onnx_worker
     np.save(tmp_path / "images.npy", np.zeros((2, 16, 16, 1), np.uint8))
-    request = {"inputs": str(tmp_path / "images.npy"), "discarded": 2}
+    request = {"inputs": [str(tmp_path / "images.npy")], "discarded": 2}
     answer = worker.ask("time", **request, runs=20, seconds=60)
     assert len(answer["samples_ns"]) == 20
     assert all(isinstance(sample, int) and sample >= 0 for sample in answer["samples_ns"])
@@ -246,7 +248,7 @@ def start_long_run(worker: Worker, model: Path, folder: Path) -> tuple[list[psut
     profile = Path(profiles[0].removeprefix(PROFILE))
     assert profile.is_dir()
     np.save(folder / "images.npy", np.zeros((ENDLESS, 8, 8, 1), np.uint8))
-    worker.send("run", inputs=str(folder / "images.npy"), outputs=str(folder / "outputs.npy"))
+    worker.send("run", inputs=[str(folder / "images.npy")], outputs=[str(folder / "outputs.npy")])
     _, line = worker._inbox.get(timeout=PATIENCE_SECONDS)
     assert 0 < json.loads(line or "{}")["progress"] < ENDLESS
     return processes, profile
@@ -353,24 +355,30 @@ def session() -> Session:
     """With a model of float32 (any batch, 8, 8, 1) images, but no browser."""
     made = Session(lambda message: None, queue.SimpleQueue(), chromium=None, modules=None)
     made._browser = object()  # type: ignore[assignment]
-    made._inputs = [{"dtype": "float32", "shape": [-1, 8, 8, 1]}]
+    made._inputs = [{"name": "image", "dtype": "float32", "shape": [-1, 8, 8, 1]}]
     return made
 
 
 @pytest.mark.parametrize("images", [
     np.zeros((2, 8, 8, 1), np.uint8), np.zeros((2, 8, 8, 1), ">f4"), np.zeros((2, 8, 8, 3), np.float32),
-    np.zeros((8, 8, 1), np.float32), np.zeros((0, 8, 8, 1), np.float32),
+    np.zeros((8, 8, 1), np.float32),
 ])
 def test_images_that_do_not_fit_are_refused(session: Session, tmp_path: Path, images: np.ndarray) -> None:
     np.save(tmp_path / "images.npy", images)
-    with pytest.raises(ValueError, match=r"images\.npy: expected images of float32 with shape \(n, 8, 8, 1\), found"):
-        session.do_run(inputs=str(tmp_path / "images.npy"), outputs="")
+    with pytest.raises(ValueError, match=r"images\.npy: expected .* float32 .* of shape \(any, 8, 8, 1\), found"):
+        session.do_run(inputs=[str(tmp_path / "images.npy")], outputs=[])
+
+
+def test_no_images_are_refused(session: Session, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((0, 8, 8, 1), np.float32))
+    with pytest.raises(ValueError, match=r"expected the same number of examples for each input, one or more; found"):
+        session.do_run(inputs=[str(tmp_path / "images.npy")], outputs=[])
 
 
 def test_altered_images_are_refused(session: Session, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 1), np.float32))
     with pytest.raises(Exception, match=r"images\.npy: arrived altered"):
-        session.do_run(inputs=str(tmp_path / "images.npy"), outputs="", sha256="0" * 64)
+        session.do_run(inputs=[str(tmp_path / "images.npy")], outputs=[], sha256=["0" * 64])
 
 
 def test_what_a_browser_does_not_tell_is_none(session: Session) -> None:
@@ -389,6 +397,48 @@ def test_an_error_of_the_page_keeps_its_name_and_is_one_line(session: Session) -
     with pytest.raises(PageError):
         serve(session, requests, sent.append)
     assert sent == [{"error": {"type": "RangeError", "message": "out of memory"}}]
+
+
+# ---- Several inputs and outputs
+
+
+def run_all(worker: Worker, folder: Path, *arrays: np.ndarray, outputs: int) -> list[np.ndarray]:
+    paths = [folder / f"in-{number}.npy" for number in range(len(arrays))]
+    for path, values in zip(paths, arrays, strict=True):
+        np.save(path, values)
+    made = [str(folder / f"out-{number}.npy") for number in range(outputs)]
+    worker.ask("run", inputs=list(map(str, paths)), outputs=made)
+    return [np.load(path) for path in made]
+
+
+@needs_browser
+@pytest.mark.parametrize(("runtime", "content"), [
+    ("litert-web", two_ends.tflite_file), ("onnxruntime-web", two_ends.onnx_file),
+])
+def test_each_input_and_output_in_the_files_own_order(
+    runtime: str, content: Callable[[], bytes], tmp_path: Path
+) -> None:
+    """LiteRT.js has them in the signature's order, which is the other way round."""
+    path = tmp_path / "two-ends"
+    path.write_bytes(content())
+    inputs = two_ends.examples(5)
+    with bridge() as worker:
+        loaded = load(worker, runtime, path)
+        found = run_all(worker, tmp_path, *inputs, outputs=2)
+        timed = worker.ask(
+            "time", inputs=[str(tmp_path / f"in-{number}.npy") for number in range(2)], runs=3, seconds=60, discarded=1
+        )
+    assert [item["dtype"] for item in loaded["inputs"]] == ["float32", "int32"]
+    assert [tuple(item["shape"]) for item in loaded["outputs"]] == [two_ends.SCORES, two_ends.MAP]
+    assert len(timed["samples_ns"]) == 3
+    # A sum of 60 products of numbers below 4: float32 rounds each to 2^-24 of it at most.
+    for values, wanted in zip(found, two_ends.expected(*inputs), strict=True):
+        assert values.shape == wanted.shape and np.abs(values - wanted).max() < 60 * 8 * 2.0**-24
+
+
+def test_a_signature_that_leaves_out_an_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="each of the file's 2 inputs once, found a_words; export the model with"):
+        places_in_file(two_ends.tflite_file(), inputs=["a_words"], outputs=["a_map", "z_scores"])
 
 
 # ---- The server

@@ -23,11 +23,11 @@ def test_two_files(tiny_bundle: Path, tmp_path: Path) -> None:
     shutil.copy(first, second)
     (pair,) = pair_arms(first, second).pairs
     assert pair.name == f"{first.name} -> other.tflite"
-    assert pair.input is not None and pair.input.dtype == "int8"
-    image = pair.inputs_like(pair.input)
-    assert image.dtype == np.int8 and image.shape == pair.input.shape
+    assert pair.inputs is not None and [spec.dtype for spec in pair.inputs] == ["int8"]
+    (image,) = pair.example(pair.inputs)
+    assert image.dtype == np.int8 and image.shape == pair.inputs[0].shape
     assert len(np.unique(image)) > 100  # noise over the whole range, the same each time
-    assert np.array_equal(image, pair.inputs_like(pair.input))
+    assert np.array_equal(image, pair.example(pair.inputs)[0])
     assert pair_arms(first, first).pairs[0].name == first.name
 
 
@@ -39,9 +39,11 @@ def test_two_bundles_by_name(tiny_bundle: Path, tmp_path: Path) -> None:
     assert [pair.name for pair in found.pairs] == [item.name for item in bundle.manifest.artifacts]
     assert found.notes == ()
     onnx = next(pair for pair in found.pairs if pair.name.endswith("qat.onnx"))
-    assert onnx.input is not None and onnx.input.scale is not None  # which the file itself does not have
-    steps = onnx.inputs_like(onnx.input).astype(float) - (onnx.input.zero_point or 0)
-    assert np.abs(steps * onnx.input.scale - bundle.golden.inputs[:1]).max() <= onnx.input.scale / 2 + 1e-6
+    assert onnx.inputs is not None
+    (spec,), (image,) = onnx.inputs, onnx.example(onnx.inputs)
+    assert spec.scale is not None  # which the file itself does not have
+    steps = image.astype(float) - (spec.zero_point or 0)
+    assert np.abs(steps * spec.scale - bundle.golden.inputs[:1]).max() <= spec.scale / 2 + 1e-6
     (chosen,) = pair_arms(tiny_bundle, other, names=(onnx.name,)).pairs
     assert chosen.name == onnx.name
 

@@ -53,7 +53,7 @@ def test_a_session_that_was_measured_here_is_kept_with_its_artifact(tflite: Path
     target, inputs = Target(), folder.parent.parent / "in.npy"
     np.save(inputs, np.zeros((1, 8, 8, 1), np.int8))
     bench = Bench(target=target, runtime="litert", threads=1, cpus=(), timeout_seconds=60)
-    contender = {"baseline": Contender(label="baseline", path=str(tflite), inputs=str(inputs))}
+    contender = {"baseline": Contender(label="baseline", path=str(tflite), inputs=(str(inputs),))}
     before = state(target)
     found = [launch(contender, bench, rounds=3, inferences=2, order=random.Random(0)) for _ in range(2)]
     own = Session(

@@ -45,7 +45,7 @@ def measure(tmp_path: Path) -> Measure:
         np.save(inputs, np.zeros(shape or (1, SIZE, SIZE, 1), DTYPES[dtype]))
         return measure_facts(
             label=path.name, path=path, format=path.suffix[1:], runtime=RUNTIMES[path.suffix],
-            target=target or Target(), threads=1, timeout_seconds=120, inputs=inputs, options={}, folder=tmp_path,
+            target=target or Target(), threads=1, timeout_seconds=120, inputs=(inputs,), options={}, folder=tmp_path,
         )
 
     return measured

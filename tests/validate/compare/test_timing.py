@@ -39,7 +39,7 @@ def bench(*, cpus: tuple[int, ...] | None = None) -> Bench:
 
 
 def arms(inputs: str, **paths: Path) -> dict[str, Contender]:
-    return {name: Contender(label=name, path=str(path), inputs=inputs) for name, path in paths.items()}
+    return {name: Contender(label=name, path=str(path), inputs=(inputs,)) for name, path in paths.items()}
 
 
 def test_a_launch_records_every_round_of_every_arm(chain: Chain, inputs: str) -> None:

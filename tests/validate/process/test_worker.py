@@ -150,10 +150,10 @@ def test_a_pool_shares_out_the_files_and_keeps_their_order(master_bundle: Path, 
         size=2, timeout_seconds=60, folder=tmp_path, target=Target(),
     ) as pool:
         assert pool.loaded["inputs"][0]["dtype"] == "int8"
-        outputs = dict(pool.run(files))
-        again = dict(pool.run(files[:1]))
+        outputs = dict(pool.run([(file,) for file in files]))
+        again = dict(pool.run([(files[0],)]))
     assert sorted(outputs) == [0, 1, 2, 3, 4]
-    assert all(outputs[index].shape == (3, 3) for index in outputs)
+    assert all(outputs[index][0].shape == (3, 3) for index in outputs)
     assert np.array_equal(again[0], outputs[0])
     assert not list(tmp_path.glob("outputs-*"))
 

@@ -58,11 +58,12 @@ def test_alone_in_a_folder_it_answers_with_the_right_bits(master_bundle: Path, t
         process,
         {"do": "load", "runtime": "onnxruntime", "path": str(artifact), "options": {"threads": 1},
          "sha256": sha256_of_file(artifact)},
-        {"do": "run", "inputs": str(inputs), "outputs": str(outputs), "sha256": sha256_of_file(inputs)},
+        {"do": "run", "inputs": [str(inputs)], "outputs": [str(outputs)],
+         "sha256": [sha256_of_file(inputs)]},
         {"do": "plan"}, {"do": "memory"}, {"do": "state"},
     )
     assert loaded["ok"]["inputs"][0]["dtype"] == "uint8" and loaded["ok"]["load_ms"] > 0
-    assert ran["ok"]["sha256"] == sha256_of_file(outputs)
+    assert ran["ok"]["sha256"] == [sha256_of_file(outputs)]
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(artifact))

@@ -67,6 +67,6 @@ def test_the_samples_of_a_timing_are_as_many_as_asked(master_bundle: Path, tmp_p
     started = time.monotonic_ns()
     with Worker("row", timeout_seconds=60, runtime="litert") as worker:
         worker.ask("load", runtime="litert", path=str(master_bundle / "int8.tflite"), options={"threads": 1})
-        answer = worker.ask("time", inputs=str(inputs), runs=7, seconds=60, discarded=3)
+        answer = worker.ask("time", inputs=[str(inputs)], runs=7, seconds=60, discarded=3)
     elapsed = time.monotonic_ns() - started
     assert len(answer["samples_ns"]) == 7 and 0 < sum(answer["samples_ns"]) < elapsed and answer["first_ms"] > 0

@@ -43,7 +43,7 @@ def test_the_supervisor_ends_a_busy_runner_when_the_link_ends(tmp_path: Path, ma
     assert process.stdin is not None and process.stdout is not None
     for request in (
         {"do": "load", "runtime": "litert", "path": str(master_bundle / "int8.tflite"), "options": {"threads": 1}},
-        {"do": "time", "inputs": str(inputs), "runs": 10**9, "seconds": 600, "discarded": 1},
+        {"do": "time", "inputs": [str(inputs)], "runs": 10**9, "seconds": 600, "discarded": 1},
     ):
         process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()

@@ -73,8 +73,8 @@ def plan(master_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         made[kind] = str(master_bundle / artifact.file)
         made["images"][kind] = str(path)
         made["specs"][kind] = {
-            "input": {"name": image.name, "shape": [1, *values.shape[1:]], "dtype": image.dtype},
-            "output": {"name": output.name, "shape": [1, *output.shape[1:]], "dtype": output.dtype},
+            "inputs": [{"name": image.name, "shape": [1, *values.shape[1:]], "dtype": image.dtype}],
+            "outputs": [{"name": output.name, "shape": [1, *output.shape[1:]], "dtype": output.dtype}],
         }
     return made
 
@@ -123,7 +123,7 @@ def local_outputs(plan: dict[str, Any]) -> dict[str, np.ndarray]:
         path = Path(plan["folder"]) / f"local-{kind}.npy"
         with Worker(runtime, timeout_seconds=60) as worker:
             worker.ask("load", runtime=runtime, path=plan[kind], options={"threads": 1})
-            worker.ask("run", inputs=plan["images"][kind], outputs=str(path))
+            worker.ask("run", inputs=[plan["images"][kind]], outputs=[str(path)])
         outputs[kind] = np.load(path)
     return outputs
 

@@ -108,7 +108,7 @@ def test_instructions_are_counted_exactly_and_dot_products_need_fewer(
                     input_kinds=(kind,), target=target,
                 )
                 counts[cpu, scheme] = [
-                    count_instructions(candidate, image, ValidateConfig(), folder=tmp_path) for _ in range(2)
+                    count_instructions(candidate, (image,), ValidateConfig(), folder=tmp_path) for _ in range(2)
                 ]
     # The same program on the same input: within a ten-thousandth (a clock read may take another path).
     assert all(abs(first - second) <= first * 1e-4 for first, second in counts.values()), counts
@@ -147,7 +147,7 @@ def test_a_guest_that_is_killed_is_a_crash(arm64_root: Path, master_bundle: Path
     np.save(inputs, np.zeros((1, 8, 8, 1), np.int8))
     with Arm64Target("arm64") as target, Worker("row", timeout_seconds=120, target=target, runtime="litert") as worker:
         worker.ask("load", runtime="litert", path=str(master_bundle / "int8.tflite"), options={"threads": 1})
-        worker.send("time", inputs=str(inputs), runs=10**9, seconds=600, discarded=1)
+        worker.send("time", inputs=[str(inputs)], runs=10**9, seconds=600, discarded=1)
         worker._process.kill()
         with pytest.raises(RuntimeFailure, match=r"row: crashed \(SIGKILL\) while timing inferences") as caught:
             receive(worker._inbox, timeout_seconds=60, waiting=[worker])
@@ -309,6 +309,6 @@ def test_bits_on_real_images_and_on_noise_over_all_processors(
     for target in (Target(), *(Arm64Target(f"arm64:{cpu}") for cpu in PROCESSORS)):
         with target, Worker("row", timeout_seconds=120, target=target, runtime="litert") as worker:
             worker.ask("load", runtime="litert", path=str(master_bundle / "int8.tflite"), options={"threads": 1})
-            worker.ask("run", inputs=str(inputs), outputs=str(outputs))
+            worker.ask("run", inputs=[str(inputs)], outputs=[str(outputs)])
         answers.append(np.load(outputs).astype(np.int16))
     assert all(np.abs(answers[0] - other).max() <= 1 for other in answers[1:])

@@ -114,7 +114,7 @@ def test_the_board_answers_with_the_bits_of_this_machine(
             "row", runtime="litert", path=bundle.path_of(artifact), options={"threads": 1}, size=1,
             timeout_seconds=60, folder=tmp_path, target=somewhere, sha256=artifact.sha256,
         ) as pool:
-            return dict(pool.run([inputs]))[0]
+            return dict(pool.run([(inputs,)]))[0][0]
 
     with target() as there:
         found = answers(there)
@@ -273,7 +273,7 @@ def test_outputs_that_were_altered_in_transit_are_not_used(
         "row", runtime="litert", path=master_bundle / "int8.tflite", options={"threads": 1}, size=1,
         timeout_seconds=60, folder=tmp_path, target=there,
     ) as pool:
-        list(pool.run([inputs]))
+        list(pool.run([(inputs,)]))
 
 
 def test_a_runner_that_is_killed_is_a_crash_and_not_a_broken_link(
@@ -283,7 +283,7 @@ def test_a_runner_that_is_killed_is_a_crash_and_not_a_broken_link(
     np.save(inputs, np.zeros((1, 8, 8, 1), np.int8))
     with target() as there:
         with loaded(there, master_bundle / "int8.tflite") as worker:
-            worker.send("time", inputs=there.put(inputs), runs=10**9, seconds=600, discarded=1)
+            worker.send("time", inputs=[there.put(inputs)], runs=10**9, seconds=600, discarded=1)
             (runner,) = runners(board)
             os.kill(runner, signal.SIGKILL)
             with pytest.raises(RuntimeFailure, match=r"row: crashed \(SIGKILL\) while timing inferences") as caught:
@@ -300,7 +300,7 @@ def test_a_link_that_is_cut_is_told_and_leaves_nothing_on_the_board(
     inputs = tmp_path / "inputs.npy"
     np.save(inputs, np.zeros((1, 8, 8, 1), np.int8))
     with target() as there, loaded(there, master_bundle / "int8.tflite") as worker:
-        worker.send("time", inputs=there.put(inputs), runs=10**9, seconds=600, discarded=1)
+        worker.send("time", inputs=[there.put(inputs)], runs=10**9, seconds=600, discarded=1)
         (runner,) = runners(board)
         sessions = [pid for pid in children(board.process.pid) if command_line(pid).startswith("sshd:")]
         for session in sessions:

@@ -17,7 +17,7 @@ from edgeship.validate.targets.target import Target
 from edgeship.validate.timing import latency
 from edgeship.validate.timing.latency import ROUNDS, measure_latencies, summarize
 
-IMAGE = np.zeros((1, 8, 8, 1), np.float32)
+GOLDEN_INPUTS = (np.zeros((1, 8, 8, 1), np.float32),)
 MS = 1_000_000  # nanoseconds
 
 
@@ -84,7 +84,9 @@ def launches_asked() -> list[list[tuple[str, str, dict[str, Any]]]]:
 
 def test_each_launch_has_fresh_processes_and_rows_take_turns_in_it(tmp_path: Path) -> None:
     config = ValidateConfig(latency_launches=3, latency_runs=95, latency_seconds=60, threads=2)
-    results = measure_latencies([candidate("a"), candidate("b"), candidate("c")], IMAGE, config, folder=tmp_path)
+    results = measure_latencies(
+        [candidate("a"), candidate("b"), candidate("c")], GOLDEN_INPUTS, config, folder=tmp_path
+    )
     launches = launches_asked()
     assert len(launches) == 3
     orders = set()
@@ -113,7 +115,7 @@ def test_each_launch_has_fresh_processes_and_rows_take_turns_in_it(tmp_path: Pat
 
 def test_the_speedup_is_over_float_keras_and_no_slow_launch_spoils_it(tmp_path: Path) -> None:
     rows = [candidate("float.keras", runtime="keras"), candidate("a")]
-    results = measure_latencies(rows, IMAGE, ValidateConfig(latency_seconds=60), folder=tmp_path)
+    results = measure_latencies(rows, GOLDEN_INPUTS, ValidateConfig(latency_seconds=60), folder=tmp_path)
     found, keras = results["a / litert"].latency, results["float.keras / keras"].latency
     assert found is not None and keras is not None
     assert (found.speedup, found.speedup_over) == (pytest.approx(3), "float.keras / keras")
@@ -126,7 +128,7 @@ def test_the_speedup_is_over_float_keras_and_no_slow_launch_spoils_it(tmp_path: 
 def test_fewer_than_six_launches_give_no_interval(tmp_path: Path) -> None:
     rows = [candidate("float.keras", runtime="keras"), candidate("a")]
     config = ValidateConfig(latency_launches=5, latency_seconds=60)
-    found = measure_latencies(rows, IMAGE, config, folder=tmp_path)["a / litert"].latency
+    found = measure_latencies(rows, GOLDEN_INPUTS, config, folder=tmp_path)["a / litert"].latency
     assert found is not None and found.speedup == pytest.approx(3) and found.speedup_ci95 is None
 
 
@@ -136,7 +138,7 @@ def test_rows_too_large_to_be_alive_together_follow_one_another_in_each_launch(t
 
     rows = [candidate("a", target=Alone()), candidate("b", target=Alone())]
     config = ValidateConfig(latency_launches=2, latency_seconds=60)
-    results = measure_latencies(rows, IMAGE, config, folder=tmp_path)
+    results = measure_latencies(rows, GOLDEN_INPUTS, config, folder=tmp_path)
     labels = [{label for label, _, _ in launch} for launch in launches_asked()]
     assert all(len(names) == 1 for names in labels)  # one process at a time
     first, second, third, fourth = (name for names in labels for name in names)
@@ -147,7 +149,7 @@ def test_rows_too_large_to_be_alive_together_follow_one_another_in_each_launch(t
 def test_a_slow_row_stops_at_its_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeWorker, "milliseconds", 500.0)
     config = ValidateConfig(latency_launches=2, latency_runs=100, latency_seconds=1)
-    found = measure_latencies([candidate("a")], IMAGE, config, folder=tmp_path)["a / litert"].latency
+    found = measure_latencies([candidate("a")], GOLDEN_INPUTS, config, folder=tmp_path)["a / litert"].latency
     assert found is not None
     # The fake worker, unlike the real one, does not look at the clock inside a turn.
     assert [len(launch.rounds_ms) for launch in found.launches] == [1, 1]
@@ -157,7 +159,7 @@ def test_a_slow_row_stops_at_its_seconds(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_row_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeWorker, "fails_in_launch", 2)
     config = ValidateConfig(latency_launches=3, latency_runs=50, latency_seconds=60)
-    results = measure_latencies([candidate("broken"), candidate("good")], IMAGE, config, folder=tmp_path)
+    results = measure_latencies([candidate("broken"), candidate("good")], GOLDEN_INPUTS, config, folder=tmp_path)
     assert str(results["broken / litert"].error) == "broken / litert: crashed (SIGSEGV) while timing inferences"
     assert results["broken / litert"].latency is None
     assert results["good / litert"].error is None
@@ -169,7 +171,7 @@ def test_a_row_whose_reference_failed_has_no_speedup(tmp_path: Path, monkeypatch
     monkeypatch.setattr(FakeWorker, "fails_in_launch", 2)
     rows = [candidate("broken", runtime="keras"), candidate("a")]
     config = ValidateConfig(latency_launches=3, latency_seconds=60)
-    found = measure_latencies(rows, IMAGE, config, folder=tmp_path)["a / litert"].latency
+    found = measure_latencies(rows, GOLDEN_INPUTS, config, folder=tmp_path)["a / litert"].latency
     assert found is not None and (found.speedup, found.speedup_over) == (None, None)
 
 

@@ -32,7 +32,7 @@ def row_of(bundle: Bundle, config: ValidateConfig, name: str, runtime: str, targ
 
 def test_onnxruntime_tells_each_kernel_that_ran(bundle: Bundle, fast: ValidateConfig, tmp_path: Path) -> None:
     row = row_of(bundle, fast, "int8.onnx", "onnxruntime")
-    found = measure_alone(row, bundle.golden.inputs[:1], fast, folder=tmp_path)
+    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
     assert found.error is found.note is None and found.peak_memory_bytes > 10_000_000
     profile = found.profile
     kinds = [operation.kind for operation in profile.operations]
@@ -47,7 +47,7 @@ def test_litert_tells_each_operation_with_the_names_of_the_file(
     bundle: Bundle, fast: ValidateConfig, tmp_path: Path
 ) -> None:
     row = row_of(bundle, fast, "int8.tflite", "litert")
-    found = measure_alone(row, bundle.golden.inputs[:1], fast, folder=tmp_path)
+    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
     assert found.error is found.note is None
     convolutions = [item for item in found.profile.operations if item.kind.startswith("Convolution")]
     assert len(convolutions) == 2
@@ -73,13 +73,13 @@ def test_the_profiler_takes_no_input_of_another_size(bundle: Bundle, tmp_path: P
 
 
 @contextmanager
-def profiler(bundle: Bundle, folder: Path, *, size: int, threads: int) -> Iterator[tuple[Worker, str]]:
+def profiler(bundle: Bundle, folder: Path, *, size: int, threads: int) -> Iterator[tuple[Worker, list[str]]]:
     inputs = folder / "inputs.npy"
     np.save(inputs, np.zeros((1, size, size, 1), np.int8))
     with Worker("probe", timeout_seconds=60) as worker:
         path = str(bundle.folder / "int8.tflite")
         worker.ask("probe", runtime="litert", probe=PROFILE, path=path, options={"threads": threads})
-        yield worker, str(inputs)
+        yield worker, [str(inputs)]
 
 
 def test_a_slow_model_is_profiled_for_as_long_as_it_may_take(bundle: Bundle, tmp_path: Path) -> None:
@@ -89,19 +89,19 @@ def test_a_slow_model_is_profiled_for_as_long_as_it_may_take(bundle: Bundle, tmp
         worker.ask(
             "load", runtime="onnxruntime", path=str(bundle.folder / "int8.onnx"), options={"threads": 1}
         )
-        answer = worker.ask("profile", inputs=str(inputs), runs=10**9, seconds=0.0, discarded=2)
+        answer = worker.ask("profile", inputs=[str(inputs)], runs=10**9, seconds=0.0, discarded=2)
     assert answer["inferences"] == 1
 
 
 def test_what_explains_the_others_is_not_profiled(bundle: Bundle, fast: ValidateConfig, tmp_path: Path) -> None:
     row = row_of(bundle, fast, "int8.tflite", "litert-reference")
-    found = measure_alone(row, bundle.golden.inputs[:1], fast, folder=tmp_path)
+    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
     assert (found.profile, found.note, found.error) == (None, None, None) and found.peak_memory_bytes > 10_000_000
 
 
 def test_a_target_without_a_profiler_says_so(bundle: Bundle, fast: ValidateConfig, tmp_path: Path) -> None:
     row = row_of(bundle, fast, "int8.tflite", "litert", Target("board"))
-    found = measure_alone(row, bundle.golden.inputs[:1], fast, folder=tmp_path)
+    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
     assert found.profile is None and found.note == (
         "litert on board: the time of single operations was not measured, since the runtime's Python interface has no "
         "profiler"
@@ -114,7 +114,7 @@ def test_a_profiler_that_fails_is_a_note_and_no_failure_of_the_artifact(
     monkeypatch.setattr("edgeship.validate.timing.profile.PROFILE", "no-such-probe")
     monkeypatch.setitem(RUNTIMES["litert"].probes, "no-such-probe", RUNTIMES["litert"].probes[PROFILE])
     row = row_of(bundle, fast, "int8.tflite", "litert")
-    found = measure_alone(row, bundle.golden.inputs[:1], fast, folder=tmp_path)
+    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
     assert found.error is None and found.peak_memory_bytes > 10_000_000
     assert found.note.startswith("profile not measured: int8.tflite / litert: ValueError while loading the file")
 
@@ -123,7 +123,7 @@ def test_a_file_that_cannot_be_loaded_is_an_error(bundle: Bundle, fast: Validate
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(b"TFL3" * 8)
     row = dataclasses.replace(row_of(bundle, fast, "int8.tflite", "litert"), path=broken)
-    found = measure_alone(row, bundle.golden.inputs[:1], fast, folder=tmp_path)
+    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
     assert found.error is not None and found.peak_memory_bytes is None
 
 

@@ -3,7 +3,11 @@
 // error the bridge ends the browser.
 
 const PROGRESS_EVERY_MS = 1000;
-const ARRAYS = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array, int8: Int8Array };
+const ARRAYS = {
+  float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array,
+  uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array, uint64: BigUint64Array,
+  bool: Uint8Array,
+};
 
 // An ONNX graph that hands a float through (IR version 8, opset 13).
 const IDENTITY_ONNX =
@@ -26,8 +30,9 @@ const say = (message) => post("answer", JSON.stringify(message));
 const bytesOf = async (path) => new Uint8Array(await (await get(path)).arrayBuffer());
 
 // ---- the two libraries: each opener takes {model: Uint8Array, threads} and returns
-// {loadMs, inputs, outputs, infer: async (typed array, shape) -> typed array}, its clock running only while the
-// model is opened: the library is there before, and so are the model's bytes.
+// {loadMs, inputs, outputs, infer: async ([{data, shape}, ...]) -> [{data, shape}, ...]}, one typed array per input and
+// output in the library's order, its clock running only while the model is opened: the library is there before, and so
+// are the model's bytes.
 
 async function openOnnxRuntime({ model, threads }) {
   const ort = await import(url("modules/onnxruntime-web/dist/ort.wasm.min.mjs"));
@@ -44,10 +49,10 @@ async function openOnnxRuntime({ model, threads }) {
   const loadMs = performance.now() - start;
   const specification = ({ name, type, shape }) => ({ name, shape: [...shape], dtype: type });
   const inputs = session.inputMetadata.map(specification);
-  const [input, output] = [session.inputNames[0], session.outputNames[0]];
-  const infer = async (image, shape) => {
-    const answers = await session.run({ [input]: new ort.Tensor(inputs[0].dtype, image, shape) });
-    return answers[output].data;
+  const infer = async (example) => {
+    const tensors = example.map(({ data, shape }, place) => new ort.Tensor(inputs[place].dtype, data, shape));
+    const answers = await session.run(Object.fromEntries(session.inputNames.map((name, place) => [name, tensors[place]])));
+    return session.outputNames.map((name) => ({ data: answers[name].data, shape: [...answers[name].dims] }));
   };
   return { loadMs, inputs, outputs: session.outputMetadata.map(specification), infer };
 }
@@ -59,21 +64,20 @@ async function openLiteRt({ model, threads }) {
   const compiled = await litert.loadAndCompile(model, { accelerator: "wasm", cpuOptions: { numThreads: threads } });
   const loadMs = performance.now() - start;
   const specification = ({ name, dtype, shape }) => ({ name, shape: [...shape], dtype });
-  const infer = async (image, shape) => {
-    const input = new litert.Tensor(image, shape);
-    const answers = [];
+  const outputs = compiled.getOutputDetails().map(specification);
+  const infer = async (example) => {
+    // Tensors lie in the memory of the WebAssembly, which no garbage collector tends.
+    const tensors = [];
     try {
-      answers.push(...await compiled.run([input]));
-      return answers[0].toTypedArray();
+      for (const { data, shape } of example) tensors.push(new litert.Tensor(data, shape));
+      const answers = await compiled.run(tensors.slice());
+      tensors.push(...answers);
+      return answers.map((tensor, place) => ({ data: tensor.toTypedArray(), shape: outputs[place].shape }));
     } finally {
-      // Tensors lie in the memory of the WebAssembly, which no garbage collector tends.
-      for (const tensor of [input, ...answers]) tensor.delete();
+      for (const tensor of tensors) tensor.delete();
     }
   };
-  return {
-    loadMs, inputs: compiled.getInputDetails().map(specification),
-    outputs: compiled.getOutputDetails().map(specification), infer,
-  };
+  return { loadMs, inputs: compiled.getInputDetails().map(specification), outputs, infer };
 }
 
 const OPENERS = { "onnxruntime-web": openOnnxRuntime, "litert-web": openLiteRt };
@@ -83,10 +87,16 @@ const OPENERS = { "onnxruntime-web": openOnnxRuntime, "litert-web": openLiteRt }
 let loaded = null;
 let firstMs = null;
 
-function image(bytes, index, shape) {
-  const Kind = ARRAYS[loaded.inputs[0].dtype];
-  const values = shape.reduce((product, size) => product * size, 1);
-  return new Kind(bytes.buffer, index * values * Kind.BYTES_PER_ELEMENT, values);
+// The bytes of the examples from start to stop, one array per input.
+const fetchExamples = (start, stop) =>
+  Promise.all(loaded.inputs.map((_, place) => bytesOf(`examples/${place}/${start}/${stop}`)));
+
+function exampleAt(index, bytes, shapes) {
+  return shapes.map((shape, place) => {
+    const Kind = ARRAYS[loaded.inputs[place].dtype];
+    const values = shape.reduce((product, size) => product * size, 1);
+    return { data: new Kind(bytes[place].buffer, index * values * Kind.BYTES_PER_ELEMENT, values), shape };
+  });
 }
 
 const REQUESTS = {
@@ -105,43 +115,47 @@ const REQUESTS = {
     };
   },
 
-  // All images, `piece` of them fetched at a time; shape is one image's, with its batch of 1.
-  async run({ images, piece, shape }) {
+  // All examples, `piece` of them fetched at a time; shapes are one example's -> the shapes of one answer.
+  async run({ count, piece, shapes }) {
     let told = performance.now();
-    for (let start = 0; start < images; start += piece) {
-      const stop = Math.min(start + piece, images);
-      const bytes = await bytesOf(`images/${start}/${stop}`);
+    let found = [];
+    for (let start = 0; start < count; start += piece) {
+      const stop = Math.min(start + piece, count);
+      const bytes = await fetchExamples(start, stop);
       const answers = [];
       for (let index = 0; index < stop - start; index += 1) {
-        answers.push(await loaded.infer(image(bytes, index, shape), shape));
+        answers.push(await loaded.infer(exampleAt(index, bytes, shapes)));
         if (performance.now() - told >= PROGRESS_EVERY_MS) {
           await say({ progress: start + index + 1 });
           told = performance.now();
         }
       }
-      await post("outputs", new Blob(answers));
+      for (const place of loaded.outputs.keys()) {
+        await post(`outputs/${place}`, new Blob(answers.map((answer) => answer[place].data)));
+      }
+      found = answers[0].map(({ shape }) => shape);
     }
-    return {};
+    return { shapes: found };
   },
 
-  // The first image, up to `runs` times. performance.now() steps by 5 microseconds in an isolated page, so a
+  // The first example, up to `runs` times. performance.now() steps by 5 microseconds in an isolated page, so a
   // single sample below about half a millisecond is off by more than 1 %; over many samples the steps even out.
   // JavaScript cannot hold back its garbage collector, so its pauses are in the samples, as they are for users.
-  async time({ runs, seconds, discarded, shape }) {
-    const input = image(await bytesOf("images/0/1"), 0, shape);
+  async time({ runs, seconds, discarded, shapes }) {
+    const example = exampleAt(0, await fetchExamples(0, 1), shapes);
     let left = discarded;
     if (firstMs === null) {
       const start = performance.now();
-      await loaded.infer(input, shape);
+      await loaded.infer(example);
       firstMs = performance.now() - start;
       left -= 1;
     }
-    for (; left > 0; left -= 1) await loaded.infer(input, shape);
+    for (; left > 0; left -= 1) await loaded.infer(example);
     const samples = [];
     const end = performance.now() + seconds * 1000;
     while (samples.length < runs) {
       const start = performance.now();
-      await loaded.infer(input, shape);
+      await loaded.infer(example);
       const stop = performance.now();
       samples.push(Math.round((stop - start) * 1e6));
       if (stop >= end) break;
