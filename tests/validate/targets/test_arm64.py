@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from edgeship.core.errors import ConfigError, RefusedError, RuntimeFailure, Targ
 from edgeship.core.measurement import Row
 from edgeship.data import Images
 from edgeship.validate.process.client import Worker, receive
+from edgeship.validate.process.pool import Pool
 from edgeship.validate.report.advice import advice
 from edgeship.validate.run import validate_bundle
 from edgeship.validate.subject.bundle import load_bundle
@@ -22,7 +24,8 @@ from edgeship.validate.subject.rows import Candidate
 from edgeship.validate.targets import arm64_root as root
 from edgeship.validate.targets.arm64 import QEMU, Arm64Target
 from edgeship.validate.targets.arm64_processors import PROCESSORS
-from edgeship.validate.timing.times import count_instructions, instructions_per_inference
+from edgeship.validate.timing.times import count_instructions, instructions_of, instructions_per_inference
+from tests.support import two_ends
 
 TOOLS_MISSING = [package for tool, package in {QEMU: "qemu-user", **root.TOOLS}.items() if shutil.which(tool) is None]
 needs_emulator = pytest.mark.skipif(bool(TOOLS_MISSING), reason=f"not installed: {', '.join(TOOLS_MISSING)}")
@@ -117,6 +120,33 @@ def test_instructions_are_counted_exactly_and_dot_products_need_fewer(
     )
     # A dot product instruction does 16 multiplications of 8 bits, one of NEON's 4 of 32 bits, or 8 of 8 in two steps.
     assert a76 * 2 < float_a76 and a76 * 2 < a53, counts
+
+
+@needs_emulator
+@pytest.mark.parametrize(("runtime", "content"), [
+    ("litert", two_ends.tflite_file), ("onnxruntime", two_ends.onnx_file),
+])
+def test_a_file_of_two_inputs_and_two_outputs(
+    arm64_root: Path, runtime: str, content: Callable[[], bytes], tmp_path: Path
+) -> None:
+    path, inputs = tmp_path / "two-ends", two_ends.examples(3)
+    path.write_bytes(content())
+    files = tuple(tmp_path / f"in-{number}.npy" for number in range(2))
+    for file, values in zip(files, inputs, strict=True):
+        np.save(file, values)
+    with Arm64Target("arm64") as target:
+        with Pool(
+            "row", runtime=runtime, path=path, options={"threads": 1}, size=1, timeout_seconds=120, folder=tmp_path,
+            target=target,
+        ) as pool:
+            (_, found), = pool.run([files])
+        counted = instructions_of(
+            label="row", path=path, runtime=runtime, target=target, inputs=files, timeout_seconds=120, folder=tmp_path
+        )
+    # A sum of 60 products of numbers below 4: float32 rounds each to 2^-24 of it at most.
+    for values, wanted in zip(found, two_ends.expected(*inputs), strict=True):
+        assert values.shape == wanted.shape and np.abs(values - wanted).max() < 60 * 8 * 2.0**-24
+    assert counted > 1000
 
 
 @needs_emulator
