@@ -32,7 +32,7 @@ class Account:
     """What became of a model's weights and operations, by layer name."""
 
     quantized: tuple[str, ...]  # layers whose kernels are int8
-    added: tuple[str, ...]  # products that stand for a scaling, int8 too
+    added: tuple[str, ...]  # products with constants, int8 too: they stand for a scaling or an average pooling
     kept_float: tuple[str, ...]  # layers that stay in float because the configuration says so
     kept_weights: tuple[str, ...]  # those of them that have kernels
     operations: int  # of the simplified network
@@ -46,7 +46,7 @@ class Account:
     def sentence(self) -> str:
         """One line for people."""
         kept = f", {len(self.kept_float)} kept in float ({', '.join(self.kept_float)})" if self.kept_float else ""
-        added = f" (and {len(self.added)} of scalings)" if self.added else ""
+        added = f" (and {len(self.added)} of constants)" if self.added else ""
         total = len(self.quantized) + len(self.kept_weights)
         return (
             f"kernels of {len(self.quantized)} of {total} weighted layers{added} quantized; "
