@@ -89,7 +89,7 @@ def gates_of(name: str, model: Any, work: Path) -> str:
 def line_of(row) -> str:
     """One family as a row of the table."""
     found = len(set(row.found) & set(row.expected))
-    added = f" ({row.added} scaling{'s' if row.added > 1 else ''})" if row.added else ""
+    added = f" ({row.added} constant{'s' if row.added > 1 else ''})" if row.added else ""
     floats = sorted({operation.split(" ", 1)[0] for operation in row.executed.float_ops})
     in_float = f" ({', '.join(floats)} in float)" if floats else ""
     top1 = ", ".join(f"{share:.0%}" for share in row.top1)

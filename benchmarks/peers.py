@@ -33,10 +33,11 @@ from edgeship.core.measurement import Report, Row
 from edgeship.core.native_output import quiet_native_output
 from edgeship.core.progress import say
 from edgeship.data import Images, Splits, load_splits, preprocess, preprocessing_of
-from edgeship.export.bundle import write_bundle
+from edgeship.export.bundle import source_of_images, write_bundle
 from edgeship.export.files import export_files
 from edgeship.export.proof.exported import Exported, ExportedFile
 from edgeship.export.proof.golden import specs_and_outputs
+from edgeship.export.samples import samples_of_images
 
 OPSET = 17
 
@@ -107,7 +108,8 @@ def random_weights(options: argparse.Namespace) -> tuple:
     seed_ranges(quantized, splits.calibration, spec=spec, method=config.quantize.calibration)
     finish(quantized)
     prepared = [Prepared(scheme="float32", model=flat), quantized.prepared("int8-ptq")]
-    exported = export_files(prepared, splits=splits, spec=spec, config=config)
+    samples = samples_of_images(splits, spec=spec, golden_images=config.export.golden_images)
+    exported = export_files(prepared, samples=samples, config=config, spec=spec, labels=splits.labels)
     ours = [
         replace(file, name=file.name.replace("int8-ptq", "edgeship"), same_grid_as=(
             "edgeship.tflite" if file.name == "int8-ptq.onnx" else None
@@ -129,13 +131,14 @@ def measure(
     spec = preprocessing_of(config.data)
     float_onnx = next(file.content for file in ours if file.name == "float32.onnx")
     theirs = [*stock_files(model, splits, config, train=train), *ort_files(float_onnx, splits, config)]
-    golden = preprocess(splits.test.images[: config.export.golden_images], spec)
+    golden = (preprocess(splits.test.images[: config.export.golden_images], spec),)
     answers = [specs_and_outputs(file.content, format=file.format, inputs=golden)[2] for file in theirs]
     files = [*ours, *(replace(file, golden_outputs=answer) for file, answer in zip(theirs, answers, strict=True))]
-    write_bundle(
-        out / "peers", Exported(files=tuple(files), golden_inputs=golden, quantization={}), model=model,
-        weights_sha256=build.weights_sha256(model), splits=splits, spec=spec, config=config,
+    source = source_of_images(
+        model, weights_sha256=build.weights_sha256(model), splits=splits, spec=spec, config=config
     )
+    exported = Exported(files=tuple(files), golden_inputs=golden, quantization={})
+    write_bundle(out / "peers", exported, model=model, source=source)
     chosen = replace(
         config.validate, runtimes=("litert", "onnxruntime", "onnxruntime-unoptimized"), latency_runs=runs,
         latency_seconds=600.0,

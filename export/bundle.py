@@ -7,9 +7,11 @@ import importlib.metadata
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tf_keras
 
 from edgeship.core.artifact import (
@@ -29,12 +31,28 @@ from edgeship.core.errors import StorageError
 from edgeship.core.files import sha256_of_bytes, sha256_of_file, sha256_of_json, write_atomically
 from edgeship.core.version import __version__
 from edgeship.data import Splits, splits_record
+from edgeship.data.examples import Batch, examples_of_images
 from edgeship.export.proof.exported import Exported
-from edgeship.export.proof.golden import Specs, float_probabilities, golden_bytes, specs_of
+from edgeship.export.proof.golden import Specs, float_outputs, golden_bytes, specs_of
 
 REFERENCE_FILE = "float.keras"
 TOOLS = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "tf2onnx", "onnx", "onnxruntime",
          "ai-edge-litert", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """What the files of a bundle were made from, as its manifest and its golden answers say it."""
+
+    config_sha256: str
+    weights_sha256: str
+    data: dict[str, Any]  # the [data] section; none: arrays from Python
+    splits: dict[str, dict[str, Any]]
+    preprocessing: Preprocessing | None
+    labels: tuple[str, ...]
+    metric: str | None
+    float_outputs: Batch  # of the golden examples
+    test_float_top1: np.ndarray | None = None  # int64 (n_test,), of a classifier with a test split
 
 
 def write_bundle(
@@ -42,20 +60,17 @@ def write_bundle(
     exported: Exported,
     *,
     model: tf_keras.Model,
-    weights_sha256: str,
-    splits: Splits,
-    spec: Preprocessing,
-    config: Config,
+    source: Source,
 ) -> Manifest:
     """Write the bundle folder: made beside it under a temporary name, then renamed.
 
     Args:
         model: the lowered float model, saved as the reference: loading it needs none of the user's code.
+        source: what the files were made from.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written; an older bundle stays as it was.
     """
-    probabilities = float_probabilities(model, splits.test, spec=spec)
     artifacts, expected = [], {}
     specs: dict[str, Specs] = {}
     for file in exported.files:
@@ -72,8 +87,7 @@ def write_bundle(
         ))
     inputs = exported.golden_inputs
     golden_content = golden_bytes(
-        inputs=inputs, float_outputs=probabilities[: len(inputs)],
-        test_float_top1=probabilities.argmax(-1), expected=expected,
+        inputs=inputs, float_outputs=source.float_outputs, expected=expected, test_float_top1=source.test_float_top1
     )
     with _temporary_folder(folder) as temporary:
         model.save(temporary / REFERENCE_FILE)
@@ -85,11 +99,12 @@ def write_bundle(
         manifest = Manifest(
             schema=MANIFEST_SCHEMA,
             created_by=f"edgeship {__version__}",
-            source={"config_sha256": sha256_of_json(_portable(config)), "weights_sha256": weights_sha256},
-            data=config_to_dict(config.data),
-            splits=splits_record(splits),
-            preprocessing=spec,
-            labels=splits.labels,
+            source={"config_sha256": source.config_sha256, "weights_sha256": source.weights_sha256},
+            data=source.data,
+            splits=source.splits,
+            preprocessing=source.preprocessing,
+            labels=source.labels,
+            metric=source.metric,
             reference=Reference(
                 file=REFERENCE_FILE, sha256=sha256_of_file(temporary / REFERENCE_FILE),
                 custom_objects=("edgeship.model.flat_layers",),
@@ -102,6 +117,20 @@ def write_bundle(
         )
         write_atomically(temporary / MANIFEST_FILE, manifest_to_json(manifest).encode())
     return manifest
+
+
+def source_of_images(
+    model: tf_keras.Model, *, weights_sha256: str, splits: Splits, spec: Preprocessing, config: Config
+) -> Source:
+    """Return the source of a bundle that was made by a configuration: the float model answers the whole test split."""
+    test = examples_of_images(splits.test, spec)
+    (probabilities,) = float_outputs(model, test, label="float Keras on the test split")
+    golden = min(config.export.golden_images, len(test))
+    return Source(
+        config_sha256=sha256_of_json(_portable(config)), weights_sha256=weights_sha256,
+        data=config_to_dict(config.data), splits=splits_record(splits), preprocessing=spec, labels=splits.labels,
+        metric="top1", float_outputs=(probabilities[:golden],), test_float_top1=probabilities.argmax(-1),
+    )
 
 
 def _portable(config: Config) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import tf_keras
 
 from edgeship.core.artifact import Preprocessing, Quantization
@@ -14,8 +13,8 @@ from edgeship.core.config import Config
 from edgeship.core.errors import ExportError
 from edgeship.core.progress import say
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, Scheme
-from edgeship.data import Splits, preprocess, preprocessed_batches, require_calibration
 from edgeship.export.checks import check_onnx, check_tflite, float_weighted, quantized_layers
+from edgeship.export.meanings import meanings_of
 from edgeship.export.metadata import with_metadata
 from edgeship.export.onnx.convert import convert_onnx
 from edgeship.export.onnx.ort import convert_ort
@@ -23,6 +22,7 @@ from edgeship.export.proof.account import hold_to_account
 from edgeship.export.proof.exported import Exported, ExportedFile
 from edgeship.export.proof.golden import specs_of
 from edgeship.export.proof.proof import prove
+from edgeship.export.samples import Samples
 from edgeship.export.tflite.convert import convert_tflite, layer_names, rounded_layers
 from edgeship.export.tflite.float_layers import with_float_layers
 from edgeship.export.tflite.io import SUFFIX as FLOAT_IO
@@ -35,16 +35,19 @@ from edgeship.graph import read_tflite
 from edgeship.model.prepared import Prepared
 
 INTEGER_TYPES = {"u": "uint8", "s": "int8"}
-CALIBRATION_BATCH = 32
 
 
 def export_files(
-    prepared: Sequence[Prepared], *, splits: Splits, spec: Preprocessing, config: Config
+    prepared: Sequence[Prepared], *, samples: Samples, config: Config, spec: Preprocessing | None = None,
+    labels: tuple[str, ...] = (),
 ) -> Exported:
     """Convert to every format the configuration asks for, check each file's promises, and run each file.
 
     Args:
         prepared: the network of each scheme; the files come in this order.
+        samples: what is calibrated with, and what the files are asked.
+        config: of the sections `[quantize]` and `[export]`.
+        spec, labels: of an image classifier, what its files say of their input and output.
 
     Raises:
         ExportError: a converter refused, a file breaks a promise, a kernel that is expected as int8 is not, or a file
@@ -54,10 +57,6 @@ def export_files(
     accounts: dict[str, Quantization] = {}
     floats = _FloatFiles()
 
-    def calibration() -> Iterator[np.ndarray]:
-        require_calibration(splits)
-        return preprocessed_batches(splits.calibration, spec, size=CALIBRATION_BATCH)
-
     for item in prepared:
         name, model, kept = item.scheme, item.model, item.kept_float
         scheme = SCHEMES[name]
@@ -66,7 +65,7 @@ def export_files(
         if scheme.activations == "float32":
             content = _small_tflite(floats.tflite(model), scheme, layers=layers, kept=kept)
         else:
-            content = convert_tflite(model, scheme=name, calibration=calibration)
+            content = convert_tflite(model, scheme=name, calibration=samples.calibration)
             if kept:
                 content = with_float_layers(
                     content, floats.tflite(model), layers=layers, keep_float=kept, rounded=rounded_layers(model)
@@ -89,22 +88,17 @@ def export_files(
             say(f"export: {name} to ONNX")
             small = _small_onnx(floats, model, scheme, layers=layers, kept=kept)
             files.append(ExportedFile(name=f"{name}.onnx", format="onnx", scheme=name, content=small))
-    finished = [_with_metadata(file, spec=spec, labels=splits.labels) for file in files]
+    meanings = meanings_of(prepared[0].model)
+    finished = [_with_metadata(file, spec=spec, labels=labels, meanings=meanings) for file in files]
     finished += [
         _ort_file(file) for file in finished
         if file.name == f"{file.scheme}.onnx" and "ort" in config.export.formats_of(file.scheme)
     ]
     say("export: " + ", ".join(f"{file.name} {len(file.content) / 1e6:.2f} MB" for file in finished))
-    golden = _golden_inputs(splits, spec=spec, config=config)
-    answers = prove(finished, models={item.scheme: item.model for item in prepared}, golden=golden, spec=spec)
+    answers = prove(finished, models={item.scheme: item.model for item in prepared}, samples=samples)
     proven = tuple(dataclasses.replace(file, golden_outputs=answers[file.name]) for file in finished)
     say(f"export: {len(proven)} files answer as the Keras models they were made from")
-    return Exported(files=proven, golden_inputs=golden, quantization=accounts)
-
-
-def _golden_inputs(splits: Splits, *, spec: Preprocessing, config: Config) -> np.ndarray:
-    golden = splits.test.select(np.arange(min(config.export.golden_images, len(splits.test.labels))))
-    return preprocess(golden.images[:], spec)
+    return Exported(files=proven, golden_inputs=samples.golden, quantization=accounts)
 
 
 class _FloatFiles:
@@ -199,11 +193,14 @@ def _integer_onnx_files(
         yield ExportedFile(name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling)
 
 
-def _with_metadata(file: ExportedFile, *, spec: Preprocessing, labels: tuple[str, ...]) -> ExportedFile:
+def _with_metadata(
+    file: ExportedFile, *, spec: Preprocessing | None, labels: tuple[str, ...], meanings: tuple[str, ...]
+) -> ExportedFile:
     """What the app needs travels inside the file."""
     inputs, outputs = specs_of(file.content, format=file.format)
     content = with_metadata(
-        file.content, format=file.format, preprocessing=spec, labels=labels, inputs=inputs, outputs=outputs
+        file.content, format=file.format, preprocessing=spec, labels=labels, inputs=inputs, outputs=outputs,
+        meanings=meanings,
     )
     return dataclasses.replace(file, content=content)
 

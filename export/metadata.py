@@ -1,4 +1,7 @@
-"""What an app must know travels inside the artifact: preprocessing and labels. docs/metadata.md is for its readers."""
+"""What an app must know travels inside the artifact: preprocessing, labels, tensors.
+
+docs/metadata.md is for those who read it.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ import onnx
 
 from edgeship.core.artifact import Preprocessing, TensorSpec
 from edgeship.core.errors import ExportError
-from edgeship.export.tflite.metadata import with_tflite_metadata
-from edgeship.inspect.inspection import LABELS_KEY, PREPROCESSING_KEY
+from edgeship.export.tflite.metadata import with_tflite_metadata, with_tflite_tensors
+from edgeship.inspect.inspection import LABELS_KEY, PREPROCESSING_KEY, TENSORS_KEY
 
+INPUT_MEANING = "values as the model was trained with"
 LAYOUT = "NHWC"  # of both formats: the ONNX files keep the TFLite files' inputs
 # What `preprocess()` does under the name of its interpolation.
 RESIZES = {"bilinear": "central square, bilinear with antialiasing (Pillow)"}
@@ -21,21 +25,27 @@ def with_metadata(
     content: bytes,
     *,
     format: str,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None,
     labels: tuple[str, ...],
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
+    meanings: tuple[str, ...] = (),
 ) -> bytes:
-    """The same model with its preprocessing and labels inside; the same arguments give the same bytes.
+    """The same model with what an app must know inside; the same arguments give the same bytes.
 
     Args:
         content: a "tflite" or an "onnx" file, as `format` says; metadata of an earlier call is replaced.
-        inputs, outputs: what `specs_and_outputs` found: one image of shape (1, S, S, C), one vector of classes.
+        preprocessing, labels: of an image classifier, which takes one image (1, S, S, C) and answers with one vector
+            of classes. Without a preprocessing each tensor's shape, type, grid and meaning are said.
+        inputs, outputs: what `specs_of` found.
+        meanings: what each output is, in words.
 
     Raises:
         ExportError: tensors that do not fit the preprocessing; a label that cannot be a line of UTF-8 text.
     """
     _check_labels(labels)
+    if preprocessing is None:
+        return _with_tensors(content, format, labels, inputs, outputs, meanings)
     source, result = _only("input", inputs), _only("output", outputs)
     expected = (1, preprocessing.image_size, preprocessing.image_size, preprocessing.channels)
     if source.shape != expected:
@@ -49,6 +59,30 @@ def with_metadata(
     return with_tflite_metadata(
         content, entries, preprocessing=preprocessing, labels=labels, input=source, output=result
     )
+
+
+def _with_tensors(
+    content: bytes, format: str, labels: tuple[str, ...], inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...], meanings: tuple[str, ...],
+) -> bytes:
+    """Of a model that takes arrays as they are."""
+    document = {
+        "inputs": [_described(spec, INPUT_MEANING) for spec in inputs],
+        "outputs": [_described(spec, meaning) for spec, meaning in zip(outputs, meanings, strict=True)],
+    }
+    entries = {TENSORS_KEY: json.dumps(document, allow_nan=False)}
+    if labels:
+        entries[LABELS_KEY] = json.dumps(labels)
+    if format == "onnx":
+        return _with_onnx_metadata(content, entries)
+    return with_tflite_tensors(
+        content, entries, inputs={spec.name: INPUT_MEANING for spec in inputs},
+        outputs={spec.name: meaning for spec, meaning in zip(outputs, meanings, strict=True)},
+    )
+
+
+def _described(spec: TensorSpec, meaning: str) -> dict[str, Any]:
+    return {**_tensor(spec), "shape": spec.shape, "meaning": meaning}
 
 
 def _preprocessing(spec: Preprocessing, source: TensorSpec, result: TensorSpec) -> dict[str, Any]:

@@ -24,13 +24,15 @@ from edgeship.quantize.simplifying.roles import Role, role_of
 from edgeship.quantize.simplifying.simplify import Copies, call, simplify
 from edgeship.quantize.weights import SymmetricWeights, with_quantized_weights
 
+NOISE_SPAN = (-1.0, 1.0)  # of an input whose range nobody knows yet
+
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
     """What became of a model's weights and operations, by layer name."""
 
     quantized: tuple[str, ...]  # layers whose kernels are int8
-    added: tuple[str, ...]  # products that stand for a scaling, int8 too
+    added: tuple[str, ...]  # products with constants, int8 too: they stand for a scaling or an average pooling
     kept_float: tuple[str, ...]  # layers that stay in float because the configuration says so
     kept_weights: tuple[str, ...]  # those of them that have kernels
     operations: int  # of the simplified network
@@ -44,7 +46,7 @@ class Account:
     def sentence(self) -> str:
         """One line for people."""
         kept = f", {len(self.kept_float)} kept in float ({', '.join(self.kept_float)})" if self.kept_float else ""
-        added = f" (and {len(self.added)} of scalings)" if self.added else ""
+        added = f" (and {len(self.added)} of constants)" if self.added else ""
         total = len(self.quantized) + len(self.kept_weights)
         return (
             f"kernels of {len(self.quantized)} of {total} weighted layers{added} quantized; "
@@ -97,7 +99,7 @@ class QuantizedModel:
 def insert_fake_quantization(
     flat: tf_keras.Model,
     *,
-    input_ranges: Sequence[tuple[float, float]],
+    input_ranges: Sequence[tuple[float, float] | None],
     ema_decay: float = 0.99,
     weight_bits: int = 8,
     keep_float: Sequence[str] = (),
@@ -105,7 +107,8 @@ def insert_fake_quantization(
     """Insert fake quantization into a lowered float model; ranges are not seeded yet.
 
     Args:
-        input_ranges: for each model input, the smallest and largest value the preprocessing can give.
+        input_ranges: for each model input, the smallest and largest value it can have; None: those of the calibration
+            data.
         weight_bits: 8, or 7 for CPUs whose uint8 x int8 products saturate.
         keep_float: names of layers that stay in float, of the flat model or of the simplified one.
 
@@ -122,7 +125,10 @@ def insert_fake_quantization(
     simple = simplify(flat)
     kept = _kept(simple, flat, keep_float)
     grids = plan_grids(simple, kept)
-    known = {maker_of(tensor).name: span for tensor, span in zip(simple.inputs, input_ranges, strict=True)}
+    known = {
+        maker_of(tensor).name: span for tensor, span in zip(simple.inputs, input_ranges, strict=True)
+        if span is not None
+    }
     ranges: dict[int, Range] = {}
     weights: dict[str, SymmetricWeights] = {}
     inputs: dict[str, list[Range]] = {}
@@ -160,7 +166,7 @@ def insert_fake_quantization(
         model=model, ranges=list(ranges.values()), weights=weights, inputs=inputs, results=results,
         account=_account(flat, simple, kept), flat=flat,
     )
-    quantized.check_in_float(noise_of(flat.inputs, input_ranges), on="noise")
+    quantized.check_in_float(noise_of(flat.inputs, [span or NOISE_SPAN for span in input_ranges]), on="noise")
     return quantized
 
 
@@ -170,10 +176,10 @@ def _range(grid: Grid, known: dict[str, tuple[float, float]], ema_decay: float) 
     if grid.fixed is not None:
         span, fixed = grid.fixed, True
     else:
-        spans = [known[name] for name in inputs]
+        spans = [known[name] for name in inputs if name in known]
         span = (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
         # Nothing but the input is on this grid: its range is what the preprocessing can give.
-        fixed = bool(spans) and len(grid.members) == len(inputs)
+        fixed = bool(spans) and len(grid.members) == len(spans)
     return Range(
         ema_decay=ema_decay, members=len(grid.members), known=span, fixed=fixed, cap=grid.cap, name=f"{grid.name}_range"
     )

@@ -1,4 +1,4 @@
-"""Run every candidate on all test images and on the golden inputs; everything else compares these outputs."""
+"""Run every candidate on all test examples and on the golden inputs; everything else compares these outputs."""
 
 from __future__ import annotations
 
@@ -11,60 +11,67 @@ import numpy as np
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.cpu import processor_identity
 from edgeship.core.errors import ParityFailure, RuntimeFailure
+from edgeship.core.integers import dequantize, sqnr_db
 from edgeship.core.measurement import Coverage
+from edgeship.core.metrics import METRICS
 from edgeship.core.progress import say, track
-from edgeship.data import Images
+from edgeship.data.examples import Batch, Examples
 from edgeship.validate.process.machine import usable_cores
 from edgeship.validate.process.pool import NotMeasured, Pool
-from edgeship.validate.questions.accuracy import top1_of
 from edgeship.validate.questions.coverage import coverage_of_answer, with_kept_float
 from edgeship.validate.questions.parity import golden_lsb, on_grid
+from edgeship.validate.questions.scores import Scoring
 from edgeship.validate.runner.machine import version_of
 from edgeship.validate.runner.table import GOLDEN
 from edgeship.validate.subject.bundle import Bundle
-from edgeship.validate.subject.inputs import InputKind, Portion, portions, write_array
-from edgeship.validate.subject.rows import CPU, KERAS, Answers, Candidate, Measured, grid_spec_of
+from edgeship.validate.subject.inputs import Portion, portions, write_arrays
+from edgeship.validate.subject.rows import CPU, KERAS, Answers, Candidate, FloatAnswers, Measured, grid_specs_of
 
 # Rounding alone moves the answer of well under 2 % of images (measured: 0.3 to 0.6 % between any two kernels on
 # 34 layers), so that a quarter of a handful of golden images is no accident.
 GOLDEN_AGREEMENT = 0.75
-FLOAT_OUTPUT = TensorSpec(name="float Keras", shape=(), dtype="float32")
+# Of answers that are values: noise of a tenth of the signal's power. Kernels of one file part by their last roundings,
+# which leaves 30 dB and more where the file itself is of use.
+GOLDEN_DB = 10.0
 
 
 class _Collector:
     """What is known of one candidate while the portions go by."""
 
-    def __init__(self, candidate: Candidate, bundle: Bundle) -> None:
+    def __init__(self, candidate: Candidate, bundle: Bundle, scoring: Scoring) -> None:
         self.candidate = candidate
         self.bundle = bundle
-        self.spec = FLOAT_OUTPUT if candidate.artifact is None else candidate.artifact.outputs[0]
-        self.grid = grid_spec_of(candidate, bundle)
+        self.scoring = scoring
+        self.specs = _float_specs(bundle) if candidate.artifact is None else candidate.artifact.outputs
+        self.grids = grid_specs_of(candidate, bundle)
         self.started = False
-        self.outputs: list[np.ndarray] = []  # of integer artifacts: a float row would fill the memory
-        self.top1: list[np.ndarray] = []
-        self.golden_outputs: np.ndarray | None = None
+        self.examples = 0
+        self.outputs: list[Batch] = []  # of integer artifacts: a float row would fill the memory
+        self.decisions: list[np.ndarray] = []
+        self.scored: list[np.ndarray] = []
+        self.golden_outputs: Batch | None = None
         self.coverage: Coverage | None = None
         self.notes: list[str] = []
 
-    def start(self, pool: Pool, golden: Path) -> None:
+    def start(self, pool: Pool, golden: tuple[Path, ...]) -> None:
         """Once per candidate: is it what the manifest says, what does it execute, its golden outputs."""
         artifact, label = self.candidate.artifact, self.candidate.label
         self.started = True
         if artifact is not None:
-            _check_tensor(label, "input", artifact.inputs[0], pool.loaded["inputs"])
-            _check_tensor(label, "output", artifact.outputs[0], pool.loaded["outputs"])
+            _check_tensors(label, "input", artifact.inputs, pool.loaded["inputs"])
+            _check_tensors(label, "output", artifact.outputs, pool.loaded["outputs"])
         try:
-            (_, (self.golden_outputs,)), = pool.run([(golden,)])
+            (_, self.golden_outputs), = pool.run([golden])
         except NotMeasured as reason:
             self.notes.append(f"{label}: accuracy and parity not measured: {reason}")
         else:
-            self._check(self.golden_outputs, len(self.bundle.golden.inputs))
+            self._check(self.golden_outputs, len(self.bundle.golden.inputs[0]))
             self._compare_with_export(self.golden_outputs)
         if self.candidate.is_integer:  # also of an integer file with float inputs and outputs
             self._read_plan(pool.ask("plan"))
 
-    def run(self, pool: Pool, portion: Portion) -> None:
-        """All images of a portion."""
+    def run(self, pool: Pool, portion: Portion, examples: Examples) -> None:
+        """All examples of a portion."""
         if self.golden_outputs is None:  # its tool gives none
             return
         if self.candidate.golden_only:
@@ -74,26 +81,39 @@ class _Collector:
                     "seconds under emulation"
                 )
             return
-        files = portion.files[self.candidate.input_kinds[0]]
-        parts: dict[int, np.ndarray] = {}
-        batches = [(path,) for path in files]
-        for index, (outputs,) in track(pool.run(batches), label=self.candidate.label, total=len(batches)):
-            parts[index] = outputs
-        outputs = np.concatenate([parts[index] for index in range(len(files))])
+        files = portion.files[self.candidate.input_kinds]
+        parts: dict[int, Batch] = {}
+        for index, answer in track(pool.run(files), label=self.candidate.label, total=len(files)):
+            parts[index] = answer
+        outputs = _joined([parts[index] for index in range(len(files))])
         self._check(outputs, portion.images)
-        self.top1.append(top1_of(outputs))
-        if self.grid is not None:
-            self.outputs.append(on_grid(outputs, self.spec, self.grid))
+        self.examples += portion.images
+        if self.grids is not None:
+            self.outputs.append(tuple(map(on_grid, outputs, self.specs, self.grids)))
+        self._judge(outputs, portion, examples)
+
+    def _judge(self, outputs: Batch, portion: Portion, examples: Examples) -> None:
+        values = tuple(map(dequantize, outputs, self.specs))
+        decisions = self.scoring.decisions(values)
+        if decisions is not None:
+            self.decisions.append(decisions)
+        positions = np.arange(portion.start, portion.start + portion.images)
+        inputs = examples.read(positions) if self.scoring.reads_inputs else ()
+        rows = self.scoring.rows(values, inputs, start=portion.start)
+        if rows is not None:
+            self.scored.append(rows)
 
     def measured(self) -> Measured:
         """Everything, after the last portion."""
         return Measured(
             candidate=self.candidate,
-            top1=np.concatenate(self.top1) if self.top1 else None,
-            outputs=np.concatenate(self.outputs) if self.outputs else None,
+            examples=self.examples,
+            decisions=np.concatenate(self.decisions) if self.decisions else None,
+            scored=np.concatenate(self.scored) if self.scored else None,
+            outputs=_joined(self.outputs) if self.outputs else None,
             golden_outputs=self.golden_outputs,
-            output_spec=self.spec,
-            grid_spec=self.grid,
+            output_specs=self.specs,
+            grid_specs=self.grids,
             coverage=self.coverage,
         )
 
@@ -113,31 +133,32 @@ class _Collector:
         account = self.bundle.manifest.quantization.get(self.candidate.scheme)
         return () if account is None else account.kept_float
 
-    def _check(self, outputs: np.ndarray, images: int) -> None:
-        expected = (images, len(self.bundle.manifest.labels)), self.spec.dtype
-        if (outputs.shape, outputs.dtype.name) != expected:
+    def _check(self, outputs: Batch, images: int) -> None:
+        expected = [((images, *spec.shape[1:]), spec.dtype) for spec in self.specs]
+        if [(array.shape, array.dtype.name) for array in outputs] != expected:
+            found = ", ".join(f"{array.shape} {array.dtype.name}" for array in outputs)
             raise RuntimeFailure(
-                f"{self.candidate.label}: expected outputs of shape {expected[0]} and type {expected[1]} "
-                f"(one per class), found {outputs.shape} and {outputs.dtype.name}; export the bundle again"
+                f"{self.candidate.label}: expected outputs of shape and type "
+                f"{', '.join(f'{shape} {dtype}' for shape, dtype in expected)}, found {found}; export the bundle again"
             )
-        if outputs.dtype.kind == "f" and not np.isfinite(outputs).all():
-            images_hit = int((~np.isfinite(outputs)).any(axis=1).sum())
+        for array in outputs:
+            if array.dtype.kind != "f" or np.isfinite(array).all():
+                continue
+            images_hit = int((~np.isfinite(array)).reshape(images, -1).any(axis=1).sum())
             raise RuntimeFailure(
                 f"{self.candidate.label}: expected finite outputs, found NaN or infinity for {images_hit} of "
                 f"{images} images; the model or this runtime is broken on this machine"
             )
 
-    def _compare_with_export(self, outputs: np.ndarray) -> None:
+    def _compare_with_export(self, outputs: Batch) -> None:
         # The export kept what the production runtime answered; the other kernels round in their own ways.
         if not self.candidate.kind.production:
             return
         expected = self.bundle.golden.expected[self.candidate.name]
-        lsb = golden_lsb(outputs, expected, self.spec)
-        same = top1_of(outputs) == top1_of(expected)
-        if same.mean() < GOLDEN_AGREEMENT:
+        lsb = golden_lsb(outputs, expected, self.specs)
+        if (difference := self._difference(outputs, expected)) is not None:
             raise ParityFailure(
-                f"{self.candidate.label}: {int((~same).sum())} of the {len(same)} golden images are given another "
-                "class than at the export" + (f" (up to {lsb} LSB apart)" if lsb else "")
+                f"{self.candidate.label}: {difference}" + (f" (up to {lsb} LSB apart)" if lsb else "")
                 + ": these kernels compute something else; the test images were not run"
             )
         if lsb and self._as_exported():
@@ -151,6 +172,20 @@ class _Collector:
                 f"{self.candidate.label}: up to {lsb} LSB away from the golden outputs of the export "
                 "(another CPU or runtime version)"
             )
+
+    def _difference(self, outputs: Batch, expected: Batch) -> str | None:
+        """What is too far from the golden outputs of the export, in words: answers, or where there are none, values."""
+        found, wanted = (tuple(map(dequantize, arrays, self.specs)) for arrays in (outputs, expected))
+        one, other = self.scoring.decisions(found), self.scoring.decisions(wanted)
+        if one is not None and other is not None:
+            same = one == other
+            if same.mean() >= GOLDEN_AGREEMENT:
+                return None
+            return f"{int((~same).sum())} of the {same.size} golden images are given another class than at the export"
+        decibels = [db for pair in zip(wanted, found, strict=True) if (db := sqnr_db(*pair)) is not None]
+        if min(decibels, default=GOLDEN_DB) >= GOLDEN_DB:
+            return None
+        return f"its golden outputs are {min(decibels):.1f} dB from those of the export"
 
     def _as_exported(self) -> bool:
         """Whether this is the very processor and runtime whose answers the bundle has: integers repeat exactly."""
@@ -166,25 +201,28 @@ class _Collector:
 
 
 def collect_answers(
-    candidates: Sequence[Candidate], bundle: Bundle, test: Images, *, timeout_seconds: float, folder: Path
+    candidates: Sequence[Candidate], bundle: Bundle, examples: Examples, scoring: Scoring, *, timeout_seconds: float,
+    folder: Path,
 ) -> Answers:
-    """Run all `candidates` on `test` and on the golden inputs; `folder` holds the files in between.
+    """Run all `candidates` on `examples` and on the golden inputs; `folder` holds the files in between.
 
     Each candidate runs on every core, as one single-threaded process per core. One that fails is reported in
     `errors` and not run further.
 
     Raises:
-        DataError: an image that cannot be read.
+        DataError: an image that cannot be read, or answers that the metric cannot score.
         StorageError: no room for the inputs in `folder`.
     """
     if not candidates:
         return Answers(measured={}, errors={}, notes=())
-    collectors = {candidate.label: _Collector(candidate, bundle) for candidate in candidates}
-    kinds = list(dict.fromkeys(candidate.input_kinds[0] for candidate in candidates))
-    golden = _write_golden(bundle, kinds, folder)
+    collectors = {candidate.label: _Collector(candidate, bundle, scoring) for candidate in candidates}
+    kinds = list(dict.fromkeys(candidate.input_kinds for candidate in candidates))
+    golden = {
+        item: write_arrays(folder, f"golden-{number}", bundle.golden.inputs, item) for number, item in enumerate(kinds)
+    }
     errors: dict[str, RuntimeFailure] = {}
     cores = usable_cores()
-    for portion in portions(test, bundle.manifest.preprocessing, kinds=kinds, cores=cores, folder=folder):
+    for portion in portions(examples, kinds=kinds, cores=cores, folder=folder):
         for label, collector in collectors.items():
             if label in errors:
                 continue
@@ -192,8 +230,8 @@ def collect_answers(
             try:
                 with _pool(collector.candidate, cores, timeout_seconds, folder) as pool:
                     if not collector.started:
-                        collector.start(pool, golden[collector.candidate.input_kinds[0]])
-                    collector.run(pool, portion)
+                        collector.start(pool, golden[collector.candidate.input_kinds])
+                    collector.run(pool, portion, examples)
             except RuntimeFailure as error:
                 errors[label] = error
                 say(str(error))
@@ -202,19 +240,42 @@ def collect_answers(
     return Answers(measured=done, errors=errors, notes=tuple(notes))
 
 
-def float_top1(answers: Answers, bundle: Bundle, images: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Float Keras's predictions, int64 (images,): of its row if that ran, else the bundle's; and notes."""
-    exported = bundle.golden.test_float_top1[:images]
-    keras = next((row for row in answers.measured.values() if row.candidate.runtime == KERAS), None)
-    if keras is None or keras.top1 is None:
-        return exported, (
-            "float Keras did not run here: deltas compare with its predictions from the export (golden.npz)",
-        )
-    different = int(np.sum(keras.top1 != exported))
-    notes = (
-        f"float Keras predicts another class here than at the export for {different} of {images} test images",
-    ) if different else ()
-    return keras.top1, notes
+def float_answers(answers: Answers, bundle: Bundle, scoring: Scoring, images: int) -> FloatAnswers:
+    """Return float Keras's answers: of its row if that ran, else, of a classifier, those that the bundle has."""
+    keras = next((row for row in answers.measured.values() if row.candidate.runtime == KERAS and row.examples), None)
+    exported = bundle.golden.test_float_top1
+    if exported is not None and scoring.metric is METRICS["top1"]:
+        exported = exported[:images]
+        if keras is None:
+            return FloatAnswers(
+                decisions=exported, scored=None if scoring.targets is None else exported == scoring.targets,
+                notes=(
+                    "float Keras did not run here: deltas compare with its predictions from the export (golden.npz)",
+                ),
+            )
+        different = int(np.sum(keras.decisions != exported))
+        notes = (
+            f"float Keras predicts another class here than at the export for {different} of {images} test images",
+        ) if different else ()
+        return FloatAnswers(decisions=keras.decisions, scored=keras.scored, notes=notes)
+    if keras is None:
+        return FloatAnswers(decisions=None, scored=None, notes=(
+            "float Keras did not run here, and the bundle has none of its answers to these examples: nothing was "
+            "compared with it but the golden outputs; add keras to validate.runtimes",
+        ))
+    return FloatAnswers(decisions=keras.decisions, scored=keras.scored)
+
+
+def _float_specs(bundle: Bundle) -> tuple[TensorSpec, ...]:
+    """The outputs of float Keras, which has no artifact that says them."""
+    return tuple(
+        TensorSpec(name="float Keras", shape=(1, *array.shape[1:]), dtype=array.dtype.name)
+        for array in bundle.golden.float_outputs
+    )
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
 
 def _pool(candidate: Candidate, cores: int, timeout_seconds: float, folder: Path) -> Pool:
@@ -234,22 +295,23 @@ def _pool(candidate: Candidate, cores: int, timeout_seconds: float, folder: Path
     )
 
 
-def _write_golden(bundle: Bundle, kinds: Sequence[InputKind], folder: Path) -> dict[InputKind, Path]:
-    return {
-        kind: write_array(folder / f"golden-{number}.npy", bundle.golden.inputs, kind)
-        for number, kind in enumerate(kinds)
-    }
-
-
-def _check_tensor(label: str, what: str, expected: TensorSpec, found: Sequence[dict[str, Any]]) -> None:
+def _check_tensors(
+    label: str, what: str, expected: Sequence[TensorSpec], found: Sequence[dict[str, Any]]
+) -> None:
     """The manifest and the file agree. Raises RuntimeFailure."""
     if not found:  # a command line tool, which tells nothing
         return
-    for key, wanted, answer in _differences(expected, found[0]):
+    if len(found) != len(expected):
         raise RuntimeFailure(
-            f"{label}: {what}: expected {key} {wanted} (manifest.json), found {answer} in the file; "
-            "export the bundle again"
+            f"{label}: expected {len(expected)} {what}(s) (manifest.json), found {len(found)} in the file; export the "
+            "bundle again"
         )
+    for spec, item in zip(expected, found, strict=True):
+        for key, wanted, answer in _differences(spec, item):
+            raise RuntimeFailure(
+                f"{label}: {what}: expected {key} {wanted} (manifest.json), found {answer} in the file; "
+                "export the bundle again"
+            )
 
 
 def _differences(expected: TensorSpec, found: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -15,19 +15,22 @@ from typing import Any
 import numpy as np
 
 from edgeship.core.config import ValidateConfig
-from edgeship.core.errors import BundleError, ParityFailure, RuntimeFailure
+from edgeship.core.errors import BundleError, DataError, ParityFailure, RuntimeFailure
 from edgeship.core.measurement import REPORT_SCHEMA, Grid, Report, Row
+from edgeship.core.metrics import METRICS, Metric
 from edgeship.core.progress import say
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.version import __version__
 from edgeship.data import Images, split_sha256
-from edgeship.validate.answers import collect_answers, float_top1
+from edgeship.data.examples import Examples, examples_of_images
+from edgeship.validate.answers import collect_answers, float_answers
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.process.visits import Visit, visit_target
 from edgeship.validate.questions.figures import agreements_of, new_row, with_answers, with_error, with_times
 from edgeship.validate.questions.gate import judge, wrong_answers
 from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
+from edgeship.validate.questions.scores import Scoring
 from edgeship.validate.report.advice import advice
 from edgeship.validate.report.notes import (
     artifacts_not_run,
@@ -39,13 +42,13 @@ from edgeship.validate.report.notes import (
     pinning,
 )
 from edgeship.validate.subject.bundle import Bundle
-from edgeship.validate.subject.rows import CPU, Answers, Candidate, candidates
+from edgeship.validate.subject.rows import CPU, Answers, Candidate, FloatAnswers, candidates
 from edgeship.validate.timing.latency import Timed
 from edgeship.validate.timing.times import measure_times
 
 
 def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig, *, layers: bool = False) -> Report:
-    """Run every artifact of `bundle` on every runtime of `config` and judge the figures.
+    """Run every artifact of an image classifier's bundle on every runtime of `config` and judge the figures.
 
     Args:
         bundle: what `load_bundle` returned.
@@ -61,11 +64,33 @@ def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig, *, lay
         StorageError: no room for the inputs in the temporary folder.
     """
     check_test_split(bundle, test)
+    assert bundle.manifest.preprocessing is not None  # check_test_split saw to it
+    examples = examples_of_images(test, bundle.manifest.preprocessing)
+    return validate_examples(bundle, examples, config, metric=METRICS["top1"], layers=layers)
+
+
+def validate_examples(
+    bundle: Bundle, examples: Examples, config: ValidateConfig, *, metric: Metric | None, layers: bool = False
+) -> Report:
+    """Run every artifact of `bundle` on `examples` and judge the figures.
+
+    Args:
+        bundle: what `load_bundle` returned.
+        examples: inputs as the model takes them; without targets no accuracy is judged, and the report says so.
+        metric: how answers are scored, and which of them two models can share.
+        layers: compare every integer artifact with float layer by layer, not only those whose answers fail.
+
+    Raises:
+        DataError: inputs that do not fit the model, or answers that the metric cannot score.
+        StorageError: no room for the inputs in the temporary folder.
+    """
+    check_inputs(bundle, examples)
     if config.images is not None:
-        test = test.select(np.arange(min(config.images, len(test))))
+        examples = examples.first(config.images)
+    scoring = Scoring(metric=metric, targets=examples.targets)
     machine = describe_machine()  # first: it has the load before we made any
-    found = _measure(bundle, test, config)
-    report = _report(bundle, test, config, machine, found)
+    found = _measure(bundle, examples, scoring, config)
+    report = _report(bundle, examples, scoring, config, machine, found)
     integer = {artifact.name for artifact in bundle.manifest.artifacts if SCHEMES[artifact.scheme].integer}
     wrong = wrong_answers(report.rows, report.grids, report.agreements, config) | {
         row.name for row in found.candidates
@@ -79,7 +104,12 @@ def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig, *, lay
 
 def check_test_split(bundle: Bundle, test: Images) -> None:
     """Refuse other images than those the bundle was exported with. Raises BundleError."""
-    record, where = bundle.manifest.splits["test"], bundle.folder
+    record, where = bundle.manifest.splits.get("test"), bundle.folder
+    if record is None or bundle.manifest.preprocessing is None:
+        raise BundleError(
+            f"{where}: this bundle was not made from a configuration, so no [data] section tells its test images; "
+            "validate it from Python: edgeship.load_bundle(FOLDER).validate(inputs, targets)"
+        )
     if len(test) != record["images"]:
         raise BundleError(
             f"{where}: expected the test split of {record['images']:,} images that the bundle was exported "
@@ -97,6 +127,26 @@ def check_test_split(bundle: Bundle, test: Images) -> None:
             f"{where}: expected labels from 0 to {classes - 1} ({classes} classes), found "
             f"{test.labels.min()} to {test.labels.max()}; export the bundle again"
         )
+
+
+def check_inputs(bundle: Bundle, examples: Examples) -> None:
+    """Refuse arrays that are no inputs of the bundle's model. Raises DataError."""
+    golden = bundle.golden.inputs
+    names = [spec.name for spec in bundle.manifest.artifacts[0].inputs]
+    given = examples.read(np.arange(min(1, len(examples))))
+    expected = [(array.shape[1:], array.dtype) for array in golden]
+    found = [(array.shape[1:], array.dtype) for array in given]
+    if len(examples) and expected == found:
+        return
+    wanted = ", ".join(
+        f"{name} {dtype.name} (n, {', '.join(map(str, shape))})"
+        for name, (shape, dtype) in zip(names, expected, strict=True)
+    )
+    have = ", ".join(f"{dtype.name} (n, {', '.join(map(str, shape))})" for shape, dtype in found)
+    raise DataError(
+        f"inputs: expected at least one example of {wanted}, found {len(examples):,} of {have}; give what the float "
+        "model takes, in the order of its inputs"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,7 +170,7 @@ class _Found:
         }
 
 
-def _measure(bundle: Bundle, test: Images, config: ValidateConfig) -> _Found:
+def _measure(bundle: Bundle, examples: Examples, scoring: Scoring, config: ValidateConfig) -> _Found:
     """Run all candidates. Raises DataError and StorageError."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeship-validate-")))
@@ -129,7 +179,7 @@ def _measure(bundle: Bundle, test: Images, config: ValidateConfig) -> _Found:
         absent = _absent(visits)
         present = [row for row in rows if row.target.name not in absent]
         answers = collect_answers(
-            present, bundle, test, timeout_seconds=config.timeout_seconds, folder=folder
+            present, bundle, examples, scoring, timeout_seconds=config.timeout_seconds, folder=folder
         )
         say("comparing the two formats tensor by tensor and layer by layer")
         grids = measure_grids(bundle, timeout_seconds=config.timeout_seconds, folder=folder)
@@ -137,7 +187,7 @@ def _measure(bundle: Bundle, test: Images, config: ValidateConfig) -> _Found:
         timed: dict[str, Timed] = {}
         for visit in visits:
             fit = [row for row in present if row.target is visit.target and row.label in answers.measured]
-            timed |= measure_times(fit, (bundle.golden.inputs,), config, folder=folder)
+            timed |= measure_times(fit, bundle.golden.inputs, config, folder=folder)
             visit.look_again()
     return _Found(candidates=rows, visits=visits, answers=answers, grids=grids, timed=timed)
 
@@ -147,17 +197,20 @@ def _absent(visits: Sequence[Visit]) -> dict[str, RuntimeFailure]:
 
 
 def _report(
-    bundle: Bundle, test: Images, config: ValidateConfig, machine: dict[str, Any], found: _Found
+    bundle: Bundle, examples: Examples, scoring: Scoring, config: ValidateConfig, machine: dict[str, Any],
+    found: _Found,
 ) -> Report:
     """Return the judged report, without the layer-by-layer tables."""
     answers = found.answers
-    reference_top1, notes = float_top1(answers, bundle, len(test))
-    rows = tuple(_rows(bundle, config, found, labels=test.labels, reference_top1=reference_top1))
-    agreements = tuple(agreements_of(answers, test.labels, bundle.golden.float_outputs))
+    floats = float_answers(answers, bundle, scoring, len(examples))
+    rows = tuple(_rows(bundle, config, found, scoring=scoring, floats=floats))
+    agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs))
     architectures = {
         visit.target.name: (visit.machine or {}).get("architecture") for visit in found.visits
     } | {CPU: machine["architecture"]}
-    verdict, failures = judge(rows, found.grids, agreements, config, architectures=architectures)
+    verdict, failures = judge(
+        rows, found.grids, agreements, config, architectures=architectures, scored=scoring.scores
+    )
     return Report(
         schema=REPORT_SCHEMA,
         created_by=f"edgeship {__version__}",
@@ -170,7 +223,8 @@ def _report(
         verdict=verdict,
         failures=failures,
         notes=(
-            *notes, *limited_images(bundle, len(test)), *made_for_others(rows, architectures), *answers.notes,
+            *floats.notes, *limited_images(bundle, len(examples)), *made_for_others(rows, architectures),
+            *answers.notes,
             *artifacts_not_run(bundle, found.candidates, found.visits),
             *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
             *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
@@ -178,11 +232,20 @@ def _report(
         ),
         targets=tuple(visit.record() for visit in found.visits),
         quantization=bundle.manifest.quantization,
+        not_judged=tuple(not_judged(scoring)),
     )
 
 
+def not_judged(scoring: Scoring) -> Iterator[str]:
+    """Yield what the verdict says nothing of, and why."""
+    if scoring.targets is None:
+        yield "accuracy: no targets were given"
+    elif scoring.metric is None:
+        yield "accuracy: no metric was named"
+
+
 def _rows(
-    bundle: Bundle, config: ValidateConfig, found: _Found, *, labels: np.ndarray, reference_top1: np.ndarray
+    bundle: Bundle, config: ValidateConfig, found: _Found, *, scoring: Scoring, floats: FloatAnswers
 ) -> Iterator[Row]:
     answers = found.answers
     for candidate in found.candidates:
@@ -190,6 +253,6 @@ def _rows(
             label = candidate.label
             row = with_answers(
                 new_row(candidate, config), answers.measured.get(label), bundle=bundle, answers=answers,
-                labels=labels, float_top1=reference_top1,
+                scoring=scoring, floats=floats,
             )
             yield with_error(with_times(row, found.timed.get(label)), found.errors.get(label))

@@ -53,6 +53,7 @@ def build(size: str, extra: dict[str, int], *, folder: Path) -> dict[str, bytes]
     import tf_keras
 
     from edgeship.export.files import export_files
+    from edgeship.export.samples import samples_of_images
     from edgeship.quantize.lowering.lower import lower
     from edgeship.quantize.prepare import finish, prepare, seed_ranges
 
@@ -63,7 +64,10 @@ def build(size: str, extra: dict[str, int], *, folder: Path) -> dict[str, bytes]
     quantized = prepare(flat, spec=spec, config=config.quantize)
     seed_ranges(quantized, splits.calibration, spec=spec, method=config.quantize.calibration)
     finish(quantized)
-    exported = export_files([quantized.prepared("int8-qat")], splits=splits, spec=spec, config=config)
+    samples = samples_of_images(splits, spec=spec, golden_images=config.export.golden_images)
+    exported = export_files(
+        [quantized.prepared("int8-qat")], samples=samples, config=config, spec=spec, labels=splits.labels
+    )
     return {file.format: file.content for file in exported.files}
 
 

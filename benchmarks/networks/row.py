@@ -38,7 +38,7 @@ class Row:
     layers: int  # of the lowered network
     float_difference: float  # the largest, between the model and the lowered network
     expected: tuple[str, ...]  # layers whose kernels must be int8
-    added: int  # of these, products that stand for a scaling
+    added: int  # of these, products with constants
     found: tuple[str, ...]  # layers whose kernels are int8 in the TFLite file
     float_operations: tuple[str, ...]  # of the TFLite file
     executed: Coverage  # by ONNX Runtime

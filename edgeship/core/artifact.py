@@ -4,6 +4,8 @@ Schema history of `manifest.json`:
     1   first version
     2   artifacts of format "ort", with `operators_config`; `exported_on`
     3   `quantization`, the account of each scheme's kernels
+    4   models that are no image classifiers: `preprocessing` may be null, `labels` empty, `splits` without a test
+        split; `metric`; 3 is read too
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from edgeship.core.decode import read_record
 from edgeship.core.errors import BundleError
 from edgeship.core.schemes import SCHEMES
 
-MANIFEST_SCHEMA = 3
+MANIFEST_SCHEMA = 4
+OLDER_MANIFESTS = (3,)  # that are read too: 4 only adds
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.npz"
 ARTIFACT_FORMATS = ("tflite", "onnx", "ort")
@@ -100,8 +103,8 @@ class Manifest:
     source: dict[str, str]  # {"config_sha256": ..., "weights_sha256": ...}
     data: dict[str, Any]  # the [data] section, so that the test split can be loaded again
     splits: dict[str, dict[str, Any]]  # {"train" | "calibration" | "test": {"images": n, "sha256": ...}}
-    preprocessing: Preprocessing
-    labels: tuple[str, ...]
+    preprocessing: Preprocessing | None  # None: the model takes arrays as they are
+    labels: tuple[str, ...]  # of the classes; none: no classifier, or one whose classes have no names
     reference: Reference
     golden_sha256: str
     artifacts: tuple[Artifact, ...]
@@ -109,6 +112,7 @@ class Manifest:
     tools: dict[str, str]  # {"tensorflow": "2.21.0", ...}
     # {"cpu_model", "cpu_flags_sha256"}: on this processor, with these tools, the golden outputs must come out again
     exported_on: dict[str, str | None]
+    metric: str | None = "top1"  # how answers are scored where the user names no metric; None: not at all
 
 
 def manifest_to_json(manifest: Manifest) -> str:
@@ -123,8 +127,8 @@ def manifest_from_json(text: str, *, where: Path) -> Manifest:
         BundleError: not JSON, another schema version, a field missing, unknown or of the wrong form.
     """
     return read_record(
-        Manifest, text, where=where, schema=MANIFEST_SCHEMA, what="manifest", again="export the bundle again",
-        check=_check, error=BundleError,
+        Manifest, text, where=where, schema=MANIFEST_SCHEMA, older=OLDER_MANIFESTS, what="manifest",
+        again="export the bundle again", check=_check, error=BundleError,
     )
 
 

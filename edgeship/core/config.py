@@ -13,7 +13,7 @@ from typing import Any
 from edgeship.core.errors import ConfigError
 from edgeship.core.schemes import BOUNDED_SCHEMES, DEFAULT_SCHEMES, SCHEMES
 
-DATASETS = ("digits", "fashion_mnist", "cifar10", "image_folder", "npz", "tfrecord")
+DATASETS = ("digits", "fashion_mnist", "cifar10", "image_folder", "npz", "tfrecord", "arrays")
 FORMATS = ("tflite", "onnx", "ort")
 # activations x weights of the ONNX file; u8u8 is right on every CPU under default session options.
 ONNX_VARIANTS = ("u8u8", "u8s8", "s8s8")
@@ -35,9 +35,11 @@ TORCH_EPSILON = 1e-5  # of torch.nn.BatchNorm2d
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """`[data]`: which images, how they are split, and how they are preprocessed."""
+    """`[data]`: which images, how they are split and preprocessed; or arrays, which are taken as they are."""
 
     name: str = "digits"
+    # "module:function" -> the user's own arrays (edgeship/data/array_source.py); keys of images have no meaning then.
+    factory: str | None = None
     path: str | None = None  # folder or .npz file; relative paths start at the config file's folder
     first_label: int = 0  # of tfrecord: the label of the first class; ImageNet's is 1
     image_size: int = 32
@@ -51,6 +53,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _one_of("data.name", self.name, DATASETS)
+        if self.name == "arrays" and not self.path:
+            raise ConfigError('data.path: expected an .npz file of arrays (data.name = "arrays"), found none')
         _one_of("data.channels", self.channels, (1, 3))
         if self.first_label and self.name != "tfrecord":
             raise ConfigError(f"data.first_label: is for the tfrecord dataset, data.name is {self.name!r}; remove it")
@@ -73,6 +77,12 @@ class DataConfig:
             )
         if not all(0 < number < math.inf for number in self.std):
             raise ConfigError(f"data.std: expected numbers above 0, found {list(self.std)}")
+
+
+    @property
+    def is_arrays(self) -> bool:
+        """Whether the data are arrays of the user's, and not images with labels."""
+        return self.factory is not None or self.name == "arrays"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +144,8 @@ class TrainConfig:
 
     epochs: int = 15
     batch_size: int = 64
+    # Of arrays: the name of a Keras loss; None: the usual one of validate.metric. Images are trained by cross entropy.
+    loss: str | None = None
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warmup_epochs: int = 1
@@ -264,8 +276,12 @@ class ValidateConfig:
     # Processors that a latency measurement is bound to, for example [2, 3]; none: where the system puts it.
     cpus: tuple[int, ...] = ()
     threads: int = 1  # of the latency measurement; accuracy uses every core
+    # Of arrays: a name of edgeship/core/metrics.py or "module:function"; None: nothing is scored. Images have top-1.
+    metric: str | None = None
     images: int | None = None  # None: the whole test split
     max_accuracy_drop: float = 0.02  # against float Keras, as a share (0.02 = 2 points)
+    # By how much a metric that is no share (an error, a score of the user's) may be worse, as a share of float Keras's.
+    max_metric_change: float = 0.05
     min_coverage: float = 1.0  # share of executed operations that are integer (int8 artifacts)
     min_agreement: float = 0.98  # top-1 agreement of TFLite and ONNX files with the same integer weights
     max_layer_lsb: int = 1  # ONNX against TFLite, layer by layer, given the same integers
@@ -287,7 +303,7 @@ class ValidateConfig:
             _at_least("validate.cpus", cpu, 0)
         if self.images is not None:
             _at_least("validate.images", self.images, 1)
-        for key in ("max_accuracy_drop", "min_coverage", "min_agreement"):
+        for key in ("max_accuracy_drop", "max_metric_change", "min_coverage", "min_agreement"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ConfigError(f"validate.{key}: expected 0 to 1, found {getattr(self, key)}")
         _at_least("validate.max_layer_lsb", self.max_layer_lsb, 0)

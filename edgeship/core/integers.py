@@ -17,7 +17,7 @@ SHIFTS = {"int8": 0, "uint8": UINT8_SHIFT}
 
 
 def quantize(values: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """Return numbers of any shape as a tensor of `spec.dtype`; without a scale they only change their type.
+    """Values of any shape -> `spec.dtype`, the same shape; a tensor without a scale keeps its values.
 
     Halves are rounded to even (numpy and ONNX do; Jacob et al., CVPR 2018, leave ties open), and what does
     not fit is clipped to the ends of the range.

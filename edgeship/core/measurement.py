@@ -13,6 +13,7 @@ Schema history of `report.json`:
     5   `layer_errors`, of integer artifacts that fail
     6   `Grid.layers_total`, `Grid.not_compared`; `Parity.least_sqnr_db`, `least_agreement`; `Agreement.sqnr_db`,
         `least_sqnr_db`; pairs of files that compute in float; 5 is read too
+    7   any task: `Row.score`, `Parity.agreement`, `not_judged`; of an `Agreement`, what compares classes may be null
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from typing import Any
 
 from edgeship.core.artifact import Quantization
 
-REPORT_SCHEMA = 6
-OLDER_SCHEMAS = (5,)  # that are read too: 6 only adds fields
+REPORT_SCHEMA = 7
+OLDER_SCHEMAS = (5, 6)  # that are read too: later ones only add fields
 REPORT_FILE = "report.json"
 
 
@@ -47,6 +48,25 @@ class Accuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Score:
+    """A metric on the test examples, and the paired comparison with float Keras on the same examples.
+
+    Where there are no targets, or a model whose answers are no classes, a row has no `Accuracy`. The intervals are had
+    by drawing examples anew (bootstrap, percentiles).
+    """
+
+    metric: str
+    examples: int
+    value: float
+    value_ci95: tuple[float, float]
+    float_value: float | None
+    delta: float | None  # value - float_value
+    delta_ci95: tuple[float, float] | None
+    higher_is_better: bool
+    is_share: bool  # from 0 to 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
     """How far the outputs are from the float model's, and from the sibling artifact's on the same grid."""
 
@@ -60,6 +80,8 @@ class Parity:
     # Of what computes in float, from its rounding (core/bounds.py): the least `sqnr_db` and agreement of a right file.
     least_sqnr_db: float | None = None
     least_agreement: float | None = None
+    # Share of answers (classes, labels) that are float Keras's, over the test examples; None where answers are values.
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +198,8 @@ class Row:
     kind: str = "native"  # "native", "emulated" or "device"
     threads: int
     size_bytes: int | None
-    accuracy: Accuracy | None = None
+    accuracy: Accuracy | None = None  # of a classifier that was asked about labelled examples
+    score: Score | None = None  # of any other model, where there are targets
     parity: Parity | None = None
     coverage: Coverage | None = None
     latency: Latency | None = None
@@ -247,11 +270,11 @@ class Agreement:
     first: str  # "artifact / runtime"
     second: str
     images: int
-    top1_agreement: float
+    top1_agreement: float | None  # None: their answers are values, not classes
     max_lsb: int | None
     differing_share: float | None
-    accuracy_delta: float  # second - first
-    accuracy_delta_ci95: tuple[float, float]
+    accuracy_delta: float | None  # second - first
+    accuracy_delta_ci95: tuple[float, float] | None
     # Of two formats, on the golden images: one as the signal of the other, and the least that rounding explains.
     sqnr_db: float | None = None
     least_sqnr_db: float | None = None
@@ -274,4 +297,5 @@ class Report:
     notes: tuple[str, ...]
     targets: tuple[TargetRecord, ...] = ()
     quantization: dict[str, Quantization] = field(default_factory=dict)  # by scheme, from the manifest
+    not_judged: tuple[str, ...] = ()  # what the verdict says nothing of, and why
     layer_errors: tuple[LayerErrors, ...] = ()  # of integer artifacts whose answers fail, or where it was asked for

@@ -16,11 +16,26 @@ Item = TypeVar("Item")
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 LOG_EVERY_SECONDS = 10.0
+_listener: list[Callable[[str], None] | None] = [None]
 
 
 def say(message: str) -> None:
     """One line about what is being done."""
-    console.print(message, markup=False)
+    if _listener[0] is not None:
+        _listener[0](message)
+    else:
+        console.print(message, markup=False)
+
+
+@contextlib.contextmanager
+def lines_to(listener: Callable[[str], None]) -> Iterator[None]:
+    """Give every line to a function while this lasts, and draw no bars."""
+    before = _listener[0]
+    _listener[0] = listener
+    try:
+        yield
+    finally:
+        _listener[0] = before
 
 
 @contextlib.contextmanager
@@ -40,7 +55,7 @@ def track(
 
     `describe` adds a changing text, for example the loss. In a log a line is written at most every 10 s.
     """
-    if console.is_terminal:
+    if console.is_terminal and _listener[0] is None:
         yield from _track_with_bar(items, label=label, total=total, describe=describe)
         return
     last = time.monotonic()

@@ -26,6 +26,7 @@ from edgeship.graph.traps import Trap, classify, find_traps
 # Metadata keys under which a file carries its own preprocessing (a JSON object) and labels (a JSON list).
 PREPROCESSING_KEY = "edgeship.preprocessing"
 LABELS_KEY = "edgeship.labels"
+TENSORS_KEY = "edgeship.tensors"  # of models that take no pictures: {"inputs": [...], "outputs": [...]}
 DEEPEST_JSON = 4  # nested lists and objects; our own has two
 NOT_THERE = "not in the file"
 UNREADABLE = "in the file, but unreadable"

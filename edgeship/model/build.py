@@ -51,6 +51,23 @@ def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], class
     return model
 
 
+def build_for_arrays(config: ModelConfig) -> tf_keras.Model:
+    """The user's own model for data that are arrays, of any inputs and outputs; the factory gets no arguments.
+
+    Raises:
+        ModelError: neither a factory nor a file is named, or what it brings is no built Keras model.
+    """
+    import_custom_objects(config.custom_objects)
+    if config.path:
+        return _functional(load_model(Path(config.path), trust_code=config.trust_code, modules=config.custom_objects))
+    if config.factory:
+        return _functional(_call_factory(config.factory))
+    raise ModelError(
+        "model.factory: expected a model of your own, since the home model takes images; set model.factory to "
+        '"module:function" or model.path to a file'
+    )
+
+
 def import_custom_objects(modules: tuple[str, ...]) -> None:
     """Import the modules that register the user's own layers."""
     for module in modules:

@@ -249,11 +249,16 @@ class Einsum(layers.Layer):
 
 @saved
 class Constant(layers.Layer):
-    """The same array for every example of a batch, whatever the input is: `(batch, *values.shape)`, float32."""
+    """The same array for every example of a batch, whatever the input is: `(batch, *values.shape)`, float32.
 
-    def __init__(self, values: Any, **kwargs: Any) -> None:
+    Args:
+        span: the range (low, high) of its integers; None: from its values.
+    """
+
+    def __init__(self, values: Any, span: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.values = np.asarray(values, np.float32)
+        self.span: tuple[float, float] | None = None if span is None else (span[0], span[1])
 
     def call(self, inputs: Any) -> Any:
         return tf.tile(tf.constant(self.values[None]), [tf.shape(inputs)[0], *[1] * self.values.ndim])
@@ -262,4 +267,4 @@ class Constant(layers.Layer):
         return tf.TensorShape([tf.TensorShape(input_shape)[0], *self.values.shape])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "values": self.values.tolist()}
+        return {**super().get_config(), "values": self.values.tolist(), "span": self.span}

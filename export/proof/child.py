@@ -2,10 +2,10 @@
 
     python -m edgeship.export.proof.child JOBS RESULTS
 
-JOBS is a JSON list of `{"file", "format", "inputs", "optimized", "tensors"}`: a model file, an .npy file of what it is
-asked, one entry per inference, whether ONNX Runtime may optimize the graph, and the names of the tensors that are
-wanted (none: the model's output). The answers of job n are written to RESULTS/n.npz, one array per tensor ("0", "1",
-...), as soon as they are there.
+JOBS is a JSON list of `{"file", "format", "inputs", "optimized", "tensors"}`: a model file, an .npz file of what it is
+asked, an array per input with one entry per inference, whether ONNX Runtime may optimize the graph, and the names of
+the tensors that are wanted (none: the model's outputs). The answers of job n are written to RESULTS/n.npz, one array
+per tensor ("0", "1", ...), as soon as they are there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 ERROR_FILE = "error.txt"
-Infer = Callable[[np.ndarray], list[np.ndarray]]
+Infer = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
 def tflite(path: str, tensors: Sequence[str]) -> Infer:
@@ -34,14 +34,15 @@ def tflite(path: str, tensors: Sequence[str]) -> Infer:
         }
     interpreter = Interpreter(model_path=path, **options)
     interpreter.allocate_tensors()
-    entry = interpreter.get_input_details()[0]["index"]
+    entries = [item["index"] for item in interpreter.get_input_details()]
     wanted = [item["index"] for item in interpreter.get_output_details()]
     if tensors:
         places = {item["name"]: item["index"] for item in interpreter.get_tensor_details()}
         wanted = [places[name] for name in tensors]
 
-    def infer(values: np.ndarray) -> list[np.ndarray]:
-        interpreter.set_tensor(entry, values)
+    def infer(values: list[np.ndarray]) -> list[np.ndarray]:
+        for entry, array in zip(entries, values, strict=True):
+            interpreter.set_tensor(entry, array)
         interpreter.invoke()
         return [np.array(interpreter.get_tensor(index)) for index in wanted]
 
@@ -58,8 +59,9 @@ def onnx(path: str, tensors: Sequence[str], *, optimized: bool) -> Infer:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     content = _with_outputs(path, tensors) if tensors else path
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    entry, wanted = session.get_inputs()[0].name, list(tensors) or [session.get_outputs()[0].name]
-    return lambda values: list(session.run(wanted, {entry: values}))
+    entries = [item.name for item in session.get_inputs()]
+    wanted = list(tensors) or [item.name for item in session.get_outputs()]
+    return lambda values: list(session.run(wanted, dict(zip(entries, values, strict=True))))
 
 
 def _with_outputs(path: str, tensors: Sequence[str]) -> bytes:
@@ -74,12 +76,13 @@ def _with_outputs(path: str, tensors: Sequence[str]) -> bytes:
 
 def run(job: dict[str, Any]) -> dict[str, np.ndarray]:
     """All inferences of one job."""
-    inputs = np.load(job["inputs"], allow_pickle=False)
+    with np.load(job["inputs"], allow_pickle=False) as arrays:
+        inputs = [arrays[key] for key in arrays.files]
     if job["format"] == "tflite":
         infer = tflite(job["file"], job["tensors"])
     else:
         infer = onnx(job["file"], job["tensors"], optimized=job["optimized"])
-    answers = [infer(values[None]) for values in inputs]
+    answers = [infer([array[place : place + 1] for array in inputs]) for place in range(len(inputs[0]))]
     return {str(place): np.concatenate(arrays) for place, arrays in enumerate(zip(*answers, strict=True))}
 
 

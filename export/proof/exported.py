@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from edgeship.core.artifact import Quantization
+from edgeship.data.examples import Batch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,7 +18,7 @@ class ExportedFile:
     content: bytes
     same_grid_as: str | None = None
     operators_config: str | None = None  # the text that belongs to an .ort file
-    golden_outputs: np.ndarray | None = None  # what it answers to the golden inputs, `(n, classes)` in its own dtype
+    golden_outputs: Batch | None = None  # what it answers to the golden inputs, an array per output in its own dtype
 
     @property
     def operators_file(self) -> str | None:
@@ -32,5 +31,5 @@ class Exported:
     """All files, proven; the inputs they were asked; for each scheme that has int8 kernels, the account of those."""
 
     files: tuple[ExportedFile, ...]
-    golden_inputs: np.ndarray  # float32 `(n, h, w, c)`, preprocessed
+    golden_inputs: Batch  # as the model takes them
     quantization: dict[str, Quantization]

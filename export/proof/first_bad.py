@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.core.integers import sqnr_db
+from edgeship.data.examples import Batch
 from edgeship.export.proof.runs import Job, run_files
 from edgeship.graph import Graph, graph_from_bytes
 
@@ -24,13 +25,13 @@ CHAIN = 4  # convolution, batch norm, activation, rounding
 BAD_DB = {True: 20.0, False: 60.0}
 
 
-def first_bad_layer(job: Job, model: tf_keras.Model, inputs: np.ndarray) -> str | None:
+def first_bad_layer(job: Job, model: tf_keras.Model, inputs: Batch) -> str | None:
     """The layer of the file's first result that differs; None where no tensor tells.
 
     Args:
         job: the file and its inputs, in its own dtype.
         model: the Keras model it must compute the same as.
-        inputs: the same inputs, float32, as the Keras model takes them.
+        inputs: the same inputs as the Keras model takes them, one array per input.
     """
     if job.format not in ("tflite", "onnx"):
         return None
@@ -40,9 +41,10 @@ def first_bad_layer(job: Job, model: tf_keras.Model, inputs: np.ndarray) -> str 
     if not made:
         return None
     keras = tf_keras.Model(model.inputs, {name: chains[name] for name in made})
-    wanted = keras(tf.constant(inputs[:IMAGES]), training=False)
+    wanted = keras([tf.constant(array[:IMAGES]) for array in inputs], training=False)
     answers, = run_files([Job(
-        name=job.name, content=job.content, format=job.format, inputs=job.inputs[:IMAGES], tensors=tuple(made),
+        name=job.name, content=job.content, format=job.format,
+        inputs=tuple(array[:IMAGES] for array in job.inputs), tensors=tuple(made),
     )])
     for name, found in zip(made, answers, strict=True):
         values, integer = _real(graph, name, found)

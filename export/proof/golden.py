@@ -7,52 +7,50 @@ data set.
 from __future__ import annotations
 
 import io
-import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeship.core.artifact import Preprocessing, TensorSpec
+from edgeship.core.artifact import TensorSpec
+from edgeship.core.golden import EXPECTED_PREFIX, FLOAT_OUTPUTS, INPUTS, TEST_FLOAT_TOP1, numbered
 from edgeship.core.integers import quantize
 from edgeship.core.native_output import quiet_native_output
 from edgeship.core.progress import track
-from edgeship.data import Images, preprocessed_batches
+from edgeship.data.examples import Batch, Examples
 from edgeship.export.proof.runs import Job, run_files
 from edgeship.graph import read_onnx
 
 Specs = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 
 
-def float_probabilities(
-    model: tf_keras.Model, images: Images, *, spec: Preprocessing, batch_size: int = 128
-) -> np.ndarray:
-    """The float model's outputs `(n, classes)`, float32, on preprocessed `images`."""
-    batches = preprocessed_batches(images, spec, size=batch_size)
-    total = math.ceil(len(images) / batch_size)
-    return np.concatenate([
-        model.predict_on_batch(batch)
-        for batch in track(batches, label="float Keras on the test split", total=total)
-    ])
+def float_outputs(model: tf_keras.Model, examples: Examples, *, label: str, batch_size: int = 128) -> Batch:
+    """Return the float model's outputs on all examples, one array per output."""
+    batches = track(examples.batches(batch_size), label=label, total=examples.number_of_batches(batch_size))
+    answers = [tf.nest.flatten(model.predict_on_batch(list(batch))) for batch in batches]
+    return tuple(np.concatenate(parts) for parts in zip(*answers, strict=True))
 
 
 def golden_bytes(
-    *, inputs: np.ndarray, float_outputs: np.ndarray, test_float_top1: np.ndarray, expected: dict[str, np.ndarray]
+    *, inputs: Batch, float_outputs: Batch, expected: Mapping[str, Batch], test_float_top1: np.ndarray | None = None
 ) -> bytes:
-    """The .npz file's bytes.
+    """Return the .npz file's bytes; edgeship/core/golden.py says how its arrays are called.
 
     Args:
-        inputs: preprocessed images `(n, h, w, c)`, float32.
-        float_outputs: the float model's outputs on them `(n, classes)`, float32.
-        test_float_top1: the float model's class for every image of the test split `(n_test,)`, int64.
-        expected: artifact name -> its raw outputs on `inputs`, in its own dtype.
+        inputs: as the model takes them, one array per input.
+        float_outputs: the float model's outputs on them, one array per output.
+        expected: artifact name -> its raw outputs on `inputs`, in its own dtypes.
+        test_float_top1: of a classifier, the float model's class for every image of the test split `(n_test,)`, int64.
     """
-    arrays: dict[str, Any] = {
-        "inputs": inputs, "float_outputs": float_outputs, "test_float_top1": test_float_top1.astype(np.int64),
-        **{f"expected/{name}": outputs for name, outputs in expected.items()},
-    }
+    arrays: dict[str, Any] = {**numbered(INPUTS, inputs), **numbered(FLOAT_OUTPUTS, float_outputs)}
+    if test_float_top1 is not None:
+        arrays[TEST_FLOAT_TOP1] = test_float_top1.astype(np.int64)
+    for name, outputs in expected.items():
+        arrays |= numbered(EXPECTED_PREFIX + name, outputs)
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()
@@ -64,20 +62,21 @@ def specs_of(content: bytes, *, format: str) -> Specs:
 
 
 def specs_and_outputs(
-    content: bytes, *, format: str, inputs: np.ndarray, specs: Specs | None = None
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], np.ndarray]:
-    """Run a file that was just exported on `inputs`, one image at a time, in a child process.
+    content: bytes, *, format: str, inputs: Batch, specs: Specs | None = None
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], Batch]:
+    """Run a file that was just exported on `inputs`, one example at a time, in a child process.
 
     Args:
+        inputs: as the model takes them, one array per input.
         specs: for a file that cannot tell its own ("ort").
 
     Returns:
-        Its input specs, its output specs, and its raw outputs `(n, classes)` in its own dtype.
+        Its input specs, its output specs, and its raw outputs in their own dtypes, one array per output.
     """
     ins, outs = specs or specs_of(content, format=format)
-    codes = quantize(inputs, ins[0])
-    ((outputs,),) = run_files([Job(name=f"model.{format}", content=content, format=format, inputs=codes)])
-    return ins, outs, outputs
+    codes = tuple(quantize(array, spec) for array, spec in zip(inputs, ins, strict=True))
+    (outputs,) = run_files([Job(name=f"model.{format}", content=content, format=format, inputs=codes)])
+    return ins, outs, tuple(outputs)
 
 
 def _interpreter(content: bytes) -> Interpreter:
@@ -88,13 +87,13 @@ def _interpreter(content: bytes) -> Interpreter:
 
 
 def _tflite_specs(interpreter: Interpreter) -> Specs:
-    (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-    return (_tflite_spec(entry),), (_tflite_spec(result),)
+    entries, results = interpreter.get_input_details(), interpreter.get_output_details()
+    return tuple(map(_tflite_spec, entries)), tuple(map(_tflite_spec, results))
 
 
 def _tflite_spec(details: dict) -> TensorSpec:
     scale, zero_point = details["quantization"]
-    integer = np.dtype(details["dtype"]).kind in "iu"
+    integer = scale > 0  # a tensor without a grid has 0: floats, and integers that are numbers themselves
     return TensorSpec(
         name=details["name"], shape=tuple(int(size) for size in details["shape"]),
         dtype=np.dtype(details["dtype"]).name,

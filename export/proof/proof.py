@@ -1,6 +1,6 @@
 """Every exported file against what it was made from, before a bundle is written; nothing is exported without it.
 
-Each file answers in a child process, on the golden images and on noise, and is held to a bound on its error's power:
+Each file answers in a child process, on the golden examples and on noise, and is held to a bound on its error's power:
 
     float32, float16, dynamic-int8, weight-only-int8    against the float model, as `edgeship.core.bounds` derives it
     int8                                                against the fake-quantized Keras model, and against its sibling
@@ -16,13 +16,16 @@ Both bounds grow with what the network itself makes of rounding, which is measur
                         rounding (Bennett 1948) in the same places. Behind the last rounding there is nothing to
                         measure, so 1/4 LSB^2 of the output itself come on top.
 
-What is measured on some dozens of images has noise of its own: MARGIN, in power. A file that is wrong is far beyond
+Each output of a network is held to a bound of its own.
+
+What is measured on some dozens of examples has noise of its own: MARGIN, in power. A file that is wrong is far beyond
 (a lost bias, swapped scales: 20 to 40 dB), and what it shows on no input, `account.py` and `export/checks.py` see.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,67 +34,69 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from edgeship.core.artifact import Preprocessing, TensorSpec
+from edgeship.core.artifact import TensorSpec
 from edgeship.core.bounds import least_sqnr_db, relative_noise
 from edgeship.core.errors import ExportError
 from edgeship.core.integers import dequantize, quantize
+from edgeship.core.layer_names import layer_name
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
-from edgeship.data import preprocess
+from edgeship.data.examples import Batch
 from edgeship.export.proof.exported import ExportedFile
 from edgeship.export.proof.first_bad import first_bad_layer
 from edgeship.export.proof.golden import Specs, specs_of
 from edgeship.export.proof.runs import Job, run_files
+from edgeship.export.samples import NOISE_SEED, Samples
 from edgeship.export.tflite.rounding import without_rounding
 from edgeship.graph import graph_from_bytes
 
-NOISE_IMAGES, NOISE_SEED = 8, 0
 CONDITION_STEP = 48 * 2.0**-24
 KERNELS_TO_ROUNDING = 3.0
 OUTPUT_FLOOR_LSB2 = 0.25
 MARGIN = 4.0
 BATCH = 32
-SOFTMAX_LSB = 1 / 256
+CODES = 255  # steps of an 8-bit grid
 # Its weights are those of weight-only-int8, and 16 bits of an activation are nothing beside 8 of a weight.
 BOUND_OF = {"int16x8-ptq": "weight-only-int8"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
-    """A file, what it was asked (in its own dtype, and as real numbers), and its real answers `(n, classes)`."""
+    """A file, what it was asked (in its own dtypes, and as real numbers), and its real answers, an array per output."""
 
     file: ExportedFile
     products: int
     job: Job
-    given: np.ndarray
-    values: np.ndarray
+    given: Batch
+    values: Batch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-    """What a file must answer, float32 `(n, classes)`, and what rounding may add, as a mean of squares."""
+    """What a file must answer, and what rounding may add to each output, as a mean of squares."""
 
-    outputs: np.ndarray
-    allowed: float
+    outputs: Batch
+    allowed: tuple[float, ...]
 
 
 def prove(
-    files: Sequence[ExportedFile], *, models: Mapping[str, tf_keras.Model], golden: np.ndarray, spec: Preprocessing
-) -> dict[str, np.ndarray]:
+    files: Sequence[ExportedFile], *, models: Mapping[str, tf_keras.Model], samples: Samples
+) -> dict[str, Batch]:
     """Run every file and hold its answers against its model's.
 
     Args:
         files: all files of an export; an .ort file comes after the .onnx file it was made from.
         models: scheme -> the flat Keras model that its files were made from.
-        golden: preprocessed images, float32 `(n, h, w, c)`.
+        samples: the golden examples and the noise that the files are asked.
 
     Returns:
-        By file name, its raw answers to `golden`, in its own dtype, as an application gets them on this machine.
+        By file name, its raw answers to the golden examples, in its own dtypes, as an application gets them on this
+        machine.
 
     Raises:
         ExportError: a file that its runtime refuses or crashes on, or that answers otherwise than its model; the
             message names the first layer that differs.
     """
-    inputs = np.concatenate([golden, noise_like(golden, spec)])
+    inputs, golden = samples.proof, len(samples.golden[0])
     specs: dict[str, Specs] = {}
     products: dict[str, int] = {}
     jobs: list[Job] = []
@@ -102,35 +107,30 @@ def prove(
         else:
             specs[file.name] = specs_of(file.content, format=file.format)
             products[file.name] = _products(file.content, file.format)
-        codes = quantize(inputs, specs[file.name][0][0])
+        codes = tuple(quantize(array, spec) for array, spec in zip(inputs, specs[file.name][0], strict=True))
         job = Job(name=file.name, content=file.content, format=file.format, inputs=codes)
         jobs += [job, Job(name=file.name, content=file.content, format=file.format, inputs=codes, optimized=False)]
     jobs = [job for job in jobs if job.optimized or _is_for_other_processors(job)]
-    answers = [answer for answer, in run_files(jobs)]
+    answers = [tuple(answer) for answer in run_files(jobs)]
     as_shipped = {job.name: answer for job, answer in zip(jobs, answers, strict=True) if job.optimized}
     meant = {job.name: (job, answer) for job, answer in zip(jobs, answers, strict=True)}  # the unoptimized one wins
     references = _References(models)
     trials: dict[str, Trial] = {}
     for file in files:
         job, answer = meant[file.name]
-        entry, result = specs[file.name][0][0], specs[file.name][1][0]
+        entries, results = specs[file.name]
         trial = Trial(
-            file=file, products=products[file.name], job=job, given=dequantize(job.inputs, entry),
-            values=dequantize(answer, result),
+            file=file, products=products[file.name], job=job, given=_real(job.inputs, entries),
+            values=_real(answer, results),
         )
         trials[file.name] = trial
-        reference, model = references.of(trial, result), models[file.scheme]
+        grid = specs[file.same_grid_as][1] if file.same_grid_as in specs else results
+        reference, model = references.of(trial, grid), models[file.scheme]
         _check(trial, reference, model)
         if file.same_grid_as in trials:
             sibling = dataclasses.replace(reference, outputs=trials[str(file.same_grid_as)].values)
             _check(trial, sibling, model)
-    return {name: answer[: len(golden)] for name, answer in as_shipped.items()}
-
-
-def noise_like(golden: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """Images of uniform noise, preprocessed: float32 `(NOISE_IMAGES, h, w, c)`."""
-    pixels = np.random.default_rng(NOISE_SEED).integers(0, 256, (NOISE_IMAGES, *golden.shape[1:]), dtype=np.uint8)
-    return preprocess(pixels, spec)
+    return {name: tuple(array[:golden] for array in answer) for name, answer in as_shipped.items()}
 
 
 class _References:
@@ -138,26 +138,31 @@ class _References:
 
     def __init__(self, models: Mapping[str, tf_keras.Model]) -> None:
         self._models = models
-        self._known: dict[tuple[int, bytes], tuple[np.ndarray, float]] = {}
+        self._known: dict[tuple[int, bytes], tuple[Batch, tuple[float, ...]]] = {}
 
-    def of(self, trial: Trial, result: TensorSpec) -> Reference:
+    def of(self, trial: Trial, grid: Sequence[TensorSpec]) -> Reference:
+        """Return the reference of a trial; `grid` are the specs that say on which grid its outputs were rounded."""
         file, model = trial.file, self._models[trial.file.scheme]
         rounds = SCHEMES[file.scheme].source == FAKE_QUANTIZED
-        key = id(model), trial.given.tobytes()
+        key = id(model), b"".join(array.tobytes() for array in trial.given)
         if key not in self._known:
-            outputs, other = _ask(model, trial.given), (_unrounded if rounds else _nudged)(model, trial.given)
-            self._known[key] = outputs, _power(outputs - other)
-        outputs, condition = self._known[key]
+            outputs, others = _ask(model, trial.given), (_unrounded if rounds else _nudged)(model, trial.given)
+            self._known[key] = outputs, tuple(
+                _power(one - other) for one, other in zip(outputs, others, strict=True)
+            )
+        outputs, conditions = self._known[key]
         if rounds:
-            lsb = SOFTMAX_LSB if result.scale is None else result.scale  # a file with float outputs has that grid too
-            allowed = MARGIN * (KERNELS_TO_ROUNDING * condition + OUTPUT_FLOOR_LSB2 * lsb**2)
+            allowed = [_of_rounding(*item) for item in zip(outputs, conditions, grid, strict=True)]
         else:
             scheme = BOUND_OF.get(file.scheme, file.scheme)
             steps = max(1.0, relative_noise(scheme) * trial.products / CONDITION_STEP**2)
             bound_db = least_sqnr_db(scheme, products=trial.products)
             assert bound_db is not None  # schemes of fake-quantized models have another bound
-            allowed = max(_power(outputs) * 10 ** (-bound_db / 10), MARGIN * condition * steps)
-        return Reference(outputs=outputs, allowed=allowed)
+            allowed = [
+                max(_power(output) * 10 ** (-bound_db / 10), MARGIN * condition * steps)
+                for output, condition in zip(outputs, conditions, strict=True)
+            ]
+        return Reference(outputs=outputs, allowed=tuple(allowed))
 
 
 def _products(content: bytes, format: str) -> int:
@@ -166,38 +171,59 @@ def _products(content: bytes, format: str) -> int:
 
 
 def _check(trial: Trial, reference: Reference, model: tf_keras.Model) -> None:
-    found, wanted = trial.values, reference.outputs
-    noise = _power(found - wanted)
-    if noise <= reference.allowed:
-        return
-    layer = first_bad_layer(trial.job, model, trial.given)
-    raise ExportError(
-        f"{trial.file.name}: it does not compute what the Keras model computes: {_db(wanted, noise)} on {len(found)} "
-        f"inputs, expected {_db(wanted, reference.allowed)} or more; its answers are up to "
-        f"{np.abs(found - wanted).max():.3g} away"
-        + (f"; the first layer that differs is {layer}" if layer is not None else "")
-    )
+    names = [layer_name(name) for name in model.output_names]
+    for name, found, wanted, allowed in zip(names, trial.values, reference.outputs, reference.allowed, strict=True):
+        noise = _power(found - wanted) if found.shape == wanted.shape else math.inf
+        if noise <= allowed:
+            continue
+        layer = first_bad_layer(trial.job, model, trial.given)
+        which = f" (output {name})" if len(names) > 1 else ""
+        away = "of another shape" if noise == math.inf else f"up to {np.abs(found - wanted).max():.3g} away"
+        raise ExportError(
+            f"{trial.file.name}: it does not compute what the Keras model computes: {_db(wanted, noise)} on "
+            f"{len(found)} inputs, expected {_db(wanted, allowed)} or more; its answers{which} are {away}"
+            + (f"; the first layer that differs is {layer}" if layer is not None else "")
+        )
 
 
-def _ask(model: tf_keras.Model, inputs: np.ndarray) -> np.ndarray:
+def _real(arrays: Batch, specs: Sequence[TensorSpec]) -> Batch:
+    return tuple(dequantize(array, spec) for array, spec in zip(arrays, specs, strict=True))
+
+
+def _of_rounding(output: np.ndarray, condition: float, result: TensorSpec) -> float:
+    """Return what rounding may add to one output of an int8 network."""
+    # An output that is kept in float has no step; it is what 8 bits would leave.
+    lsb = float(np.ptp(output)) / CODES if result.scale is None else result.scale
+    return MARGIN * (KERNELS_TO_ROUNDING * condition + OUTPUT_FLOOR_LSB2 * lsb**2)
+
+
+def _ask(model: tf_keras.Model, inputs: Batch) -> Batch:
     """Called and not predicted: what a rounding layer does is Python state, which `predict` would have compiled."""
-    batches = [inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)]
-    return np.concatenate([np.asarray(model(tf.constant(batch), training=False)) for batch in batches])
+    answers = [
+        tf.nest.flatten(model([tf.constant(array[start : start + BATCH]) for array in inputs], training=False))
+        for start in range(0, len(inputs[0]), BATCH)
+    ]
+    return tuple(np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*answers, strict=True))
 
 
-def _unrounded(model: tf_keras.Model, inputs: np.ndarray) -> np.ndarray:
+def _unrounded(model: tf_keras.Model, inputs: Batch) -> Batch:
     with without_rounding(model):
         return _ask(model, inputs)
 
 
-def _nudged(model: tf_keras.Model, inputs: np.ndarray) -> np.ndarray:
-    steps = np.random.default_rng(NOISE_SEED).normal(size=inputs.shape) * (CONDITION_STEP * np.abs(inputs).max())
-    return _ask(model, (inputs + steps).astype(np.float32))
+def _nudged(model: tf_keras.Model, inputs: Batch) -> Batch:
+    """Return the answers to inputs that differ a little; integers stay, since another token is another meaning."""
+    generator = np.random.default_rng(NOISE_SEED)
+    return _ask(model, tuple(
+        (array + generator.normal(size=array.shape) * (CONDITION_STEP * np.abs(array).max())).astype(np.float32)
+        if array.dtype.kind == "f" else array
+        for array in inputs
+    ))
 
 
 def _is_for_other_processors(job: Job) -> bool:
     """Whether an .onnx file has products whose integer kernels may saturate on this machine's processor."""
-    if job.format != "onnx" or job.inputs.dtype.kind == "f":
+    if job.format != "onnx" or job.inputs[0].dtype.kind == "f":
         return False
     graph = graph_from_bytes(job.content, where=Path("model.onnx"))
     return any(item.weights.dtype == "int8" for item in graph.weighted_operations())

@@ -15,6 +15,7 @@ import numpy as np
 from edgeship.core.child import child_environment
 from edgeship.core.errors import ExportError, StorageError
 from edgeship.core.signals import signal_name
+from edgeship.data.examples import Batch
 from edgeship.export.proof.child import ERROR_FILE
 
 # A file of the largest network here answers within a minute; this is for a runtime that hangs.
@@ -25,15 +26,16 @@ TIMEOUT_SECONDS = 3600
 class Job:
     """One file and what it is asked.
 
-    `inputs` has one entry per inference, in the file's own dtype and without a batch axis. `tensors` are the names of
-    the tensors that are wanted; none: the model's output. `optimized`: ONNX Runtime may replace what stands between two
-    conversions by integer kernels (another processor's kernels would be wrong here).
+    `inputs` has one array per input of the file, in the file's order and its own dtypes; their first axis counts the
+    inferences. `tensors` are the names of the tensors that are wanted; none: the model's outputs. `optimized`: ONNX
+    Runtime may replace what stands between two conversions by integer kernels (another processor's kernels would be
+    wrong here).
     """
 
     name: str
     content: bytes
     format: str
-    inputs: np.ndarray
+    inputs: Batch
     optimized: bool = True
     tensors: tuple[str, ...] = ()
 
@@ -60,9 +62,9 @@ def _run(jobs: Sequence[Job], folder: Path) -> list[list[np.ndarray]]:
     results.mkdir()
     requests = []
     for place, job in enumerate(jobs):
-        file, inputs = folder / f"{place}.{job.format}", folder / f"{place}.npy"
+        file, inputs = folder / f"{place}.{job.format}", folder / f"{place}.npz"
         file.write_bytes(job.content)
-        np.save(inputs, job.inputs, allow_pickle=False)
+        np.savez(inputs, *job.inputs)
         requests.append({
             "file": str(file), "format": job.format, "inputs": str(inputs), "optimized": job.optimized,
             "tensors": list(job.tensors),

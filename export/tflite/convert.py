@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -15,22 +14,23 @@ from edgeship.core.errors import ExportError
 from edgeship.core.layer_names import layer_name
 from edgeship.core.native_output import quiet_native_output
 from edgeship.core.schemes import CALIBRATION, FAKE_QUANTIZED, SCHEMES
+from edgeship.data.examples import Batch
 from edgeship.export.tflite.names import with_stable_names
 from edgeship.export.tflite.rounding import rounding_layers
 
-Batches = Callable[[], Iterator[np.ndarray]]
+Batches = Callable[[], Iterator[Batch]]
 
 
 def convert_tflite(
     model: tf_keras.Model, *, scheme: str = "float32", calibration: Batches | None = None
 ) -> bytes:
-    """Convert a flat Keras model of one input to TFLite with a fixed batch of 1 and stable tensor names.
+    """Convert a flat Keras model to TFLite with a fixed batch of 1 and stable tensor names.
 
     Args:
         model: a lowered float model, or a fake-quantized one, whichever the scheme starts from.
         scheme: one that the converter itself makes: "float32", "int16x8-ptq" (whose inputs and outputs are int16), or
             any from fake quantization (int8 inputs and outputs).
-        calibration: for "int16x8-ptq", a function that yields preprocessed float32 batches `(n, h, w, c)`.
+        calibration: for "int16x8-ptq", a function that yields batches, one array per input of the model.
 
     Returns:
         The file's bytes; the same weights give the same bytes, in any process.
@@ -81,7 +81,9 @@ def _calibrate_int16(converter: Any, calibration: Batches | None, *, scheme: str
         raise ExportError(f"{scheme}: {CALIBRATION} are needed, found none")
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.int16
-    converter.representative_dataset = lambda: ([image[None]] for batch in calibration() for image in batch)
+    converter.representative_dataset = lambda: (
+        [array[place : place + 1] for array in batch] for batch in calibration() for place in range(len(batch[0]))
+    )
     converter.target_spec.supported_ops = [
         tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
     ]

@@ -37,6 +37,7 @@ from edgeship.graph.tflite_metadata import (
 
 LABELS_FILE = "labels.txt"
 MODEL_NAME = "edgeship image classifier"
+PLAIN_MODEL_NAME = "edgeship model"
 MIN_PARSER_VERSION = "1.0.0"  # every field used here is in the first version of the schema
 PIXEL_MAX = 255  # the standard normalizes pixels of 0..255, edgeship of 0..1
 # An archive's date is part of its bytes; this is the first one the format can tell.
@@ -62,6 +63,32 @@ def with_tflite_metadata(
     for name, data in {STANDARD_ENTRY: standard, **{name: text.encode() for name, text in entries.items()}}.items():
         _set_entry(file, name, data)
     return _with_labels(pack(file), labels)
+
+
+def with_tflite_tensors(
+    content: bytes, entries: dict[str, str], *, inputs: dict[str, str], outputs: dict[str, str]
+) -> bytes:
+    """Return the same model with the standard metadata of plain tensors, and `entries` as further ones.
+
+    Args:
+        inputs, outputs: name -> meaning, in the file's order.
+    """
+    file = schema.ModelT.InitFromPackedBuf(content, 0)
+    builder = flatbuffers.Builder(1024)
+    sides = [_tables(builder, [_plain_tensor(builder, *item) for item in side.items()]) for side in (inputs, outputs)]
+    subgraph = _table(builder, offsets=dict(zip((SubgraphSlot.INPUTS, SubgraphSlot.OUTPUTS), sides, strict=True)))
+    standard = _finished(builder, PLAIN_MODEL_NAME, subgraph)
+    for name, data in {STANDARD_ENTRY: standard, **{name: text.encode() for name, text in entries.items()}}.items():
+        _set_entry(file, name, data)
+    return pack(file)
+
+
+def _plain_tensor(builder: Any, name: str, meaning: str) -> int:
+    return _table(builder, offsets={
+        TensorSlot.NAME: builder.CreateString(name),
+        TensorSlot.DESCRIPTION: builder.CreateString(meaning),
+        TensorSlot.CONTENT: _content(builder, FEATURE_PROPERTIES, _table(builder)),
+    })
 
 
 def _set_entry(file: Any, name: str, data: bytes) -> None:
@@ -97,8 +124,12 @@ def _standard(spec: Preprocessing, input: TensorSpec, output: TensorSpec) -> byt
         SubgraphSlot.INPUTS: _tables(builder, [_image_tensor(builder, spec, input)]),
         SubgraphSlot.OUTPUTS: _tables(builder, [_labelled_tensor(builder, output)]),
     })
+    return _finished(builder, MODEL_NAME, subgraph)
+
+
+def _finished(builder: Any, name: str, subgraph: int) -> bytes:
     model = _table(builder, offsets={
-        ModelSlot.NAME: builder.CreateString(MODEL_NAME),
+        ModelSlot.NAME: builder.CreateString(name),
         ModelSlot.SUBGRAPHS: _tables(builder, [subgraph]),
         ModelSlot.MIN_PARSER_VERSION: builder.CreateString(MIN_PARSER_VERSION),
     })

@@ -15,6 +15,7 @@ import numpy as np
 from tf_keras import layers
 
 from edgeship.model import flat_layers
+from edgeship.quantize.simplifying.average_pooling import averaged
 from edgeship.quantize.simplifying.padding import joined_padding
 from edgeship.quantize.simplifying.transposed import sub_pixel
 
@@ -43,6 +44,7 @@ class Replacement:
     ) -> None:
         self._name, self._trainable, self._build, self._weights = layer.name, layer.trainable, build, weights or {}
         self._made: dict[str, Any] = {}
+        self._shapes: list[Any] = []
         self.taken: Collection[str] = ()  # names of other layers
 
     def layer(self, suffix: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -53,6 +55,14 @@ class Replacement:
                 name = f"{self._name}__{suffix}"
             self._made[suffix] = make(*args, name=name, **kwargs)
         return self._made[suffix]
+
+    def of_shape(self, shape: Any, suffix: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The same for a layer that is called on tensors of several shapes: a part for each of them."""
+        if shape not in self._shapes:
+            self._shapes.append(shape)
+        number = self._shapes.index(shape) + 1
+        words = [suffix] if number == 1 else [suffix, f"shape{number}"]
+        return self.layer("_".join(filter(None, words)), make, *args, **kwargs)
 
     def apply(self, *inputs: Any) -> Any:
         """The outputs on (new) inputs."""
@@ -260,15 +270,19 @@ def _reduce(layer: Any) -> Replacement | None:
 
 def _global_max(layer: Any) -> Replacement | None:
     """A maximum over the whole image as max-pooling: ONNX Runtime has no integer ReduceMax."""
-    shape = layer.get_input_at(0).shape
-    if None in shape[1:3] or layer.data_format != "channels_last":
+    if layer.data_format != "channels_last" or any(None in node.input_shapes[1:3] for node in layer.inbound_nodes):
         return None
 
     def build(parts: Replacement, tensor: Any) -> Any:
-        pooled = parts.layer("pool" if not layer.keepdims else "", layers.MaxPooling2D, tuple(shape[1:3]))(tensor)
+        size = tuple(tensor.shape[1:3])
+        pooled = parts.of_shape(size, "" if layer.keepdims else "pool", layers.MaxPooling2D, size)(tensor)
         return pooled if layer.keepdims else parts.layer("", layers.Flatten)(pooled)
 
     return Replacement(layer, build)
+
+
+def _average_pooling(layer: Any) -> Replacement:
+    return Replacement(layer, lambda parts, tensor: averaged(parts, tensor, layer))
 
 
 def _pad(layer: Any) -> Replacement | None:
@@ -308,6 +322,7 @@ REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
     layers.Average: _average,
     layers.Subtract: _subtract,
     layers.GlobalMaxPooling2D: _global_max,
+    layers.AveragePooling2D: _average_pooling,
     flat_layers.Clip: _clip,
     flat_layers.Pad: _pad,
     flat_layers.Reduce: _reduce,

@@ -44,7 +44,6 @@ ROLES: dict[type, Role] = {
         layers.Permute, layers.Reshape, layers.UpSampling2D, layers.ZeroPadding2D,
     ), Role.SAME),
     layers.Softmax: Role.FIXED,
-    flat_layers.Constant: Role.RANGE,
     **dict.fromkeys((flat_layers.DepthToSpace, flat_layers.StridedSlice), Role.SAME),
 }
 # SAME layers whose results are between grid points and must be rounded to them.
@@ -59,6 +58,8 @@ def role_of(layer: Any) -> Role | None:
         return None
     if type(layer) is flat_layers.Reduce:
         return {"mean": Role.RANGE, "max": Role.SAME}.get(layer.kind)
+    if type(layer) is flat_layers.Constant:
+        return Role.RANGE if layer.span is None else Role.FIXED
     if type(layer) is flat_layers.Pad:
         return Role.SAME if layer.mode == "CONSTANT" and layer.value == 0 else None
     return ROLES.get(type(layer))
@@ -66,6 +67,9 @@ def role_of(layer: Any) -> Role | None:
 
 def fixed_range(layer: Any) -> tuple[float, float]:
     """The range of a FIXED layer's result."""
+    if type(layer) is flat_layers.Constant:
+        assert layer.span is not None
+        return layer.span
     return FIXED_RANGES["softmax" if type(layer) is layers.Softmax else activation_kind(layer.activation)]
 
 

@@ -52,8 +52,8 @@ def pictures(tiny_pipeline, tmp_path_factory) -> dict[str, tuple[Path, np.ndarra
 def expected(folder: Path, manifest: Manifest, name: str, pixels: np.ndarray) -> tuple[str, float]:
     """edgeship's own answer: the label, and its probability."""
     (artifact,) = (artifact for artifact in manifest.artifacts if artifact.name == name)
-    inputs = preprocess([pixels], manifest.preprocessing)
-    _, (spec,), outputs = specs_and_outputs(
+    inputs = (preprocess([pixels], manifest.preprocessing),)
+    _, (spec,), (outputs,) = specs_and_outputs(
         (folder / artifact.file).read_bytes(), format=artifact.format, inputs=inputs
     )
     probabilities = dequantize(outputs[0], spec)

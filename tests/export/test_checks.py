@@ -15,6 +15,7 @@ from edgeship.app.pipeline.pipeline import Pipeline
 from edgeship.core.errors import ExportError
 from edgeship.export.checks import check_tflite, quantized_layers
 from edgeship.export.files import export_files
+from edgeship.export.samples import samples_of_images
 from edgeship.export.tflite.io import with_float_io
 from edgeship.export.tflite.names import pack
 from edgeship.model.prepared import Prepared
@@ -99,7 +100,10 @@ def test_a_kernel_that_is_expected_and_not_there_stops_the_export(every_scheme: 
         scheme="weight-only-int8", model=lower(every_scheme._float_model()), expected=("stem_conv/kernel", "ghost"),
     )
     with pytest.raises(ExportError, match=r"weight-only-int8\.tflite: expected int8 kernels of 2 layers, .*: ghost$"):
-        export_files([prepared], splits=every_scheme.splits, spec=every_scheme.spec, config=config)
+        export_files(
+            [prepared], samples=samples_of_images(every_scheme.splits, spec=every_scheme.spec, golden_images=2),
+            config=config,
+        )
 
 
 def test_a_message_does_not_grow_with_the_file(every_scheme: Pipeline) -> None:

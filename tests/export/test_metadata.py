@@ -255,7 +255,7 @@ def test_the_bundle_has_it(contents, tiny_bundle):
 @pytest.mark.parametrize("name", ["int8-qat.tflite", "float32.tflite", "int8-qat.onnx", "float32.onnx"])
 def test_the_file_still_loads_and_answers_the_same(contents, tiny_bundle, name):
     with np.load(tiny_bundle / "golden.npz", allow_pickle=False) as golden:
-        _, _, outputs = specs_and_outputs(contents[name], format=name.split(".")[1], inputs=golden["inputs"])
+        _, _, (outputs,) = specs_and_outputs(contents[name], format=name.split(".")[1], inputs=(golden["inputs"],))
         np.testing.assert_array_equal(outputs, golden[f"expected/{name}"])
 
 

@@ -75,5 +75,18 @@ def test_a_max_pooling_that_an_average_pooling_reads_stays_an_integer():
     model = tf_keras.Model(image, layers.Concatenate(name="both")(branches))
     _, graph = convert(quantized_model(model)[0])
     assert {operation.kind for operation in graph.operations} == {
-        "CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION",
+        "CONV_2D", "MAX_POOL_2D", "DEPTHWISE_CONV_2D", "MUL", "CONCATENATION",
+    }
+
+
+def test_a_max_pooling_that_an_average_pooling_of_two_strides_reads_stays_an_integer():
+    image = layers.Input((8, 8, 3), name="image")
+    x = layers.MaxPooling2D(name="largest")(layers.Conv2D(4, 3, activation="relu", name="first")(image))
+    branches = [
+        layers.Flatten(name="all")(x), layers.Flatten(name="means")(layers.AveragePooling2D((3, 1), name="mean")(x)),
+    ]
+    model = tf_keras.Model(image, layers.Concatenate(name="both")(branches))
+    _, graph = convert(quantized_model(model)[0])
+    assert {operation.kind for operation in graph.operations} == {
+        "CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D", "RESHAPE", "CONCATENATION",
     }

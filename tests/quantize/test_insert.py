@@ -67,7 +67,7 @@ def test_the_account_tells_scalings_and_what_is_kept_apart():
     assert account.kept_float == account.kept_weights == ("b",)
     assert account.expected == ("a", "s_depthwise", "s", "norm")
     assert account.sentence == (
-        "kernels of 3 of 4 weighted layers (and 1 of scalings) quantized; 6 operations, 1 kept in float (b), 0 refused"
+        "kernels of 3 of 4 weighted layers (and 1 of constants) quantized; 6 operations, 1 kept in float (b), 0 refused"
     )
 
 

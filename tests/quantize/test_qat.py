@@ -95,7 +95,9 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(float_model, tmp_path
 
 def test_the_trained_network_is_what_ships(followed):
     content, graph = convert(followed)
-    assert {item.operation.kind for item in graph.weighted_operations()} == {"CONV_2D", "FULLY_CONNECTED"}
+    assert {item.operation.kind for item in graph.weighted_operations()} == {
+        "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED",
+    }
     images = preprocess(TEST.images, SPEC)
     (found,), (step,) = run_tflite(content, images)
     expected = followed.model(images).numpy()

@@ -163,7 +163,7 @@ def _bundles(baseline: Path, candidate: Path, names: tuple[str, ...]) -> Pairs:
         first, second = (own[name] for own in artifacts)
         files = [bundle.path_of(item) for bundle, item in zip(bundles, (first, second), strict=True)]
         interface = _require_same(*files, ends=[(item.inputs, item.outputs) for item in (first, second)])
-        golden = tuple(values[:1] for values in (bundles[0].golden.inputs,))
+        golden = tuple(values[:1] for values in bundles[0].golden.inputs)
         pairs.append(Pair(
             name=name, format=first.format, baseline=files[0], candidate=files[1], inputs=first.inputs,
             outputs=first.outputs, golden=golden, **interface,

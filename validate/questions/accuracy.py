@@ -8,16 +8,6 @@ from edgeship.core.measurement import Accuracy
 from edgeship.validate.questions.proportions import mcnemar_p, paired_difference_interval, wilson_interval
 
 
-def top1_of(outputs: np.ndarray) -> np.ndarray:
-    """(n, classes) -> int64 (n,): the first of the largest outputs.
-
-    Integer outputs tie now and then (a softmax in int8 has 256 values); the first class wins, as in NumPy,
-    TensorFlow and the usual argmax of an application.
-    """
-    top1: np.ndarray = np.argmax(outputs, axis=1).astype(np.int64)
-    return top1
-
-
 def measure_accuracy(
     top1: np.ndarray, labels: np.ndarray, *, float_top1: np.ndarray | None, codes: np.ndarray | None = None
 ) -> Accuracy:

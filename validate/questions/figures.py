@@ -10,12 +10,15 @@ import numpy as np
 
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import ArtifactError, RuntimeFailure, TargetFailure
-from edgeship.core.measurement import Accuracy, Agreement, Parity, Row
+from edgeship.core.measurement import Accuracy, Agreement, Parity, Row, Score
+from edgeship.core.metrics import METRICS
+from edgeship.data.examples import Batch
 from edgeship.graph import read_graph
 from edgeship.validate.questions.accuracy import measure_accuracy
 from edgeship.validate.questions.parity import MOST_PRODUCTS, measure_agreement, measure_parity
+from edgeship.validate.questions.scores import Scoring, measure_score
 from edgeship.validate.subject.bundle import Bundle
-from edgeship.validate.subject.rows import CPU, KERAS, Answers, Candidate, Measured, grid_of
+from edgeship.validate.subject.rows import CPU, KERAS, Answers, Candidate, FloatAnswers, Measured, grid_of
 from edgeship.validate.timing.latency import Timed
 
 
@@ -28,16 +31,16 @@ def new_row(candidate: Candidate, config: ValidateConfig) -> Row:
 
 
 def with_answers(
-    row: Row, measured: Measured | None, *, bundle: Bundle, answers: Answers, labels: np.ndarray,
-    float_top1: np.ndarray,
+    row: Row, measured: Measured | None, *, bundle: Bundle, answers: Answers, scoring: Scoring, floats: FloatAnswers
 ) -> Row:
     """Return the row with what its answers say; `measured` are its own among all `answers`, None where it has none."""
     if measured is None:
         return row
     return replace(
         row,
-        accuracy=_accuracy(measured, labels, float_top1),
-        parity=None if measured.golden_outputs is None else _parity(measured, bundle, answers),
+        accuracy=_accuracy(measured, scoring, floats),
+        score=_score(measured, scoring, floats),
+        parity=None if measured.golden_outputs is None else _parity(measured, bundle, answers, floats),
         coverage=measured.coverage,
     )
 
@@ -57,19 +60,35 @@ def with_error(row: Row, error: RuntimeFailure | None) -> Row:
     return row if error is None else replace(row, error=str(error), refused=isinstance(error, TargetFailure))
 
 
-def _accuracy(measured: Measured, labels: np.ndarray, float_top1: np.ndarray) -> Accuracy | None:
-    if measured.top1 is None:
+def _accuracy(measured: Measured, scoring: Scoring, floats: FloatAnswers) -> Accuracy | None:
+    labels = labels_of(scoring)
+    if measured.decisions is None or labels is None:
         return None
     is_reference = measured.candidate.runtime == KERAS
     return measure_accuracy(
-        measured.top1, labels, float_top1=None if is_reference else float_top1, codes=measured.outputs
+        measured.decisions, labels, float_top1=None if is_reference else floats.decisions,
+        codes=None if measured.outputs is None else measured.outputs[0],
     )
 
 
-def _parity(measured: Measured, bundle: Bundle, answers: Answers) -> Parity:
+def _score(measured: Measured, scoring: Scoring, floats: FloatAnswers) -> Score | None:
+    if scoring.metric is None or measured.scored is None or labels_of(scoring) is not None:
+        return None
+    is_reference = measured.candidate.runtime == KERAS
+    return measure_score(scoring.metric, measured.scored, float_rows=None if is_reference else floats.scored)
+
+
+def labels_of(scoring: Scoring) -> np.ndarray | None:
+    """Return the right classes of the test examples; None where the answers are no classes, or nothing is known."""
+    is_top1 = scoring.metric is METRICS["top1"] and scoring.targets is not None and scoring.targets.ndim == 1
+    return scoring.targets if is_top1 else None
+
+
+def _parity(measured: Measured, bundle: Bundle, answers: Answers, floats: FloatAnswers) -> Parity:
+    is_reference = measured.candidate.runtime == KERAS
     return measure_parity(
         measured, bundle.golden.float_outputs, sibling=_sibling(measured, answers),
-        products=_products(bundle, measured.candidate),
+        products=_products(bundle, measured.candidate), float_decisions=None if is_reference else floats.decisions,
     )
 
 
@@ -111,13 +130,14 @@ def _format(measured: Measured) -> str | None:
     return None if artifact is None else artifact.format.replace("ort", "onnx")
 
 
-def agreements_of(answers: Answers, labels: np.ndarray, float_outputs: np.ndarray) -> Iterator[Agreement]:
+def agreements_of(answers: Answers, scoring: Scoring, float_outputs: Batch) -> Iterator[Agreement]:
     """Yield the pairs of this machine's rows on one integer grid, and every other target's row with this machine's.
 
     Here: what users run of any two files, and one file on any two runtimes; and what computes in float, in two
     formats.
     """
-    tested = {label: row for label, row in answers.measured.items() if row.top1 is not None}
+    labels = labels_of(scoring)
+    tested = {label: row for label, row in answers.measured.items() if row.examples}
     here = [row for row in tested.values() if row.candidate.target.name == CPU]
     for first, second in combinations(here, 2):
         grid = grid_of(first.candidate)

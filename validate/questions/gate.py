@@ -43,14 +43,18 @@ def judge(
     config: ValidateConfig,
     *,
     architectures: Mapping[str, str | None] | None = None,
+    scored: bool = True,
 ) -> tuple[str, tuple[str, ...]]:
     """The verdict ("pass", "fail", "inconclusive" or "refused") and the reasons, as sentences.
 
     `architectures` are the targets' ("cpu": "x86_64"); an artifact made for others is not gated by what it is there.
+    `scored`: there are targets and a metric, so that a row without a figure of its accuracy is not proven.
 
     A failure outweighs a refusal, which outweighs an inconclusive figure.
     """
-    findings = [*_rows(rows, config, architectures or {}), *_grids(grids, config), *_agreements(agreements, config)]
+    findings = [
+        *_rows(rows, config, architectures or {}, scored), *_grids(grids, config), *_agreements(agreements, config)
+    ]
     verdicts = {PASS, *(finding.verdict for finding in findings)}
     verdict = next(verdict for verdict in PRECEDENCE if verdict in verdicts)
     return verdict, tuple(_sentences(findings))
@@ -63,7 +67,7 @@ def wrong_answers(
     findings = [*_grids(grids, config), *_agreements(agreements, config)]
     for row in rows:
         if RUNTIMES[row.runtime].production:
-            findings += [*_accuracy(row, config), *_rounding(row, config)]
+            findings += [*_accuracy(row, config, scored=False), *_rounding(row, config)]
     return frozenset(name for finding in findings if finding.verdict == FAIL for name in finding.artifacts)
 
 
@@ -77,7 +81,7 @@ def _sentences(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _rows(
-    rows: Sequence[Row], config: ValidateConfig, architectures: Mapping[str, str | None]
+    rows: Sequence[Row], config: ValidateConfig, architectures: Mapping[str, str | None], scored: bool
 ) -> Iterator[Finding]:
     gated = [row for row in rows if RUNTIMES[row.runtime].production]
     if not gated:
@@ -90,46 +94,91 @@ def _rows(
     for sentence, verdict in errors.items():  # each once: a target that is not there says it for all its rows
         yield Finding(verdict=verdict, sentence=sentence)
     for row in gated:
-        yield from _accuracy(row, config)
+        yield from _accuracy(row, config, scored=scored)
         yield from _rounding(row, config)
         if SCHEMES[row.scheme].integer and RUNTIMES[row.runtime].by_runner:
             yield from _coverage(row, config, architectures.get(row.target))
 
 
-def _accuracy(row: Row, config: ValidateConfig) -> Iterator[Finding]:
-    """Non-inferiority: is the whole interval of the paired difference above -max_accuracy_drop?"""
-    label, limit = row_label(row.artifact, row.runtime, row.target), -config.max_accuracy_drop
+def _accuracy(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Finding]:
+    """Non-inferiority: is the whole interval of the paired difference above what is allowed?"""
+    label = row_label(row.artifact, row.runtime, row.target)
     not_expected = RUNTIMES[row.runtime].tool or (row.kind == EMULATED and not SCHEMES[row.scheme].integer)
-    if row.accuracy is None and not_expected:
-        return  # a note says so; the same artifact is gated where it can be run
-    if row.accuracy is None or row.accuracy.delta is None or row.accuracy.delta_ci95 is None:
-        if row.error is None:
+    difference = _of_classes(row, config) or _of_score(row, config)
+    if difference is None:
+        # Of a tool or an emulated float row a note says so; the same artifact is gated where it can be run.
+        if scored and row.error is None and not (not_expected and row.accuracy is None and row.score is None):
             yield Finding(
                 verdict=REFUSED, sentence=f"{label}: its accuracy was not compared with float Keras"
             )
         return
-    lower, upper = row.accuracy.delta_ci95
-    found = (
-        f"top-1 differs from float Keras by {_points(row.accuracy.delta)} "
-        f"(95 % interval {_points(lower)} to {_points(upper)}, {row.accuracy.images:,} images)"
-    )
-    allowed = f"validate.max_accuracy_drop allows {_points(limit)}{_ties(row.accuracy, -limit)}"
+    (lower, upper), limit = difference.interval, difference.limit
     if upper < limit:
         yield Finding(
-            verdict=FAIL, label=label, sentence=f"{found}; {allowed}",
+            verdict=FAIL, label=label, sentence=f"{difference.found}; {difference.allowed}",
             artifacts=(row.artifact,) if row.target == CPU else (),
         )
     elif lower < limit:
         needed = images_needed(
-            interval=(lower, upper), difference=row.accuracy.delta, limit=limit, count=row.accuracy.images
+            interval=(lower, upper), difference=difference.value, limit=limit, count=difference.examples
         )
         advice = (
-            "no number of images decides a difference that equals the limit" if needed is None
-            else f"about {needed:,} test images would decide it"
+            f"no number of {difference.noun} decides a difference that equals the limit" if needed is None
+            else f"about {needed:,} test {difference.noun} would decide it"
         )
-        yield Finding(
-            verdict=INCONCLUSIVE, label=label, sentence=f"{found}, which is too wide to decide: {allowed}; {advice}"
-        )
+        yield Finding(verdict=INCONCLUSIVE, label=label, sentence=(
+            f"{difference.found}, which is too wide to decide: {difference.allowed}; {advice}"
+        ))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Difference:
+    """A model's figure minus float Keras's, turned so that more is better, and the least that is allowed."""
+
+    value: float
+    interval: tuple[float, float]
+    limit: float
+    examples: int
+    noun: str
+    found: str
+    allowed: str
+
+
+def _of_classes(row: Row, config: ValidateConfig) -> _Difference | None:
+    accuracy = row.accuracy
+    if accuracy is None or accuracy.delta is None or accuracy.delta_ci95 is None:
+        return None
+    (lower, upper), limit = accuracy.delta_ci95, -config.max_accuracy_drop
+    return _Difference(
+        value=accuracy.delta, interval=accuracy.delta_ci95, limit=limit, examples=accuracy.images, noun="images",
+        found=(
+            f"top-1 differs from float Keras by {_points(accuracy.delta)} "
+            f"(95 % interval {_points(lower)} to {_points(upper)}, {accuracy.images:,} images)"
+        ),
+        allowed=f"validate.max_accuracy_drop allows {_points(limit)}{_ties(accuracy, -limit)}",
+    )
+
+
+def _of_score(row: Row, config: ValidateConfig) -> _Difference | None:
+    """Shares are held against `max_accuracy_drop`; other figures may be worse by a share of float Keras's own."""
+    score = row.score
+    if score is None or score.delta is None or score.delta_ci95 is None or score.float_value is None:
+        return None
+    if score.is_share:
+        limit, key = config.max_accuracy_drop, "max_accuracy_drop"
+    else:
+        limit, key = config.max_metric_change * abs(score.float_value), "max_metric_change"
+    sign = 1 if score.higher_is_better else -1
+    lower, upper = score.delta_ci95
+    return _Difference(
+        value=sign * score.delta, interval=(lower, upper) if sign > 0 else (-upper, -lower), limit=-limit,
+        examples=score.examples, noun="examples",
+        found=(
+            f"{score.metric} {score.value:.4g} differs from float Keras's {score.float_value:.4g} by "
+            f"{score.delta:+.3g} (95 % interval {lower:+.3g} to {upper:+.3g}, {score.examples:,} examples)"
+        ),
+        allowed=f"validate.{key} allows {-sign * limit:+.3g}",
+    )
 
 
 def _ties(accuracy: Accuracy, drop: float) -> str:
@@ -228,15 +277,16 @@ def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iter
     for agreement in agreements:
         yield from _formats(agreement, config)
         computes_in_float = between_formats(agreement) and agreement.max_lsb is None
-        if agreement.top1_agreement >= config.min_agreement or computes_in_float:
+        same = agreement.top1_agreement
+        if same is None or same >= config.min_agreement or computes_in_float:
             continue
         if ON_TARGET in agreement.second.rsplit(" / ", 1)[1]:
-            yield from _other_target(agreement, config)
+            yield from _other_target(agreement, same, config)
             continue
         first, second = (label.rsplit(" / ", 1)[0] for label in (agreement.first, agreement.second))
         found = (
             f"{agreement.first} and {agreement.second} predict the same class for "
-            f"{agreement.top1_agreement:.1%} of {agreement.images:,} images, validate.min_agreement is "
+            f"{same:.1%} of {agreement.images:,} images, validate.min_agreement is "
             f"{config.min_agreement:.1%}"
         )
         if between_formats(agreement):
@@ -286,22 +336,25 @@ def _between(agreement: Agreement, check: str) -> bool:
 
 def formats_sentence(agreement: Agreement) -> str:
     """How far two formats part, in words."""
-    same = f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} images"
-    if agreement.max_lsb == 0:
-        return f"equal in every output, {same}"
-    lsb = "" if agreement.max_lsb is None else f"up to {agreement.max_lsb} LSB apart, "
-    share = "" if agreement.differing_share is None else f"{agreement.differing_share:.1%} of the outputs differ, "
-    db = "" if agreement.sqnr_db is None else f", {agreement.sqnr_db:.1f} dB from each other on the golden images"
-    return f"{lsb}{share}{same}{db}"
+    parts = ["equal in every output"] if agreement.max_lsb == 0 else []
+    if agreement.max_lsb:
+        parts.append(f"up to {agreement.max_lsb} LSB apart")
+        if agreement.differing_share is not None:
+            parts.append(f"{agreement.differing_share:.1%} of the outputs differ")
+    if agreement.top1_agreement is not None:
+        parts.append(f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} images")
+    if agreement.sqnr_db is not None and agreement.max_lsb != 0:
+        parts.append(f"{agreement.sqnr_db:.1f} dB from each other on the golden images")
+    return ", ".join(parts) or f"the same values for {agreement.images:,} examples"
 
 
-def _other_target(agreement: Agreement, config: ValidateConfig) -> Iterator[Finding]:
+def _other_target(agreement: Agreement, share: float, config: ValidateConfig) -> Iterator[Finding]:
     """The same artifact on two machines. Few images cannot prove 99.9 %, so the whole interval must be below."""
-    same = round(agreement.top1_agreement * agreement.images)
+    same = round(share * agreement.images)
     _, upper = wilson_interval(same, agreement.images)
     if upper < config.min_agreement:
         yield Finding(verdict=FAIL, sentence=(
-            f"{agreement.second}: predicts the same class as on this machine for {agreement.top1_agreement:.1%} of "
+            f"{agreement.second}: predicts the same class as on this machine for {share:.1%} of "
             f"{agreement.images:,} images (at most {upper:.1%} of all, with 95 % confidence), "
             f"validate.min_agreement is {config.min_agreement:.1%}; its kernels compute something else"
         ))

@@ -113,7 +113,7 @@ def _matched(bundle: Bundle, tflite: Artifact, onnx: Artifact) -> _Files:
 def _run_layers(files: _Files, timeout_seconds: float, folder: Path) -> dict[str, Any]:
     """The layers that were run, how many there are, and why others were not: `{"layers", "total", "not_compared"}`."""
     tflite, onnx = files.tflite, files.onnx
-    golden = [values[:LAYER_EXAMPLES] for values in (files.bundle.golden.inputs,)]
+    golden = [values[:LAYER_EXAMPLES] for values in files.bundle.golden.inputs]
     inputs = write_arrays(folder, "layers-inputs", golden, [InputKind.of(spec) for spec in tflite.inputs])
     tensors, layouts = folder / "layers-tensors.npz", folder / "layers-layouts.npz"
     with Worker(f"{tflite.name} / litert, layer by layer", timeout_seconds=timeout_seconds) as worker:

@@ -160,7 +160,7 @@ class _Keeping:
 
     def __init__(self, bundle: Bundle, timeout_seconds: float, folder: Path) -> None:
         self.bundle, self.timeout_seconds, self.folder = bundle, timeout_seconds, folder
-        self.inputs = [values[:LAYER_EXAMPLES] for values in (bundle.golden.inputs,)]
+        self.inputs = [values[:LAYER_EXAMPLES] for values in bundle.golden.inputs]
 
     def results(self, artifact: Artifact, names: list[str]) -> Path:
         """An .npz file of the results `names`: arrays "0", "1" ... of shape (examples, *shape)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from edgeship.core.measurement import Accuracy, Coverage, Latency, Parity, Row
 from edgeship.core.schemes import SCHEMES
@@ -19,7 +19,8 @@ LEGEND = (
     "operations and has no LSB)",
     f"{REFERENCE}: float Keras, which the others are compared with",
     f"{EXACT}: no difference at all, so the ratio is infinite",
-    "delta: paired with float Keras on the same test images, in percentage points, with its 95 % interval",
+    "delta: paired with float Keras on the same test images, in percentage points (of a score that is no top-1, in its "
+    "own unit), with its 95 % interval",
     "SQNR: of the golden images' outputs against float Keras",
     "max LSB: test outputs against those of the other format on the same integer grid; on another target than cpu, "
     "against the same artifact on this machine",
@@ -49,15 +50,30 @@ def megabytes(size_bytes: int | None) -> str:
     return NOT_MEASURED if size_bytes is None else f"{size_bytes / 1e6:.2f} MB"
 
 
-def cells(row: Row) -> list[str]:
-    """One row of the main table; as many as COLUMNS."""
-    return [draw(row) for draw in COLUMNS.values()]
+def cells(row: Row, columns: Collection[str] | None = None) -> list[str]:
+    """One row of the main table, in the chosen columns or in all."""
+    return [draw(row) for name, draw in COLUMNS.items() if columns is None or name in columns]
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The columns of these rows' main table: a classifier's top-1, or another model's score, and not both."""
+    has_scores = any(row.score is not None for row in rows)
+    has_classes = any(row.accuracy is not None for row in rows)
+    absent = {"score": not has_scores, "top-1": has_scores and not has_classes}
+    return [name for name in COLUMNS if not absent.get(name, False)]
+
+
+def _score(row: Row) -> str:
+    return NOT_MEASURED if row.score is None else f"{row.score.metric} {row.score.value:.4g}"
 
 
 def _delta(row: Row) -> str:
     accuracy: Accuracy | None = row.accuracy
-    if row.runtime == KERAS and accuracy is not None:
+    if row.runtime == KERAS and (accuracy is not None or row.score is not None):
         return REFERENCE
+    if row.score is not None and row.score.delta is not None and row.score.delta_ci95 is not None:
+        lower, upper = row.score.delta_ci95
+        return f"{row.score.delta:+.3g} [{lower:+.3g}, {upper:+.3g}]"
     if accuracy is None or accuracy.delta is None or accuracy.delta_ci95 is None:
         return NOT_MEASURED
     lower, upper = accuracy.delta_ci95
@@ -67,9 +83,10 @@ def _delta(row: Row) -> str:
 def _agreement(row: Row) -> str:
     if row.runtime == KERAS and row.accuracy is not None:
         return REFERENCE
-    if row.accuracy is None or row.accuracy.agreement is None:
+    known = row.accuracy or row.parity
+    if known is None or known.agreement is None:
         return NOT_MEASURED
-    return share_percent(row.accuracy.agreement)
+    return share_percent(known.agreement)
 
 
 def _sqnr(row: Row) -> str:
@@ -146,6 +163,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "target": _kind,
     "size": lambda row: megabytes(row.size_bytes),
     "top-1": lambda row: NOT_MEASURED if row.accuracy is None else share_percent(row.accuracy.top1),
+    "score": _score,
     "delta, points [95 %]": _delta,
     "agreement": _agreement,
     "SQNR dB": _sqnr,

@@ -8,12 +8,12 @@ from edgeship.core.measurement import Agreement, Grid, Latency, LayerErrors, Rep
 from edgeship.validate.process.machine import FLAGS_THAT_MATTER
 from edgeship.validate.questions.gate import between_formats, formats_sentence
 from edgeship.validate.report.columns import (
-    COLUMNS,
     EXACT,
     LEGEND,
     NOT_APPLICABLE,
     NOT_MEASURED,
     cells,
+    columns_of,
     megabytes,
     points,
     share_percent,
@@ -65,11 +65,11 @@ def report_to_markdown(report: Report) -> str:
     """The whole report as Markdown; the same report gives the same text."""
     parts = [
         f"# Validation of {escaped(report.bundle)}",
-        f"**{HEADLINES[report.verdict]}**",
+        f"**{headline(report)}**",
         *bullets(format_lines(report)),
         *section("Failures", report.failures),
         "## Artifacts on their runtimes",
-        table(list(COLUMNS), [cells(row) for row in report.rows]),
+        _main_table(report.rows),
         *bullets(LEGEND),
         *_starts(report.rows),
         *_profiles(report.rows),
@@ -82,6 +82,17 @@ def report_to_markdown(report: Report) -> str:
         *section("Machine", machine_lines(report)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def headline(report: Report) -> str:
+    """The verdict in words, with what it says nothing of."""
+    unjudged = f" (not judged: {'; '.join(report.not_judged)})" if report.not_judged else ""
+    return HEADLINES[report.verdict] + unjudged
+
+
+def _main_table(rows: Sequence[Row]) -> str:
+    columns = columns_of(rows)
+    return table(columns, [cells(row, columns) for row in rows])
 
 
 def machine_lines(report: Report) -> Iterator[str]:
@@ -234,17 +245,24 @@ def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
         ],
         [
             [
-                item.first, item.second, share_percent(item.top1_agreement),
+                item.first, item.second,
+                NOT_APPLICABLE if item.top1_agreement is None else share_percent(item.top1_agreement),
                 NOT_APPLICABLE if item.max_lsb is None else str(item.max_lsb),
                 NOT_APPLICABLE if item.differing_share is None else share_percent(item.differing_share),
                 _between(item),
-                f"{points(item.accuracy_delta)} [{points(item.accuracy_delta_ci95[0])}, "
-                f"{points(item.accuracy_delta_ci95[1])}]",
+                _accuracy_delta(item),
             ]
             for item in agreements
         ],
     )
     yield from bullets([f"delta: second minus first, on the same {agreements[0].images:,} images"])
+
+
+def _accuracy_delta(item: Agreement) -> str:
+    if item.accuracy_delta is None or item.accuracy_delta_ci95 is None:
+        return NOT_APPLICABLE
+    lower, upper = item.accuracy_delta_ci95
+    return f"{points(item.accuracy_delta)} [{points(lower)}, {points(upper)}]"
 
 
 def _between(item: Agreement) -> str:

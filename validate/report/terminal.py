@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeship.core.measurement import Report
-from edgeship.validate.report.columns import COLUMNS, NOT_APPLICABLE, NOT_MEASURED, cells
+from edgeship.validate.report.columns import NOT_APPLICABLE, NOT_MEASURED, cells, columns_of
 from edgeship.validate.report.markdown import (
-    HEADLINES,
     format_lines,
     grid_sentence,
+    headline,
     kept_lines,
     layer_sentence,
     machine_lines,
@@ -43,14 +43,14 @@ def report_to_terminal(report: Report, *, width: int) -> RenderableType:
         *(Text(line) for line in format_lines(report)),
         *(Text(f"- {failure}") for failure in report.failures),
         *(Text(f"{table.artifact}, layer by layer: {layer_sentence(table)}") for table in report.layer_errors),
-        Text(HEADLINES[report.verdict], style=STYLES[report.verdict]),
+        Text(headline(report), style=STYLES[report.verdict]),
     )
 
 
 def report_table(report: Report, *, width: int) -> tuple[Table, list[str]]:
     """The columns of `report.md` without those that are empty in every row; and those there was no room for."""
-    rows = [cells(row) for row in report.rows]
-    names = list(COLUMNS)
+    names = columns_of(report.rows)
+    rows = [cells(row, names) for row in report.rows]
     needed = {
         name: max(len(name), *(len(row[index]) for row in rows)) + CELL_MARGIN
         for index, name in enumerate(names) if any(row[index] for row in rows)

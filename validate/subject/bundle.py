@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from edgeship.core.artifact import GOLDEN_FILE, MANIFEST_FILE, Artifact, Manifest, manifest_from_json
+from edgeship.core.artifact import (
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    Artifact,
+    Manifest,
+    TensorSpec,
+    manifest_from_json,
+)
 from edgeship.core.errors import BundleError
 from edgeship.core.files import read_text, sha256_of_file
-
-EXPECTED_PREFIX = "expected/"
+from edgeship.core.golden import EXPECTED_PREFIX, FLOAT_OUTPUTS, INPUTS, TEST_FLOAT_TOP1, count_of, name_of
+from edgeship.data.examples import Batch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Golden:
-    """A few preprocessed inputs and what each model answered on them when the bundle was written."""
+    """A few inputs and what each model answered on them when the bundle was written: one array per input or output."""
 
-    inputs: np.ndarray  # float32 (n, S, S, C)
-    float_outputs: np.ndarray  # float32 (n, classes), by float Keras
-    test_float_top1: np.ndarray  # int64 (n_test,), float Keras on the whole test split
-    expected: dict[str, np.ndarray]  # artifact name -> (n, classes) in the artifact's own dtype
+    inputs: Batch  # (n, ...) as float Keras takes them
+    float_outputs: Batch  # (n, ...) by float Keras
+    test_float_top1: np.ndarray | None  # int64 (n_test,), float Keras on the test split of a classifier
+    expected: dict[str, Batch]  # artifact name -> (n, ...) in the artifact's own dtypes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +88,10 @@ def _check_names(manifest: Manifest, path: Path) -> None:
                 f"{path}: {artifact.name}: same_grid_as: expected one of {', '.join(names)}; "
                 f"found {artifact.same_grid_as!r}; export the bundle again"
             )
-        if len(artifact.inputs) != 1 or len(artifact.outputs) != 1:
+        if not artifact.inputs or not artifact.outputs:
             raise BundleError(
-                f"{path}: {artifact.name}: expected one input and one output, found {len(artifact.inputs)} "
-                f"and {len(artifact.outputs)}; only image classifiers can be validated"
+                f"{path}: {artifact.name}: expected inputs and outputs, found {len(artifact.inputs)} and "
+                f"{len(artifact.outputs)}; export the bundle again"
             )
 
 
@@ -105,42 +114,50 @@ def _read_golden(path: Path, manifest: Manifest) -> Golden:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             golden = Golden(
-                inputs=arrays["inputs"],
-                float_outputs=arrays["float_outputs"],
-                test_float_top1=arrays["test_float_top1"],
-                expected={
-                    key.removeprefix(EXPECTED_PREFIX): arrays[key]
-                    for key in arrays.files if key.startswith(EXPECTED_PREFIX)
-                },
+                inputs=_tensors(arrays, INPUTS),
+                float_outputs=_tensors(arrays, FLOAT_OUTPUTS),
+                test_float_top1=arrays[TEST_FLOAT_TOP1] if TEST_FLOAT_TOP1 in arrays.files else None,
+                expected={item.name: _tensors(arrays, EXPECTED_PREFIX + item.name) for item in manifest.artifacts},
             )
     # Damaged bytes make zipfile, zlib and NumPy raise nearly anything.
     except Exception as error:
         raise BundleError(
-            f"{path}: expected arrays `inputs`, `float_outputs`, `test_float_top1` and `expected/<artifact>`"
-            f", found a file that cannot be read so ({error}); export the bundle again"
+            f"{path}: expected arrays `inputs`, `float_outputs` and `expected/<artifact>`, found a file that cannot be "
+            f"read so ({error}); export the bundle again"
         ) from error
     _check_golden(golden, path, manifest)
     return golden
 
 
+def _tensors(arrays: Any, key: str) -> Batch:
+    return tuple(arrays[name_of(key, place)] for place in range(count_of(key, arrays.files)))
+
+
 def _check_golden(golden: Golden, path: Path, manifest: Manifest) -> None:
-    count, classes = len(golden.inputs), len(manifest.labels)
-    size, channels = manifest.preprocessing.image_size, manifest.preprocessing.channels
-    expected: dict[str, tuple[int, ...]] = {
-        "inputs": (count, size, size, channels),
-        "float_outputs": (count, classes),
-        "test_float_top1": (manifest.splits["test"]["images"],),
-        **{EXPECTED_PREFIX + artifact.name: (count, classes) for artifact in manifest.artifacts},
-    }
-    arrays = {
-        "inputs": golden.inputs, "float_outputs": golden.float_outputs,
-        "test_float_top1": golden.test_float_top1,
-        **{EXPECTED_PREFIX + name: array for name, array in golden.expected.items()},
-    }
-    for key, shape in expected.items():
-        found = arrays[key].shape if key in arrays else None
-        if found != shape or not count:
-            raise BundleError(
-                f"{path}: {key}: expected an array of shape {shape} with at least one image, found {found}; "
-                "export the bundle again"
-            )
+    """Check that each artifact has expected outputs of its own shapes, and all arrays the same number of examples."""
+    sides = {INPUTS: golden.inputs, FLOAT_OUTPUTS: golden.float_outputs}
+    count = len(golden.inputs[0]) if golden.inputs and golden.inputs[0].ndim else 0
+    for artifact in manifest.artifacts:
+        key = EXPECTED_PREFIX + artifact.name
+        _check_shapes(path, key, golden.expected[artifact.name], artifact.outputs, count)
+        for side, specs in ((INPUTS, artifact.inputs), (FLOAT_OUTPUTS, artifact.outputs)):
+            _check_shapes(path, side, sides[side], specs, count)
+    test, top1 = manifest.splits.get("test"), golden.test_float_top1
+    if test is not None and manifest.labels and (top1 is None or top1.shape != (test["images"],)):
+        found = None if top1 is None else top1.shape
+        raise _wrong_array(path, TEST_FLOAT_TOP1, (test["images"],), found)
+
+
+def _check_shapes(path: Path, key: str, arrays: Batch, specs: Sequence[TensorSpec], count: int) -> None:
+    expected = [(count, *spec.shape[1:]) for spec in specs]
+    found = [array.shape for array in arrays]
+    for place, shape in enumerate(expected):
+        if place >= len(found) or found[place] != shape or not count:
+            raise _wrong_array(path, name_of(key, place), shape, found[place] if place < len(found) else None)
+
+
+def _wrong_array(path: Path, key: str, shape: tuple[int, ...], found: tuple[int, ...] | None) -> BundleError:
+    return BundleError(
+        f"{path}: {key}: expected an array of shape {shape} with at least one example, found {found}; "
+        "export the bundle again"
+    )

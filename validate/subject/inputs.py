@@ -1,4 +1,4 @@
-"""The test images as model inputs: preprocessed once, quantized once per input type, a few hundred per file.
+"""The test examples as model inputs: read once, quantized once per input type, a few hundred per file.
 
 50,000 images of 224 x 224 x 3 are 30 GB as float32, so they are never all in memory or all on disk: a portion
 is written, every artifact runs it, it is deleted, the next one is written.
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.core.artifact import Preprocessing, TensorSpec
+from edgeship.core.artifact import TensorSpec
 from edgeship.core.errors import StorageError
 from edgeship.core.integers import quantize
-from edgeship.data import Images, preprocess
+from edgeship.data.examples import Examples
 
 CHUNK_IMAGES = 256  # large enough that a request costs nothing beside it, small enough to share out evenly
 CHUNKS_PER_CORE = 4
@@ -50,39 +50,41 @@ class InputKind:
         )
 
 
+Kinds = tuple[InputKind, ...]  # of one artifact, one per input
+
+
 @dataclass(frozen=True, kw_only=True)
 class Portion:
-    """Consecutive test images in files: `files[kind]` are .npy files of shape (images, S, S, C), in order."""
+    """Consecutive test examples in files: `files[kinds]` has for each chunk one .npy file per input, in order."""
 
     start: int
     images: int
-    files: dict[InputKind, list[Path]]
+    files: dict[Kinds, list[tuple[Path, ...]]]
 
 
-def portions(
-    images: Images, spec: Preprocessing, *, kinds: list[InputKind], cores: int, folder: Path
-) -> Iterator[Portion]:
-    """The test images portion by portion; a portion's files are gone when the next one is asked for.
+def portions(examples: Examples, *, kinds: list[Kinds], cores: int, folder: Path) -> Iterator[Portion]:
+    """The test examples portion by portion; a portion's files are gone when the next one is asked for.
 
     Raises:
         DataError: an image that cannot be read.
         StorageError: no room for the files.
     """
-    chunk = _chunk_images(len(images), cores)
-    for start in range(0, len(images), size := _portion_images(spec, kinds, chunk)):
-        indices = np.arange(start, min(start + size, len(images)))
-        files: dict[InputKind, list[Path]] = {kind: [] for kind in kinds}
+    chunk = _chunk_images(len(examples), cores)
+    size = _portion_images(examples, kinds, chunk)
+    for start in range(0, len(examples), size):
+        indices = np.arange(start, min(start + size, len(examples)))
+        files: dict[Kinds, list[tuple[Path, ...]]] = {kind: [] for kind in kinds}
         for number, part in enumerate(np.split(indices, range(chunk, len(indices), chunk))):
-            values = preprocess(images.select(part).images, spec)
+            values = examples.read(part)
             for kind_number, kind in enumerate(kinds):
-                files[kind].append(write_array(folder / f"inputs-{kind_number}-{number}.npy", values, kind))
+                files[kind].append(write_arrays(folder, f"inputs-{kind_number}-{number}", values, kind))
         yield Portion(start=start, images=len(indices), files=files)
-        for path in (path for paths in files.values() for path in paths):
+        for path in (path for chunks in files.values() for paths in chunks for path in paths):
             path.unlink()
 
 
 def write_array(path: Path, values: np.ndarray, kind: InputKind) -> Path:
-    """Preprocessed float32 images as an .npy file of the artifact's input type. Raises StorageError."""
+    """An input's real values as an .npy file of the artifact's input type. Raises StorageError."""
     with translated_full_disk(path):
         np.save(path, quantize(values, kind.spec), allow_pickle=False)
     return path
@@ -114,7 +116,9 @@ def _chunk_images(images: int, cores: int) -> int:
     return min(CHUNK_IMAGES, max(1, math.ceil(images / (cores * CHUNKS_PER_CORE))))
 
 
-def _portion_images(spec: Preprocessing, kinds: list[InputKind], chunk: int) -> int:
-    values = spec.image_size * spec.image_size * spec.channels
-    bytes_per_image = values * sum(np.dtype(kind.dtype).itemsize for kind in kinds)
-    return max(chunk, PORTION_BYTES // bytes_per_image // chunk * chunk)
+def _portion_images(examples: Examples, kinds: list[Kinds], chunk: int) -> int:
+    sizes = [int(np.prod(array.shape[1:])) for array in examples.read(np.arange(1))]
+    bytes_per_image = sum(
+        size * np.dtype(kind.dtype).itemsize for item in kinds for size, kind in zip(sizes, item, strict=True)
+    )
+    return max(chunk, PORTION_BYTES // max(1, bytes_per_image) // chunk * chunk)

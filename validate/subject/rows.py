@@ -16,6 +16,7 @@ from edgeship.core.errors import RuntimeFailure
 from edgeship.core.integers import is_integer
 from edgeship.core.measurement import Coverage
 from edgeship.core.schemes import SCHEMES
+from edgeship.data.examples import Batch
 from edgeship.validate.runner.table import RUNTIMES, Runtime
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind
@@ -80,20 +81,31 @@ class Answers:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Measured:
-    """What one row answered. Golden outputs have the artifact's own dtype."""
+    """What one row answered: one array per output. Golden outputs have the artifact's own dtypes."""
 
     candidate: Candidate
-    top1: np.ndarray | None  # int64 (n_test,); None: not run on the test images
-    outputs: np.ndarray | None  # (n_test, classes) integers of `grid_spec`; a float row is not compared by LSB
-    golden_outputs: np.ndarray | None  # (n_golden, classes); None: this runtime only tells times
-    output_spec: TensorSpec
-    grid_spec: TensorSpec | None
+    examples: int  # test examples that it was run on; 0: none
+    decisions: np.ndarray | None  # int64 (examples, ...): classes, labels; None: values, or it was not run
+    scored: np.ndarray | None  # the metric's rows (examples, ...); None where nothing is scored
+    outputs: Batch | None  # (examples, ...) integers of `grid_specs`; a float row is not compared by LSB
+    golden_outputs: Batch | None  # None: this runtime only tells times
+    output_specs: tuple[TensorSpec, ...]
+    grid_specs: tuple[TensorSpec, ...] | None
     coverage: Coverage | None
 
     @property
     def label(self) -> str:
         """How the row is named in reports."""
         return self.candidate.label
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FloatAnswers:
+    """What float Keras answers to the test examples: classes or labels, and the metric's rows; None: not known."""
+
+    decisions: np.ndarray | None
+    scored: np.ndarray | None
+    notes: tuple[str, ...] = ()
 
 
 def row_label(artifact: str, runtime: str, target: str = CPU) -> str:
@@ -197,12 +209,12 @@ def grid_of(candidate: Candidate) -> str | None:
     return artifact.same_grid_as or (artifact.name if is_integer(artifact.outputs[0]) else None)
 
 
-def grid_spec_of(candidate: Candidate, bundle: Bundle) -> TensorSpec | None:
-    """The output's scale and zero point; of an integer file with float outputs, those of its sibling."""
+def grid_specs_of(candidate: Candidate, bundle: Bundle) -> tuple[TensorSpec, ...] | None:
+    """The outputs' scales and zero points; of an integer file with float outputs, those of its sibling."""
     name = grid_of(candidate)
     if candidate.artifact is None or name is None:
         return None
-    own = candidate.artifact.outputs[0]
-    if is_integer(own):
+    own = candidate.artifact.outputs
+    if is_integer(own[0]):
         return own
-    return next(item.outputs[0] for item in bundle.manifest.artifacts if item.name == name)
+    return next(item.outputs for item in bundle.manifest.artifacts if item.name == name)

@@ -30,8 +30,11 @@ from edgeship.core.parts import how_to_install
 from edgeship.core.version import __version__
 
 if TYPE_CHECKING:
+    from edgeship.app.pipeline.array_pipeline import ArrayPipeline
     from edgeship.app.pipeline.pipeline import Pipeline
+    from edgeship.core.config import Config, ValidateConfig
     from edgeship.core.measurement import Report
+    from edgeship.validate.subject.bundle import Bundle
 
 VERDICT_CODES = {"pass": PASS, "fail": FAILED, "inconclusive": INCONCLUSIVE, "refused": REFUSED}
 DEVICE_OPTIONS = {
@@ -195,14 +198,16 @@ def _sensitivity(options: argparse.Namespace) -> int:
     return PASS
 
 
-def _pipeline(options: argparse.Namespace) -> Pipeline:
+def _pipeline(options: argparse.Namespace) -> Pipeline | ArrayPipeline:
+    from edgeship.app.pipeline.array_pipeline import ArrayPipeline
     from edgeship.app.pipeline.pipeline import Pipeline
     from edgeship.core.config_file import load_config
 
     config = load_config(options.config)
     out = options.out or Path("runs") / options.config.stem
     _check_out(out)
-    return Pipeline(config=config, out=out, module_folder=options.config.resolve().parent)
+    made = ArrayPipeline if config.data.is_arrays else Pipeline
+    return made(config=config, out=out, module_folder=options.config.resolve().parent)
 
 
 def _validate(options: argparse.Namespace) -> int:
@@ -228,10 +233,30 @@ def _validate(options: argparse.Namespace) -> int:
         images=gates.images if options.images is None else options.images,
         **{key: value for key in DEVICE_OPTIONS if (value := getattr(options, key)) is not None},
     )
-    report = validate_bundle(bundle, load_test_split(config.data), chosen, layers=options.layers)
+    if bundle.manifest.preprocessing is None:
+        report = _validate_arrays(bundle, config, chosen, options)
+    else:
+        report = validate_bundle(bundle, load_test_split(config.data), chosen, layers=options.layers)
     out = options.out or options.bundle.resolve().parent
     write_report(report, out)
     return _show(report, out)
+
+
+def _validate_arrays(bundle: Bundle, config: Config, chosen: ValidateConfig, options: argparse.Namespace) -> Report:
+    """Of a bundle whose model takes arrays as they are."""
+    from edgeship.api.bundle import metric_named, ports_of
+    from edgeship.data.array_source import load_arrays
+    from edgeship.validate.run import validate_examples
+
+    if not options.data or not config.data.is_arrays:
+        raise ConfigError(
+            f"{options.bundle}: its model takes arrays, and a bundle does not have them; name the configuration with "
+            "data.factory or data.name = \"arrays\": --data CONFIG"
+        )
+    sys.path.insert(0, str(options.data.resolve().parent))
+    test = load_arrays(config.data, ports_of(bundle)).test
+    metric = metric_named(chosen.metric or bundle.manifest.metric)
+    return validate_examples(bundle, test, chosen, metric=metric, layers=options.layers)
 
 
 def _show(report: Report, folder: Path) -> int:

@@ -16,6 +16,7 @@ from edgeship.core.config import Config
 from edgeship.core.files import sha256_of_bytes
 from edgeship.core.progress import say
 from edgeship.data import Images, Splits, hold_out
+from edgeship.data.examples import Examples, examples_of_images
 from edgeship.model import build, train
 from edgeship.model.distribute import Workers
 
@@ -47,7 +48,7 @@ class FloatStage:
     @cached_property
     def initial_flat(self) -> tf_keras.Model:
         """The model before training, lowered. Raises LoweringError."""
-        return lowered.lowered(self.initial, self.splits.test, spec=self.spec)
+        return lowered.lowered(self.initial, self._test)
 
     @cached_property
     def made(self) -> dict[str, Any]:
@@ -87,12 +88,12 @@ class FloatStage:
         if flat is None:
             self._fit(model, scratch)
             build.check_weights(model)
-            flat = lowered.lowered(model, self.splits.test, spec=self.spec)
+            flat = lowered.lowered(model, self._test)
         build.check_probabilities(flat, self.splits.test, spec=self.spec)
         top1 = train.accuracy(flat, self.splits.test, spec=self.spec)
         say(f"train: float top-1 {top1:.2%} on the test split")
         if is_chief:
-            lowered.save(flat, path, self.splits.test, spec=self.spec)
+            lowered.save(flat, path, self._test)
 
     def _fit(self, initial: tf_keras.Model, scratch: Path) -> None:
         """Train in place; with several replicas a copy in the strategy's scope, whose weights `initial` takes over."""
@@ -116,6 +117,10 @@ class FloatStage:
             trained = model.get_weights() if several else None  # reading what replicas keep takes all workers
         if trained is not None:
             initial.set_weights(trained)
+
+    @property
+    def _test(self) -> Examples:
+        return examples_of_images(self.splits.test, self.spec)
 
     def _build(self) -> tf_keras.Model:
         tf_keras.utils.set_random_seed(self.config.train.seed)

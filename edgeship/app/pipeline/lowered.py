@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
-from edgeship.core.artifact import Preprocessing
 from edgeship.core.errors import EdgeshipError, LoweringError, StorageError, in_one_line
 from edgeship.core.integers import sqnr_db
-from edgeship.data import Images, preprocess
+from edgeship.data.examples import Examples
 from edgeship.model import build
 from edgeship.model.distribute import LOST
 from edgeship.model.flat_layers import PACKAGE
@@ -30,15 +30,15 @@ from edgeship.quantize.simplifying.precision import least_sqnr_db
 
 # Of whose layers a saved network may consist; none is named for what Keras finds by its class alone.
 KNOWN_MODULES = ("", "keras", "tf_keras", "edgeship")
-COMPARED_IMAGES = 8
+COMPARED_EXAMPLES = 8
 # float32 rounds each result to 2^-24 of it (-144.5 dB). Roundings of random sign add up as the root of their number:
 # for sums of up to 2^12 products in 2^7 operations one after the other, 57 dB. The same network computed in another
 # order is closer than what is left; a wrong padding or a lost bias was seen at 50 dB and below.
 LEAST_FLOAT_SQNR_DB = 20 * math.log10(2**24) - 10 * math.log10(2**12 * 2**7)
 
 
-def lowered(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> tf_keras.Model:
-    """The same network as a flat one, held against the model on noise (by `lower`) and on real images.
+def lowered(model: tf_keras.Model, examples: Examples) -> tf_keras.Model:
+    """The same network as a flat one, held against the model on noise (by `lower`) and on real examples.
 
     Raises:
         LoweringError: the model cannot be lowered (layer and operation are named), or computes something else then.
@@ -53,14 +53,13 @@ def lowered(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> tf
             "leave out its layers one by one to find the one"
         ) from error
     _check_same_answers(
-        model, flat, images, spec=spec,
-        what=f"{model.name}: the lowered network computes something else than the model on real images; does a layer "
-        "draw random numbers in inference, or keep something between two calls?",
+        model, flat, examples, what=f"{model.name}: the lowered network computes something else than the model on real "
+        "examples; does a layer draw random numbers in inference, or keep something between two calls?",
     )
     return flat
 
 
-def save(flat: tf_keras.Model, path: Path, images: Images, *, spec: Preprocessing) -> None:
+def save(flat: tf_keras.Model, path: Path, examples: Examples) -> None:
     """Save a lowered network, load it again, and rename it to `path` when both are the same.
 
     Raises:
@@ -71,7 +70,7 @@ def save(flat: tf_keras.Model, path: Path, images: Images, *, spec: Preprocessin
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(flat, temporary)
-        _check_loaded(flat, temporary, images, spec=spec)
+        _check_loaded(flat, temporary, examples)
         temporary.replace(path)
     except OSError as error:
         raise StorageError(f"{path}: the model could not be saved ({error.strerror or error})") from error
@@ -80,10 +79,10 @@ def save(flat: tf_keras.Model, path: Path, images: Images, *, spec: Preprocessin
             temporary.unlink(missing_ok=True)
 
 
-def check_can_be_saved(flat: tf_keras.Model, images: Images, *, spec: Preprocessing) -> None:
+def check_can_be_saved(flat: tf_keras.Model, examples: Examples) -> None:
     """Save and load a lowered network in a folder that is thrown away. Raises as `save`."""
     with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
-        save(flat, Path(folder) / "float.keras", images, spec=spec)
+        save(flat, Path(folder) / "float.keras", examples)
 
 
 def as_json(flat: tf_keras.Model) -> str:
@@ -94,11 +93,10 @@ def as_json(flat: tf_keras.Model) -> str:
         raise _not_kept(flat, f"it could not be saved ({in_one_line(error)})") from error
 
 
-def load(path: Path, images: Images, *, spec: Preprocessing) -> tf_keras.Model:
+def load(path: Path) -> tf_keras.Model:
     """The lowered network of an earlier stage. Raises ModelError."""
     flat = build.load_model(path)
     build.check_weights(flat)
-    build.check_probabilities(flat, images, spec=spec)
     return flat
 
 
@@ -111,7 +109,7 @@ def _write(flat: tf_keras.Model, path: Path) -> None:
         raise _not_kept(flat, f"it could not be saved ({in_one_line(error)})") from error
 
 
-def _check_loaded(flat: tf_keras.Model, path: Path, images: Images, *, spec: Preprocessing) -> None:
+def _check_loaded(flat: tf_keras.Model, path: Path, examples: Examples) -> None:
     with zipfile.ZipFile(path) as archive:
         foreign = _foreign(json.loads(archive.read("config.json")))
     if foreign:  # here they could be loaded; where a bundle is proven they cannot
@@ -131,7 +129,7 @@ def _check_loaded(flat: tf_keras.Model, path: Path, images: Images, *, spec: Pre
         if not np.array_equal(before.numpy(), after.numpy(), equal_nan=True):
             raise _not_kept(flat, f"the weight {before.name!r} came back as another")
     _check_same_answers(
-        flat, again, images, spec=spec, what=f"{flat.name}: the lowered network computes something else when it was "
+        flat, again, examples, what=f"{flat.name}: the lowered network computes something else when it was "
         "saved and loaded; is a tensor a constant of an operator? Make it a variable or a Python number",
     )
 
@@ -156,18 +154,21 @@ def _foreign(value: Any) -> list[str]:
 
 
 def _check_same_answers(
-    model: tf_keras.Model, other: tf_keras.Model, images: Images, *, spec: Preprocessing, what: str
+    model: tf_keras.Model, other: tf_keras.Model, examples: Examples, *, what: str
 ) -> None:
-    batch = preprocess(images.images[:COMPARED_IMAGES], spec)
-    expected, found = (np.asarray(answers_of(network, batch), np.float32) for network in (model, other))
+    batch = examples.read(np.arange(min(COMPARED_EXAMPLES, len(examples))))
+    given = batch[0] if len(batch) == 1 else list(batch)
     least = min(LEAST_FLOAT_SQNR_DB, least_sqnr_db(model))
-    if expected.shape == found.shape and np.array_equal(expected, found, equal_nan=True):
-        return
-    ratio = sqnr_db(expected, found) if expected.shape == found.shape else None
-    # A ratio that is not finite, of NaN too, is no proof.
-    if ratio is None or not ratio >= least:
-        shown = "not comparable" if ratio is None else f"{ratio:.0f} dB"
-        raise LoweringError(f"{what} (expected {least:.0f} dB or equal, found {shown})")
+    sides = (tf.nest.flatten(answers_of(network, given)) for network in (model, other))
+    for pair in zip(*sides, strict=True):
+        expected, found = (np.asarray(tf.cast(answer, tf.float32)) for answer in pair)
+        if expected.shape == found.shape and np.array_equal(expected, found, equal_nan=True):
+            continue
+        ratio = sqnr_db(expected, found) if expected.shape == found.shape else None
+        # A ratio that is not finite, of NaN too, is no proof.
+        if ratio is None or not ratio >= least:
+            shown = "not comparable" if ratio is None else f"{ratio:.0f} dB"
+            raise LoweringError(f"{what} (expected {least:.0f} dB or equal, found {shown})")
 
 
 def _not_kept(flat: tf_keras.Model, reason: str) -> LoweringError:

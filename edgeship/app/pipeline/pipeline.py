@@ -275,8 +275,11 @@ class Pipeline:
     def _float_model(self) -> tf_keras.Model:
         """The trained network, lowered: a fresh one with every call."""
         from edgeship.app.pipeline import lowered
+        from edgeship.model import build
 
-        return lowered.load(self.float_file, self.splits.test, spec=self.spec)
+        flat = lowered.load(self.float_file)
+        build.check_probabilities(flat, self.splits.test, spec=self.spec)
+        return flat
 
     def _preflight(self, scratch: Path) -> None:
         from edgeship.app.pipeline.preflight import Preflight
@@ -294,7 +297,7 @@ class Pipeline:
 
     def _export(self, scratch: Path) -> None:
         from edgeship.app.pipeline.export_stage import export_schemes
-        from edgeship.export.bundle import write_bundle
+        from edgeship.export.bundle import source_of_images, write_bundle
         from edgeship.model import build
         from edgeship.quantize.state import load_state, restore
 
@@ -304,10 +307,10 @@ class Pipeline:
             for scheme in self._fake_quantized
         }
         exported = export_schemes(flat, quantized, splits=self.splits, spec=self.spec, config=self.config)
-        write_bundle(
-            self.bundle_folder, exported, model=flat, weights_sha256=build.weights_sha256(flat),
-            splits=self.splits, spec=self.spec, config=self.config,
+        source = source_of_images(
+            flat, weights_sha256=build.weights_sha256(flat), splits=self.splits, spec=self.spec, config=self.config
         )
+        write_bundle(self.bundle_folder, exported, model=flat, source=source)
 
     def _validate(self, scratch: Path) -> None:
         from edgeship.validate.report.report import write_report

@@ -16,6 +16,7 @@ from edgeship.core.errors import EdgeshipError, ExportError, ModelError
 from edgeship.core.progress import quiet, say
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.data import Splits
+from edgeship.data.examples import examples_of_images
 from edgeship.model import build
 from edgeship.quantize.insert import QuantizedModel, kept_layers
 from edgeship.quantize.prepare import finish, prepare, seed_ranges
@@ -53,9 +54,8 @@ class Preflight:
                 in `quantize.keep_float` means no layer.
             ExportError: a file cannot be made.
         """
-        test = self.splits.test
         self._check_outputs(model)
-        lowered.check_can_be_saved(flat, test, spec=self.spec)
+        lowered.check_can_be_saved(flat, examples_of_images(self.splits.test, self.spec))
         kept_layers(flat, self.config.quantize.keep_float)
         done = [f"lowered to {len(flat.layers)} layers with the same answers", "saved and loaded"]
         if self._integer_schemes:

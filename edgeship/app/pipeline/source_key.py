@@ -26,10 +26,13 @@ INSTALLED_FOLDERS = ("site-packages", "dist-packages")
 _imported: dict[str, tuple[ModuleType, str]] = {}
 
 
-def named_modules(config: ModelConfig) -> tuple[str, ...]:
-    """The modules of the user's that a configuration names; none for the home model."""
-    factory = (config.factory.partition(":")[0],) if config.factory else ()
-    return (*factory, *config.custom_objects)
+def named_modules(config: ModelConfig, *functions: str | None) -> tuple[str, ...]:
+    """The modules of the user's that a configuration names; none for the home model.
+
+    `functions` are further names of the form "module:function".
+    """
+    named = [name for name in (config.factory, *functions) if name and ":" in name]
+    return (*(name.partition(":")[0] for name in named), *config.custom_objects)
 
 
 def put_first(folder: Path) -> None:

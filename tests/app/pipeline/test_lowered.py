@@ -12,9 +12,10 @@ from edgeship.app.pipeline import lowered
 from edgeship.core.config import DataConfig
 from edgeship.core.errors import LoweringError, StorageError
 from edgeship.data import load_test_split, preprocessing_of
+from edgeship.data.examples import examples_of_images
 
 DATA = DataConfig(image_size=8, test_images=40)
-IMAGES, SPEC = load_test_split(DATA), preprocessing_of(DATA)
+EXAMPLES = examples_of_images(load_test_split(DATA), preprocessing_of(DATA))
 KERNEL = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
 
@@ -57,36 +58,35 @@ def composite():
 ])
 def test_what_is_kept_answers_as_the_model(make, tmp_path):
     model = make()
-    flat = lowered.lowered(model, IMAGES, spec=SPEC)
-    lowered.save(flat, tmp_path / "kept.keras", IMAGES, spec=SPEC)
+    flat = lowered.lowered(model, EXAMPLES)
+    lowered.save(flat, tmp_path / "kept.keras", EXAMPLES)
     kept = tf_keras.models.load_model(tmp_path / "kept.keras", compile=False, custom_objects={})
     batch = np.random.default_rng(1).uniform(size=(4, 8, 8, 1)).astype(np.float32)
     np.testing.assert_array_equal(model(batch, training=False), kept(batch, training=False))
     assert [layer.name for layer in kept.layers] == [layer.name for layer in flat.layers]
     assert [path.name for path in tmp_path.iterdir()] == ["kept.keras"]
-    assert lowered.as_json(flat) == lowered.as_json(lowered.lowered(model, IMAGES, spec=SPEC))
+    assert lowered.as_json(flat) == lowered.as_json(lowered.lowered(model, EXAMPLES))
 
 
 def test_a_constant_that_a_file_cannot_hold_is_refused_with_its_operator(tmp_path):
     flat = lowered.lowered(
-        of(lambda x: tf.math.real(tf.pow(tf.cast(x, tf.complex64), tf.constant(1 + 1j, tf.complex64)))), IMAGES,
-        spec=SPEC,
+        of(lambda x: tf.math.real(tf.pow(tf.cast(x, tf.complex64), tf.constant(1 + 1j, tf.complex64)))), EXAMPLES
     )
     with pytest.raises(LoweringError, match=r"net: the lowered network cannot be kept: .*lambda_pow \(tf\.math\.pow\)"):
-        lowered.save(flat, tmp_path / "kept.keras", IMAGES, spec=SPEC)
+        lowered.save(flat, tmp_path / "kept.keras", EXAMPLES)
     assert not list(tmp_path.iterdir())
 
 
 def test_random_numbers_in_inference_are_refused_by_name():
     with pytest.raises(LoweringError, match="'net': the lowered network computes another"):
-        lowered.lowered(of(lambda x: x + tf.random.normal(tf.shape(x))), IMAGES, spec=SPEC)
+        lowered.lowered(of(lambda x: x + tf.random.normal(tf.shape(x))), EXAMPLES)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    flat = lowered.lowered(of(lambda x: x * 2.0), IMAGES, spec=SPEC)
+    flat = lowered.lowered(of(lambda x: x * 2.0), EXAMPLES)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=r"kept\.keras: the model could not be saved"):
-        lowered.save(flat, tmp_path / "file" / "kept.keras", IMAGES, spec=SPEC)
+        lowered.save(flat, tmp_path / "file" / "kept.keras", EXAMPLES)
 
 
 class Sparse(tf_keras.regularizers.Regularizer):
@@ -106,8 +106,8 @@ def test_regularizers_constraints_and_initializers_of_the_users_are_not_needed_a
     )(image)
     x = layers.TimeDistributed(layers.Dense(4, kernel_regularizer=regularizer), name="rows")(x)
     model = tf_keras.Model(image, x, name="net")
-    flat = lowered.lowered(model, IMAGES, spec=SPEC)
-    lowered.save(flat, tmp_path / "kept.keras", IMAGES, spec=SPEC)
+    flat = lowered.lowered(model, EXAMPLES)
+    lowered.save(flat, tmp_path / "kept.keras", EXAMPLES)
     assert model.get_layer("conv").kernel_regularizer is regularizer
     conv = tf_keras.models.load_model(tmp_path / "kept.keras", compile=False).get_layer("conv")
     assert conv.kernel_regularizer is None and conv.bias_constraint is None
@@ -134,8 +134,8 @@ def in_rows(inner):
 ])
 def test_a_layer_of_keras_that_holds_one_of_the_users_is_opened(inner, tmp_path):
     model = in_rows(inner())
-    flat = lowered.lowered(model, IMAGES, spec=SPEC)
-    lowered.save(flat, tmp_path / "kept.keras", IMAGES, spec=SPEC)
+    flat = lowered.lowered(model, EXAMPLES)
+    lowered.save(flat, tmp_path / "kept.keras", EXAMPLES)
     assert not any(isinstance(layer, layers.TimeDistributed) for layer in flat.layers)
     assert len(model.weights) == len(flat.weights)
 
@@ -149,6 +149,6 @@ def test_a_function_of_the_users_that_cannot_be_opened_is_named(tmp_path):
     image = layers.Input((8, 8, 1))
     rows = layers.Reshape((8, 8))(image)
     model = tf_keras.Model(image, layers.LSTM(4, activation=wave, name="lstm")(rows), name="net")
-    flat = lowered.lowered(model, IMAGES, spec=SPEC)
+    flat = lowered.lowered(model, EXAMPLES)
     with pytest.raises(LoweringError, match=r"net: .* cannot be kept: .* holds of_a_test>wave, which only"):
-        lowered.save(flat, tmp_path / "kept.keras", IMAGES, spec=SPEC)
+        lowered.save(flat, tmp_path / "kept.keras", EXAMPLES)

@@ -10,6 +10,7 @@ from edgeship.app.pipeline.preflight import LARGEST_TRIAL_LAYERS, Preflight, _sh
 from edgeship.core.config import Config, DataConfig, QuantizeConfig
 from edgeship.core.errors import ModelError
 from edgeship.data import load_splits, preprocessing_of
+from edgeship.data.examples import examples_of_images
 
 CONFIG = Config(
     data=DataConfig(image_size=8, train_images=32, calibration_images=16, test_images=40),
@@ -26,7 +27,7 @@ def network(*middle, activation="softmax"):
 
 def checked(model, *, tries_export=True):
     preflight = Preflight(config=CONFIG, splits=SPLITS, spec=SPEC, tries_export=tries_export)
-    return preflight.check(model, lowered.lowered(model, SPLITS.test, spec=SPEC))
+    return preflight.check(model, lowered.lowered(model, examples_of_images(SPLITS.test, SPEC)))
 
 
 def test_a_network_whose_export_takes_long_is_checked_without_it():
@@ -49,7 +50,7 @@ def test_the_network_that_is_tried_has_nothing_exactly_as_it_was_initialized():
         layers.BatchNormalization(gamma_initializer="zeros", trainable=False),
     )
     before = [weight.numpy() for weight in model.weights]
-    shaken = _shaken(lowered.lowered(model, SPLITS.test, spec=SPEC), seed=1)
+    shaken = _shaken(lowered.lowered(model, examples_of_images(SPLITS.test, SPEC)), seed=1)
     for layer in shaken.layers[1:3]:
         assert all(len(np.unique(values)) == values.size for values in layer.get_weights())
     np.testing.assert_array_equal(shaken.layers[3].gamma, np.zeros(3))  # frozen: so it stays when it is trained

@@ -20,6 +20,7 @@ from edgeship.export import onnx_passes as passes
 from edgeship.export.files import export_files
 from edgeship.export.onnx_passes.editing import replace_array
 from edgeship.export.proof.exported import Exported
+from edgeship.export.samples import samples_of_images
 from edgeship.model import flat_layers
 from edgeship.model.prepared import Prepared
 from edgeship.quantize.insert import QuantizedModel
@@ -70,7 +71,10 @@ def export_subject(
     def export() -> Exported:
         return export_files(
             [Prepared(scheme="float32", model=flat), quantized.prepared("int8-ptq")],
-            splits=tiny_pipeline.splits, spec=tiny_pipeline.spec, config=config,
+            samples=samples_of_images(
+                tiny_pipeline.splits, spec=tiny_pipeline.spec, golden_images=config.export.golden_images
+            ),
+            config=config, spec=tiny_pipeline.spec, labels=tiny_pipeline.splits.labels,
         )
 
     return export
@@ -189,7 +193,7 @@ def test_right_files_pass(export_subject: Callable[[], Exported]) -> None:
     assert [file.name for file in exported.files] == [
         "float32.tflite", "float32.onnx", "int8-ptq.tflite", "int8-ptq.onnx",
     ]
-    assert all(file.golden_outputs is not None and len(file.golden_outputs) == 8 for file in exported.files)
+    assert all(file.golden_outputs is not None and len(file.golden_outputs[0]) == 8 for file in exported.files)
 
 
 @pytest.mark.parametrize("mutation", WRONG_INTEGERS)

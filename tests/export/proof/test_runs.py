@@ -15,7 +15,7 @@ from edgeship.export.proof import runs
 from edgeship.export.proof.runs import Job, run_files
 
 ROOT = IMPORT_ROOT
-IMAGES = np.zeros((2, 16, 16, 1), np.float32)
+IMAGES = (np.zeros((2, 16, 16, 1), np.float32),)
 
 
 def job(folder: Path, name: str, **options: object) -> Job:

@@ -1,0 +1,79 @@
+"""What `Bundle.validate` returns: the report of the command line, as an object that prints well."""
+
+from __future__ import annotations
+
+import html
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from edgeship.core.measurement import Report as Measured
+from edgeship.core.measurement import Row
+from edgeship.validate.report.report import report_to_json, write_report
+from edgeship.validate.report.terminal import report_to_terminal
+
+WIDTH = 160  # characters of the printed table
+LEFT = "white-space: pre; overflow-x: auto; line-height: 1.2; font-family: Menlo, 'DejaVu Sans Mono', monospace"
+
+
+class Report:
+    """What was measured of a bundle, and the verdict.
+
+    `print(report)` gives the summary of the command line; a notebook shows it as HTML.
+    """
+
+    def __init__(self, measured: Measured) -> None:
+        self.measured = measured
+
+    @property
+    def verdict(self) -> str:
+        """"pass", "fail", "inconclusive" or "refused"."""
+        return self.measured.verdict
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Why the verdict is not "pass", one sentence each."""
+        return self.measured.failures
+
+    @property
+    def not_judged(self) -> tuple[str, ...]:
+        """What the verdict says nothing of, and why ("accuracy: no targets were given")."""
+        return self.measured.not_judged
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """One row per file, runtime and target: accuracy or score, parity, coverage, latency, or an error."""
+        return self.measured.rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of report.json."""
+        return report_to_json(self.measured)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write report.json and report.md into a folder, and return the folder. Raises StorageError."""
+        where = Path(folder)
+        where.mkdir(parents=True, exist_ok=True)
+        write_report(self.measured, where)
+        return where
+
+    def __str__(self) -> str:
+        """Return the summary as text."""
+        stream = io.StringIO()
+        self._print(Console(file=stream, width=WIDTH, color_system=None))
+        return stream.getvalue().rstrip()
+
+    def __repr__(self) -> str:
+        """Return the summary as text: what an interactive Python shows."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """Return the summary as HTML: what a notebook shows."""
+        console = Console(file=io.StringIO(), width=WIDTH, record=True)
+        self._print(console)
+        code = console.export_html(inline_styles=True, code_format="{code}")
+        return f'<pre style="{html.escape(LEFT)}">{code}</pre>'
+
+    def _print(self, console: Console) -> None:
+        console.print(report_to_terminal(self.measured, width=WIDTH))

@@ -1,0 +1,287 @@
+"""The stages for data that are arrays: any model, any task. train -> quantize -> export -> validate, each cached.
+
+The files are those of the pipeline for images (pipeline.py). What differs: inputs are taken as they are, the float
+model is trained by a Keras loss (or not at all), quantization-aware training needs no labels, and a metric scores the
+answers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeship.api.bundle import metric_named
+from edgeship.app.pipeline.cache import StageCache
+from edgeship.app.pipeline.model_key import model_key
+from edgeship.app.pipeline.source_key import forget_edited_modules, named_modules, put_first, source_key
+from edgeship.app.pipeline.stage import Stage
+from edgeship.core.artifact import MANIFEST_FILE
+from edgeship.core.config import Config
+from edgeship.core.config_file import config_to_dict
+from edgeship.core.errors import ConfigError, DataError
+from edgeship.core.files import sha256_of_file, sha256_of_json, write_atomically
+from edgeship.core.measurement import REPORT_FILE, Report
+from edgeship.core.progress import say
+from edgeship.core.schemes import BOUNDED_SCHEMES, FAKE_QUANTIZED, SCHEMES, TRAINING
+from edgeship.core.version import __version__
+from edgeship.data.array_source import ArraySplits, load_arrays
+
+if TYPE_CHECKING:
+    import tf_keras
+
+    from edgeship.quantize.insert import QuantizedModel
+
+
+@dataclass
+class ArrayPipeline:
+    """One configuration of arrays and the folder its results go to."""
+
+    config: Config
+    out: Path
+    module_folder: Path | None = None  # modules beside the configuration file are importable
+    cache: StageCache = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cache = StageCache(self.out)
+        if self.module_folder is not None:
+            put_first(self.module_folder)
+        forget_edited_modules(self._modules, self.module_folder)
+        for scheme in self.config.quantize.schemes:
+            if scheme in BOUNDED_SCHEMES:
+                raise ConfigError(f"quantize.schemes: {scheme} is measured on labelled images, and the data are arrays")
+        if self.config.train.strategy != "none":
+            raise ConfigError("train.strategy: several replicas train on images only; leave it out for arrays")
+
+    @property
+    def float_file(self) -> Path:
+        """The trained float model, lowered."""
+        return self.out / "float.keras"
+
+    @property
+    def bundle_folder(self) -> Path:
+        """The bundle."""
+        return self.out / "bundle"
+
+    def train(self) -> None:
+        """Train the float model, or take it as it is; leaves the lowered network."""
+        self.cache.run(self._train_stage())
+
+    def quantize(self) -> None:
+        """Find the integer ranges of every scheme that has them."""
+        self.train()
+        for scheme in self._fake_quantized:
+            self.cache.run(self._quantize_stage(scheme))
+
+    def export(self) -> None:
+        """Convert to every scheme and format, and write the bundle."""
+        self.quantize()
+        self.cache.run(self._export_stage())
+
+    def validate(self) -> None:
+        """Prove the bundle: leaves report.json and report.md."""
+        self.export()
+        self.cache.run(self._validate_stage())
+
+    def run(self) -> Report:
+        """Everything; returns the report, also when it was measured by an earlier call."""
+        from edgeship.validate.report.report import load_report
+
+        self.validate()
+        if not self.cache.ran:
+            say(f"nothing changed: all results are in {self.out}")
+        return load_report(self.out / REPORT_FILE)
+
+    @property
+    def sensitivity_file(self) -> Path:
+        """Where sensitivities would be."""
+        return self.out / "sensitivity.json"
+
+    def sensitivity(self) -> dict[str, Any]:
+        """Refuse: sensitivities are measured by the classes of images. Raises ConfigError."""
+        raise ConfigError("sensitivity: is measured by the classes of labelled images, and the data are arrays")
+
+    # --- one row per stage ----------------------------------------------------------------------------------------
+
+    def _train_stage(self) -> Stage:
+        read = {
+            **self._read_by_all(), **model_key(self.config), "metric": self.config.validate.metric,
+            "weights": self._initial_sha256,
+        }
+        return Stage(name="train", read=read, writes=(self.float_file,), work=self._train)
+
+    def _quantize_stage(self, scheme: str) -> Stage:
+        read = {
+            **self._read_by_all(), "float": sha256_of_file(self.float_file),
+            "quantize": {**config_to_dict(self.config.quantize), "schemes": None},
+        }
+        return Stage(
+            name=f"quantize {scheme}", read=read, writes=(self._state_file(scheme),),
+            work=functools.partial(self._quantize, scheme),
+        )
+
+    def _export_stage(self) -> Stage:
+        read = {
+            **self._read_by_all(), "float": sha256_of_file(self.float_file),
+            "quantized": {name: sha256_of_file(self._state_file(name)) for name in self._fake_quantized},
+            "schemes": list(self.config.quantize.schemes), "keep_float": list(self.config.quantize.keep_float),
+            "export": config_to_dict(self.config.export), "metric": self.config.validate.metric,
+        }
+        return Stage(name="export", read=read, writes=(self.bundle_folder / MANIFEST_FILE,), work=self._export)
+
+    def _validate_stage(self) -> Stage:
+        read = {
+            **self._read_by_all(), "manifest": sha256_of_file(self.bundle_folder / MANIFEST_FILE),
+            "validate": config_to_dict(self.config.validate),
+        }
+        writes = (self.out / REPORT_FILE, self.out / "report.md")
+        return Stage(name="validate", read=read, writes=writes, work=self._validate)
+
+    def _read_by_all(self) -> dict[str, Any]:
+        return {
+            "version": __version__, "splits": self._record, "source": source_key(self._modules, self.module_folder),
+        }
+
+    # --- the work of each -----------------------------------------------------------------------------------------
+
+    @property
+    def _fake_quantized(self) -> list[str]:
+        return [name for name in self.config.quantize.schemes if SCHEMES[name].source == FAKE_QUANTIZED]
+
+    @property
+    def _modules(self) -> tuple[str, ...]:
+        return named_modules(self.config.model, self.config.data.factory, self.config.validate.metric)
+
+    def _state_file(self, scheme: str) -> Path:
+        return self.out / "quantized" / f"{scheme}.npz"
+
+    @cached_property
+    def _initial(self) -> tf_keras.Model:
+        import tf_keras
+
+        from edgeship.model import build
+
+        tf_keras.utils.set_random_seed(self.config.train.seed)
+        model = build.build_for_arrays(self.config.model)
+        build.check_weights(model)
+        return model
+
+    @cached_property
+    def _initial_sha256(self) -> str:
+        from edgeship.model.build import weights_sha256
+
+        return weights_sha256(self._initial)
+
+    @cached_property
+    def _splits(self) -> ArraySplits:
+        from edgeship.api.quantized import ports_of
+
+        splits = load_arrays(self.config.data, ports_of(self._initial))
+        trained = "no" if splits.train is None else f"{len(splits.train):,}"
+        say(
+            f"data: {self.config.data.factory or self.config.data.path}: {trained} training, "
+            f"{len(splits.calibration):,} calibration, {len(splits.test):,} test examples"
+        )
+        return splits
+
+    @cached_property
+    def _record(self) -> dict[str, dict[str, Any]]:
+        return self._splits.record()
+
+    def _train(self, scratch: Path) -> None:
+        from edgeship.app.pipeline import lowered
+        from edgeship.model import build
+
+        config, model = self.config.train, self._initial
+        say(f"train: {model.name}, {model.count_params():,} parameters, {config.epochs} epochs")
+        if config.epochs:
+            if self._splits.train is None:
+                raise DataError("train.epochs: expected a part \"train\" of the data to train on; bring it, or set 0")
+            from edgeship.model.fit_arrays import fit_arrays
+
+            fit_arrays(model, self._splits.train, config=config, metric=self.config.validate.metric)
+            build.check_weights(model)
+        flat = lowered.lowered(model, self._splits.test)
+        lowered.save(flat, self.float_file, self._splits.test)
+
+    def _quantize(self, scheme: str, scratch: Path) -> None:
+        from edgeship.app.pipeline import lowered
+        from edgeship.quantize.distillation import distill
+        from edgeship.quantize.prepare import finish
+        from edgeship.quantize.state import state_bytes
+
+        config = self.config.quantize
+        quantized = self._prepare(lowered.load(self.float_file), config.keep_float)
+        say(f"quantize: {scheme}: {quantized.account.sentence}")
+        self._calibrate(quantized, SCHEMES[scheme].ranges or config.calibration)
+        if SCHEMES[scheme].needs == TRAINING:
+            examples = self._splits.train or self._splits.calibration
+            distill(
+                quantized, examples, epochs=config.epochs, batch_size=config.batch_size,
+                learning_rate=config.learning_rate, freeze_ranges_at=config.freeze_ranges_at, seed=config.seed,
+            )
+        finish(quantized)
+        write_atomically(self._state_file(scheme), state_bytes(quantized, keep_float=config.keep_float, notes={}))
+
+    def _prepare(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
+        from edgeship.quantize.insert import insert_fake_quantization
+
+        config = self.config.quantize
+        return insert_fake_quantization(
+            flat, input_ranges=[None] * len(flat.inputs), ema_decay=config.ema_decay, weight_bits=config.weight_bits,
+            keep_float=keep_float,
+        )
+
+    def _calibrate(self, quantized: QuantizedModel, method: str) -> None:
+        from edgeship.quantize.prepare import calibrate
+
+        calibration = self._splits.calibration
+        quantized.check_in_float(calibration.read(np.arange(min(8, len(calibration)))), on="calibration data")
+        batches: Iterator[Any] = (
+            batch[0] if len(batch) == 1 else list(batch) for batch in calibration.batches(32)
+        )
+        calibrate(quantized, batches, method=method)
+
+    def _export(self, scratch: Path) -> None:
+        from edgeship.app.pipeline import lowered
+        from edgeship.app.pipeline.export_stage import prepared_schemes
+        from edgeship.export.bundle import Source, write_bundle
+        from edgeship.export.files import export_files
+        from edgeship.export.proof.golden import float_outputs
+        from edgeship.export.samples import Samples, noise_between
+        from edgeship.model.build import weights_sha256
+        from edgeship.quantize.state import load_state, restore
+
+        flat, splits = lowered.load(self.float_file), self._splits
+        make: Callable[[tuple[str, ...]], QuantizedModel] = functools.partial(self._prepare, flat)
+        quantized = {name: restore(load_state(self._state_file(name)), make) for name in self._fake_quantized}
+        golden = splits.test.first(self.config.export.golden_images)
+        inputs = golden.read(np.arange(len(golden)))
+        samples = Samples(
+            calibration=lambda: splits.calibration.batches(32), golden=inputs,
+            noise=tuple(noise_between(array, (float(array.min()), float(array.max()))) for array in inputs),
+        )
+        prepared = prepared_schemes(flat, quantized, config=self.config)
+        exported = export_files(prepared, samples=samples, config=self.config)
+        source = Source(
+            config_sha256=sha256_of_json(config_to_dict(self.config.quantize)), weights_sha256=weights_sha256(flat),
+            data={}, splits=self._record, preprocessing=None, labels=(), metric=self.config.validate.metric,
+            float_outputs=float_outputs(flat, golden, label="float Keras on the golden examples"),
+        )
+        write_bundle(self.bundle_folder, exported, model=flat, source=source)
+
+    def _validate(self, scratch: Path) -> None:
+        from edgeship.validate.report.report import write_report
+        from edgeship.validate.run import validate_examples
+        from edgeship.validate.subject.bundle import load_bundle
+
+        report = validate_examples(
+            load_bundle(self.bundle_folder), self._splits.test, self.config.validate,
+            metric=metric_named(self.config.validate.metric),
+        )
+        write_report(report, self.out)

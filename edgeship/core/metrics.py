@@ -1,0 +1,204 @@
+"""Metrics: how the answers of a model are scored against targets, one row per example.
+
+    top1, top5            is the right class first, or among the first five; probabilities or logits, (n, classes)
+    binary_accuracy       share of an example's labels on the right side of 0.5, (n, labels)
+    mean_absolute_error   \
+    mean_squared_error    /  over an example's values; the targets have the output's shape
+    mean_iou              intersection over union of pixel classes, mean over classes, (n, h, w, classes)
+    auc                   area under the receiver operating characteristic; one score per example, targets 0 or 1
+    reconstruction_auc    the same; an example's score is the mean squared distance of the output from the input
+
+A metric of the user's is a function `(outputs, targets) -> one number per example`, of which the mean counts. `outputs`
+is an array, or a list of arrays where the model has several outputs.
+
+Rows and not one number, so that two models are compared example by example (paired), and so that an interval is had by
+drawing examples anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Outputs = Sequence[np.ndarray]  # real numbers, one array per output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One way to score answers.
+
+    `rows` takes (outputs, targets, inputs) of some examples and returns an array whose first axis counts them;
+    `combine` takes such rows of any examples and returns the figure.
+    """
+
+    name: str
+    rows: Callable[[Outputs, np.ndarray, Outputs], np.ndarray]
+    combine: Callable[[np.ndarray], float]
+    higher_is_better: bool = True
+    is_share: bool = True  # from 0 to 1: a drop counts in points; otherwise as a share of float's own figure
+    is_binary: bool = False  # each row is right or wrong
+    decide: Callable[[Outputs], np.ndarray] | None = None  # the answers that two models can share, int (n, ...)
+    reads_inputs: bool = False
+
+
+def mean(rows: np.ndarray) -> float:
+    """Return the mean of one number per example."""
+    return float(np.mean(rows))
+
+
+def _first_classes(outputs: Outputs) -> np.ndarray:
+    """Return the class of each example: the first of the largest outputs.
+
+    Integer outputs tie now and then (a softmax in int8 has 256 values); the first class wins, as in NumPy, TensorFlow
+    and the usual argmax of an application.
+    """
+    answer: np.ndarray = np.argmax(_one(outputs), axis=-1).astype(np.int64)
+    return answer
+
+
+def _top1(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+    classes = _first_classes(outputs)
+    _expect(targets.shape == classes.shape, f"class numbers of shape {classes.shape}", targets)
+    return np.asarray(classes == targets)
+
+
+def _top5(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+    scores = _one(outputs)
+    _expect(targets.shape == scores.shape[:-1], f"class numbers of shape {scores.shape[:-1]}", targets)
+    # Stable, so that of equal scores the class that comes first counts, as in `top1`.
+    order = np.argsort(-scores.astype(np.float64), axis=-1, kind="stable")[..., :5]
+    return np.asarray((order == targets[..., None]).any(-1))
+
+
+def _labels(outputs: Outputs) -> np.ndarray:
+    return (_one(outputs) > 0.5).astype(np.int64)
+
+
+def _binary_accuracy(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+    labels = _labels(outputs)
+    targets = _shaped(targets, labels.shape)
+    _expect(bool(np.isin(targets, (0, 1)).all()), "labels that are 0 or 1", targets)
+    return _per_example(labels == targets)
+
+
+def _absolute_error(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+    values = _one(outputs).astype(np.float64)
+    return _per_example(np.abs(values - _shaped(targets, values.shape)))
+
+
+def _squared_error(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+    values = _one(outputs).astype(np.float64)
+    return _per_example((values - _shaped(targets, values.shape)) ** 2)
+
+
+def _intersections(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+    """Return (n, 2, classes): how many pixels of each class both have, and how many at least one has."""
+    classes, count = _first_classes(outputs), _one(outputs).shape[-1]
+    _expect(targets.shape == classes.shape, f"class numbers of shape {classes.shape}", targets)
+    rows = []
+    for found, wanted in zip(classes.reshape(len(classes), -1), targets.reshape(len(targets), -1), strict=True):
+        both = np.bincount(found[found == wanted], minlength=count)[:count]
+        sizes = [np.bincount(side, minlength=count)[:count] for side in (found, wanted.astype(np.int64))]
+        rows.append((both, sizes[0] + sizes[1] - both))
+    return np.asarray(rows, np.int64)
+
+
+def _mean_iou(rows: np.ndarray) -> float:
+    """Return the mean over the classes that occur: intersections and unions are summed over all examples before."""
+    both, either = rows.sum(axis=0)
+    return float(np.mean(both[either > 0] / either[either > 0]))
+
+
+def _scored(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+    scores = _one(outputs)
+    scores = scores.reshape(len(scores), -1)
+    _expect(scores.shape[1] == 1, "one score per example (an output of one number)", scores)
+    return _with_marks(scores[:, 0], targets)
+
+
+def _distances(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+    given, made = _one(inputs).astype(np.float64), _one(outputs).astype(np.float64)
+    _expect(given.shape == made.shape, f"an output of the input's shape {given.shape}", made)
+    return _with_marks(_per_example((given - made) ** 2), targets)
+
+
+def _with_marks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    targets = _shaped(targets, scores.shape)
+    _expect(bool(np.isin(targets, (0, 1)).all()), "targets that are 0 (normal) or 1 (anomaly)", targets)
+    return np.stack([scores.astype(np.float64), targets.astype(np.float64)], axis=1)
+
+
+def _auc(rows: np.ndarray) -> float:
+    """Return the share of pairs of a 1 and a 0 in which the 1 has the larger score; ties count half (Mann, Whitney)."""
+    scores, marks = rows[:, 0], rows[:, 1] == 1
+    positives, negatives = int(marks.sum()), int((~marks).sum())
+    if not positives or not negatives:
+        return float("nan")
+    _, place, sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    middle = np.cumsum(sizes) - (sizes - 1) / 2  # the mean rank of equal scores, from 1
+    ranks = float(middle[place][marks].sum())
+    return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric for metric in (
+        Metric(name="top1", rows=_top1, combine=mean, is_binary=True, decide=_first_classes),
+        Metric(name="top5", rows=_top5, combine=mean, is_binary=True, decide=_first_classes),
+        Metric(name="binary_accuracy", rows=_binary_accuracy, combine=mean, decide=_labels),
+        Metric(
+            name="mean_absolute_error", rows=_absolute_error, combine=mean, higher_is_better=False, is_share=False
+        ),
+        Metric(
+            name="mean_squared_error", rows=_squared_error, combine=mean, higher_is_better=False, is_share=False
+        ),
+        Metric(name="mean_iou", rows=_intersections, combine=_mean_iou, decide=_first_classes),
+        Metric(name="auc", rows=_scored, combine=_auc),
+        Metric(name="reconstruction_auc", rows=_distances, combine=_auc, reads_inputs=True),
+    )
+}
+
+
+def metric_of_function(name: str, function: Callable[[Any, np.ndarray], Any]) -> Metric:
+    """Return the metric of a user's function `(outputs, targets) -> one number per example`.
+
+    Its numbers may have any scale, and more is better: negate errors, or use one of `METRICS`.
+    """
+
+    def rows(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+        found = np.asarray(function(outputs[0] if len(outputs) == 1 else list(outputs), targets), np.float64)
+        _expect(found.shape == (len(targets),), f"one number per example, shape ({len(targets)},)", found)
+        return found
+
+    return Metric(name=name, rows=rows, combine=mean, is_share=False)
+
+
+def _one(arrays: Outputs) -> np.ndarray:
+    """Return the array of a model with one; the metrics by name look at nothing else."""
+    if len(arrays) != 1:
+        raise ValueError(
+            f"expected a model with one output, found {len(arrays)}; name a function of your own as \"module:function\""
+        )
+    return arrays[0]
+
+
+def _per_example(values: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = values.reshape(len(values), -1).mean(axis=1)
+    return answer
+
+
+def _shaped(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return targets in the output's shape; an axis of 1 at the end may be left out on either side."""
+    if targets.shape == shape:
+        return targets
+    _expect(
+        targets.shape == (*shape, 1) or (*targets.shape, 1) == shape, f"targets of the output's shape {shape}", targets
+    )
+    return targets.reshape(shape)
+
+
+def _expect(fits: bool, expected: str, found: np.ndarray) -> None:
+    if not fits:
+        raise ValueError(f"expected {expected}, found an array of {found.dtype} {found.shape}")

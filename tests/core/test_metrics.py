@@ -1,0 +1,105 @@
+"""Metrics against figures that can be had by hand or from scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+
+from edgeship.core.metrics import METRICS, metric_of_function
+
+RANDOM = np.random.default_rng(3)
+
+
+def figure(name: str, outputs: np.ndarray, targets: np.ndarray, inputs: np.ndarray | None = None) -> float:
+    metric = METRICS[name]
+    return metric.combine(metric.rows([outputs], targets, [] if inputs is None else [inputs]))
+
+
+def test_top1_and_top5_take_probabilities_and_logits() -> None:
+    logits, targets = RANDOM.normal(size=(200, 12)), RANDOM.integers(0, 12, 200)
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    for outputs in (logits, probabilities):
+        assert figure("top1", outputs, targets) == sklearn.accuracy_score(targets, outputs.argmax(-1))
+        assert figure("top5", outputs, targets) == pytest.approx(
+            sklearn.top_k_accuracy_score(targets, outputs, k=5, labels=np.arange(12))
+        )
+
+
+def test_of_equal_scores_the_class_that_comes_first_counts() -> None:
+    outputs = np.zeros((1, 8))
+    assert figure("top1", outputs, np.array([0])) == 1
+    assert figure("top5", outputs, np.array([4])) == 1
+    assert figure("top5", outputs, np.array([5])) == 0
+
+
+@pytest.mark.parametrize("shape", [(50,), (50, 1)])
+def test_targets_may_leave_out_an_axis_of_one(shape: tuple[int, ...]) -> None:
+    outputs = RANDOM.normal(size=(50, 1))
+    targets = RANDOM.normal(size=shape)
+    for name, wanted in (
+        ("mean_absolute_error", sklearn.mean_absolute_error), ("mean_squared_error", sklearn.mean_squared_error)
+    ):
+        assert figure(name, outputs, targets) == pytest.approx(wanted(targets.reshape(-1), outputs.reshape(-1)))
+
+
+def test_binary_accuracy_is_the_share_of_labels() -> None:
+    outputs, targets = np.array([[0.9, 0.2, 0.6], [0.4, 0.1, 0.8]]), np.array([[1, 0, 0], [1, 0, 1]])
+    assert figure("binary_accuracy", outputs, targets) == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_auc_counts_ties_half(levels: int) -> None:
+    targets = RANDOM.integers(0, 2, 300)
+    scores = RANDOM.integers(0, levels, 300) + targets * levels / 4
+    assert figure("auc", scores[:, None], targets) == pytest.approx(sklearn.roc_auc_score(targets, scores))
+
+
+def test_reconstruction_auc_scores_by_the_distance_from_the_input() -> None:
+    inputs, targets = RANDOM.normal(size=(80, 6)), RANDOM.integers(0, 2, 80)
+    outputs = inputs + RANDOM.normal(size=inputs.shape) * (1 + targets[:, None])
+    distance = ((inputs - outputs) ** 2).mean(-1)
+    assert figure("reconstruction_auc", outputs, targets, inputs) == pytest.approx(
+        sklearn.roc_auc_score(targets, distance)
+    )
+
+
+def test_mean_iou_sums_over_all_examples_and_leaves_out_classes_that_do_not_occur() -> None:
+    outputs, targets = RANDOM.normal(size=(5, 7, 9, 4)), RANDOM.integers(0, 3, (5, 7, 9))
+    outputs[..., 3] = -100  # never found, never wanted
+    assert figure("mean_iou", outputs, targets) == pytest.approx(
+        sklearn.jaccard_score(targets.reshape(-1), outputs.argmax(-1).reshape(-1), average="macro")
+    )
+
+
+def test_a_users_function_gets_one_array_or_a_list_of_them() -> None:
+    def closeness(outputs: object, targets: np.ndarray) -> np.ndarray:
+        first = outputs[0] if isinstance(outputs, list) else outputs
+        return -np.abs(first[:, 0] - targets)  # type: ignore[index]
+
+    metric, targets = metric_of_function("closeness", closeness), np.array([1.0, 2.0])
+    for outputs in ([np.array([[1.5], [2.0]])], [np.array([[1.5], [2.0]]), np.zeros((2, 3))]):
+        assert metric.combine(metric.rows(outputs, targets, [])) == -0.25
+
+
+@pytest.mark.parametrize(("name", "outputs", "targets", "message"), [
+    ("top1", np.zeros((4, 3)), np.zeros((4, 3)), r"expected class numbers of shape \(4,\)"),
+    ("mean_squared_error", np.zeros((4, 3)), np.zeros((4, 2)), r"expected targets of the output's shape \(4, 3\)"),
+    ("binary_accuracy", np.zeros((4, 3)), np.full((4, 3), 2), "expected labels that are 0 or 1"),
+    ("auc", np.zeros((4, 3)), np.zeros(4), "expected one score per example"),
+    ("mean_iou", np.zeros((2, 4, 4, 3)), np.zeros((2, 4)), r"expected class numbers of shape \(2, 4, 4\)"),
+])
+def test_targets_that_do_not_fit(name: str, outputs: np.ndarray, targets: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        METRICS[name].rows([outputs], targets, [outputs])
+
+
+def test_a_metric_by_name_looks_at_one_output() -> None:
+    with pytest.raises(ValueError, match="expected a model with one output, found 2; name a function"):
+        METRICS["top1"].rows([np.zeros((2, 2)), np.zeros((2, 2))], np.zeros(2), [])
+
+
+def test_a_function_that_returns_another_shape() -> None:
+    metric = metric_of_function("all", lambda outputs, targets: 0.5)
+    with pytest.raises(ValueError, match=r"expected one number per example, shape \(3,\)"):
+        metric.rows([np.zeros((3, 1))], np.zeros(3), [])
