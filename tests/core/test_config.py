@@ -38,7 +38,7 @@ def test_relative_paths_start_at_the_file(tmp_path):
     ("text", "message"),
     [
         ("[dta]\n", "unknown section: 'dta'; known are data, model"),
-        ("[data]\nsize = 3\n", r"unknown key in \[data\]: 'size'; known are name, path"),
+        ("[data]\nsize = 3\n", r"unknown key in \[data\]: 'size'; known are name, factory, path"),
         ("[train]\nepochs = 'ten'\n", 'train.epochs: expected a whole number, found "ten"'),
         ("[train]\nepochs = true\n", "train.epochs: expected a whole number, found true"),
         ("[train]\nepochs = -1\n", "train.epochs: expected 0 or more, found -1"),

@@ -9,7 +9,8 @@ import pytest
 
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.integers import sqnr_db
-from edgeship.validate.questions.accuracy import measure_accuracy, tied_share, top1_of
+from edgeship.core.metrics import METRICS
+from edgeship.validate.questions.accuracy import measure_accuracy, tied_share
 from edgeship.validate.questions.parity import golden_lsb, measure_agreement, measure_parity
 from edgeship.validate.subject.inputs import InputKind
 from edgeship.validate.subject.rows import Candidate, Measured
@@ -24,9 +25,15 @@ def measured(name: str, outputs: np.ndarray, spec: TensorSpec) -> Measured:
         input_kinds=(InputKind.of(spec),),
     )
     return Measured(
-        candidate=candidate, top1=top1_of(outputs), outputs=outputs, golden_outputs=outputs[:2],
-        output_spec=spec, grid_spec=spec, coverage=None,
+        candidate=candidate, examples=len(outputs), decisions=top1_of(outputs), scored=None, outputs=(outputs,),
+        golden_outputs=(outputs[:2],), output_specs=(spec,), grid_specs=(spec,), coverage=None,
     )
+
+
+def top1_of(outputs: np.ndarray) -> np.ndarray:
+    decide = METRICS["top1"].decide
+    assert decide is not None
+    return decide([outputs])
 
 
 SIGNED = np.array([[127, -128, -128], [0, -28, -100], [-100, -100, -56]], np.int8)
@@ -43,17 +50,17 @@ def test_sqnr() -> None:
 
 def test_parity_against_float_and_against_the_sibling() -> None:
     float_outputs = (SIGNED[:2].astype(np.float32) + 128) / 256 + np.float32(0.25)
-    parity = measure_parity(FIRST, float_outputs, sibling=SECOND)
+    parity = measure_parity(FIRST, (float_outputs,), sibling=SECOND)
     assert parity.max_abs_error == pytest.approx(0.25)
     assert (parity.sibling, parity.max_lsb) == ("b / litert", 9)
     assert parity.differing_share == pytest.approx(2 / 9)
     assert parity.sibling_agreement == 1.0
-    alone = measure_parity(FIRST, float_outputs, sibling=None)
+    alone = measure_parity(FIRST, (float_outputs,), sibling=None)
     assert (alone.sibling, alone.max_lsb, alone.differing_share, alone.sibling_agreement) == (None,) * 4
 
 
 def test_outputs_on_other_scales_have_no_lsb() -> None:
-    other = dataclasses.replace(SECOND, grid_spec=dataclasses.replace(UINT8, scale=1 / 128))
+    other = dataclasses.replace(SECOND, grid_specs=(dataclasses.replace(UINT8, scale=1 / 128),))
     agreement = measure_agreement(FIRST, other, np.array([0, 0, 2]))
     assert (agreement.max_lsb, agreement.differing_share, agreement.top1_agreement) == (None, None, 1.0)
 
@@ -63,13 +70,39 @@ def test_agreement_counts_second_minus_first() -> None:
     agreement = measure_agreement(FIRST, flipped, np.array([1, 0, 2]))
     assert agreement.top1_agreement == pytest.approx(1 / 3)
     assert agreement.accuracy_delta == 0.0  # one gained, one lost
+    assert agreement.accuracy_delta_ci95 is not None
     assert agreement.accuracy_delta_ci95[0] < 0 < agreement.accuracy_delta_ci95[1]
 
 
 def test_golden_lsb() -> None:
-    assert golden_lsb(SIGNED, SIGNED + np.int8(0), INT8) == 0
-    assert golden_lsb(SIGNED[:1], np.array([[-128, 127, -128]], np.int8), INT8) == 255
-    assert golden_lsb(np.ones(3), np.zeros(3), TensorSpec(name="y", shape=(3,), dtype="float32")) is None
+    assert golden_lsb((SIGNED,), (SIGNED + np.int8(0),), (INT8,)) == 0
+    assert golden_lsb((SIGNED[:1],), (np.array([[-128, 127, -128]], np.int8),), (INT8,)) == 255
+    assert golden_lsb((np.ones(3),), (np.zeros(3),), (TensorSpec(name="y", shape=(3,), dtype="float32"),)) is None
+
+
+def test_of_several_outputs_the_worst_counts() -> None:
+    """The second output of two is 3 LSB away, and by itself of a lower SQNR."""
+    moved = SIGNED.copy()
+    moved[0, 1] += 3
+    two = [
+        dataclasses.replace(
+            FIRST, outputs=(SIGNED, codes), golden_outputs=(SIGNED, codes), output_specs=(INT8, INT8),
+            grid_specs=(INT8, INT8),
+        )
+        for codes in (SIGNED, moved)
+    ]
+    floats = tuple((codes.astype(np.float32) + 128) / 256 for codes in (SIGNED, SIGNED))
+    parity = measure_parity(two[1], floats, sibling=two[0])
+    assert (parity.max_lsb, parity.differing_share) == (3, pytest.approx(1 / 18))
+    assert parity.sqnr_db == pytest.approx(sqnr_db(floats[1], (moved.astype(np.float32) + 128) / 256))
+    assert parity.max_abs_error == pytest.approx(3 / 256)
+
+
+def test_answers_that_are_values_have_no_agreement() -> None:
+    values = [dataclasses.replace(row, decisions=None) for row in (FIRST, SECOND)]
+    agreement = measure_agreement(*values, None)
+    assert (agreement.top1_agreement, agreement.accuracy_delta, agreement.max_lsb) == (None, None, 9)
+    assert measure_parity(values[0], (SIGNED.astype(np.float32)[:2],), sibling=None).agreement is None
 
 
 def test_the_first_of_equal_outputs_wins() -> None:

@@ -27,7 +27,7 @@ from edgeship.core.measurement import (
     TargetRecord,
 )
 from edgeship.validate.process.machine import describe_machine
-from edgeship.validate.report.columns import COLUMNS, cells
+from edgeship.validate.report.columns import COLUMNS, cells, columns_of
 from edgeship.validate.report.markdown import report_to_markdown
 from edgeship.validate.report.notes import crowded, few_launches
 from edgeship.validate.report.report import load_report, write_report
@@ -104,8 +104,8 @@ def test_no_figure_may_be_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "message"), [
     (None, "expected a report.json, found none"),
     ("{", "report.json: expected JSON, found none"),
-    ("[]", "expected a report of schema 5 or 6, found null"),
-    ('{"schema": 4}', "expected a report of schema 5 or 6, found 4"),
+    ("[]", "expected a report of schema 5 or 6 or 7, found null"),
+    ('{"schema": 4}', "expected a report of schema 5 or 6 or 7, found 4"),
     ('{"schema": 6, "rows": []}', "not a complete report"),
 ])
 def test_files_that_are_no_report(tmp_path: Path, content: str | None, message: str) -> None:
@@ -225,8 +225,9 @@ def test_the_terminal_shows_the_same_columns() -> None:
     report = dataclasses.replace(REPORT, rows=(*REPORT.rows, EMULATED))
     Console(file=stream, width=260).print(report_to_terminal(report, width=260))
     text = stream.getvalue()
-    for name in COLUMNS:
+    for name in columns_of(REPORT.rows):
         assert name in text
+    assert "score" not in text
     assert "-0.80 [-1.97, +0.37]" in text and "FAIL: at least one gate" in text
     assert "CPU: " in text and "of the flags that matter" in text  # what times depend on most
 
