@@ -27,6 +27,7 @@ from edgeship.validate.compare.check import run_check
 from edgeship.validate.compare.place import Place
 from edgeship.validate.compare.settings import Settings
 from edgeship.validate.process.client import Worker
+from edgeship.validate.process.pool import Pool
 from edgeship.validate.targets.adb import AdbTarget
 from tests.support.adb_device import OTHER_SERIAL, SERIAL, Device, adb, kill, processes
 
@@ -105,6 +106,22 @@ class Session:
             folder = Path(target.new_path("x")).parent
             inside = names(folder)
         return {"runtimes": target.runtimes, "about": about, "inside": inside, **answers, "left": self.left()}
+
+    def stub_tool_with_two_inputs(self) -> dict[str, Any]:
+        """The bridge alone: two inputs and two outputs, more examples than one batch."""
+        two = self.plan["two_ends"]
+        inputs = tuple(map(Path, two["inputs"]))
+        with self.target(benchmark_model=self.stub("benchmark_model")) as target, Pool(
+            "x", runtime="benchmark-model", path=Path(two["file"]), options={"threads": 1, **two["specs"]}, size=1,
+            timeout_seconds=TIMEOUT_SECONDS, folder=self.folder, target=target,
+        ) as pool:
+            (_, outputs), = pool.run([inputs])
+            there = list(map(target.put, inputs))
+            timed = pool.ask("time", inputs=there, runs=3, seconds=2, discarded=1)
+        paths = [self.folder / f"two-ends-{number}.npy" for number in range(len(outputs))]
+        for path, values in zip(paths, outputs, strict=True):
+            np.save(path, values)
+        return {"outputs": list(map(str, paths)), "timed": timed, "left": self.left()}
 
     def stub_tool_without_python(self) -> dict[str, Any]:
         there = self.folder / "tool on the device.sh"

@@ -199,11 +199,10 @@ def _require_same(baseline: Path, candidate: Path, *, ends: Sequence[Ends]) -> d
     """Return the fields of Pair that tell how inputs and outputs differ: by int8 for uint8 at most."""
     told: list[str] = []
     for what, before, now in zip(("input", "output"), *ends, strict=True):
-        if len(before) != len(now) or not all(map(_exchangeable, before, now)):
-            plural = "" if len(before) == len(now) == 1 else "s"
+        if (difference := _difference(what, before, now)) is not None:
             raise RefusedError(
-                f"{baseline} and {candidate}: expected the same {what}{plural}, found {_described(before)} and "
-                f"{_described(now)}; only artifacts that an application can exchange are compared"
+                f"{baseline} and {candidate}: expected the same {difference}; only artifacts that an application can "
+                "exchange are compared"
             )
         told += _changed(what, before, now)
     (before, _), (now, _) = ends
@@ -216,20 +215,33 @@ def _require_same(baseline: Path, candidate: Path, *, ends: Sequence[Ends]) -> d
     }
 
 
-def _exchangeable(first: TensorSpec, second: TensorSpec) -> bool:
-    dtypes = {first.dtype, second.dtype}
-    return first.shape == second.shape and (len(dtypes) == 1 or dtypes == set(SHIFTS))
+def _difference(what: str, before: Sequence[TensorSpec], now: Sequence[TensorSpec]) -> str | None:
+    """Return what keeps an application from exchanging the files, as "input, found one and another"; else None."""
+    if len(before) != len(now):
+        return f"number of {what}s, found {len(before)} and {len(now)}"
+    for first, second in zip(before, now, strict=True):
+        dtypes = {first.dtype, second.dtype}
+        if first.shape != second.shape or (len(dtypes) > 1 and dtypes != set(SHIFTS)):
+            if _reordered(before, now):
+                return f"order of {what}s, found {_names(before)} and {_names(now)}"
+            which = what if len(before) == 1 else f"{what} {first.name}"
+            return f"{which}, found {first.dtype} {list(first.shape)} and {second.dtype} {list(second.shape)}"
+    return None
 
 
-def _described(specs: Sequence[TensorSpec]) -> str:
-    return ", ".join(f"{spec.dtype} {list(spec.shape)}" for spec in specs) or "none"
+def _reordered(before: Sequence[TensorSpec], now: Sequence[TensorSpec]) -> bool:
+    names = [[spec.name for spec in specs] for specs in (before, now)]
+    return names[0] != names[1] and sorted(names[0]) == sorted(names[1])
+
+
+def _names(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(spec.name for spec in specs)
 
 
 def _changed(what: str, before: Sequence[TensorSpec], now: Sequence[TensorSpec]) -> Iterator[str]:
     """Yield what an application that exchanges the files must follow."""
-    names = [[spec.name for spec in specs] for specs in (before, now)]
-    if names[0] != names[1] and sorted(names[0]) == sorted(names[1]):
-        yield f"{what}s: {', '.join(names[0])} before, in the order {', '.join(names[1])} now"
+    if _reordered(before, now):
+        yield f"{what}s: {_names(before)} before, in the order {_names(now)} now"
     for first, second in zip(before, now, strict=True):
         if first.dtype != second.dtype:
             which = what if len(before) == 1 else f"{what} {first.name}"

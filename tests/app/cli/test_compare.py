@@ -25,6 +25,7 @@ from edgeship.core.comparison import Comparison
 from edgeship.validate.compare import timing as timing_module
 from edgeship.validate.compare.report import load_comparison
 from edgeship.validate.timing.launches import Observed
+from tests.support import two_ends
 from tests.support.ssh_board import missing_part, running_board
 
 Chain = Callable[..., Path]
@@ -189,6 +190,22 @@ def test_scalar_inputs_are_compared(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), other)
     code, found = compare(path, other, "--no-timing", out=tmp_path / "out")
     assert (code, found.verdict) == (0, "pass"), found
+
+
+@pytest.mark.parametrize("suffix", ["tflite", "onnx"])
+def test_files_of_two_inputs_and_two_outputs_are_compared(suffix: str, tmp_path: Path) -> None:
+    first, second = tmp_path / f"first.{suffix}", tmp_path / f"second.{suffix}"
+    first.write_bytes(two_ends.tflite_file(integers=True) if suffix == "tflite" else two_ends.onnx_file())
+    second.write_bytes(first.read_bytes() + (b"\0" * 16 if suffix == "tflite" else b""))
+    if suffix == "onnx":
+        model = onnx.load(first)
+        model.graph.name = "own_ends"  # of the same length: a larger file would be worse
+        onnx.save(model, second)
+    # The pilot times both arms, however little time there is for launches.
+    code, found = compare(first, second, "--max-seconds", 0.01, out=tmp_path / "out")
+    (check,) = found.checks
+    assert code == 3 and check.timing is not None and check.timing.rounds > 0, found
+    assert {item.gate for item in check.exact} >= {"operations", "multiply_accumulates", "peak_memory_bytes"}
 
 
 def test_self_test(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,12 +31,15 @@ from edgeship.validate.targets.adb_state import (
     parse_thermal,
 )
 from edgeship.validate.timing.sequential import ADJACENT_LOOKS
+from tests.support import two_ends
 
 TESTS = Path(__file__).parents[2]
 RECORDED = TESTS / "validate" / "recorded"
 SESSION_SECONDS = 600
+TWO_ENDS_EXAMPLES = 20  # more than the bridge's batch
 SCENARIOS = (
-    "python_on_the_device", "nothing_is_left", "stub_tools_beside_python", "stub_tool_without_python",
+    "python_on_the_device", "nothing_is_left", "stub_tools_beside_python", "stub_tool_with_two_inputs",
+    "stub_tool_without_python",
     "compared_by_a_stub_tool",
     "stub_tool_that_fails", "tool_that_is_not_there", "neither_python_nor_tools", "python_without_numpy",
     "folder_that_is_not_there", "wrong_serial", "several_devices", "files", "full_storage", "altered_model",
@@ -76,7 +79,25 @@ def plan(master_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             "inputs": [{"name": image.name, "shape": [1, *values.shape[1:]], "dtype": image.dtype}],
             "outputs": [{"name": output.name, "shape": [1, *output.shape[1:]], "dtype": output.dtype}],
         }
+    made["two_ends"] = two_ends_plan(folder)
     return made
+
+
+def two_ends_plan(folder: Path) -> dict[str, Any]:
+    """A file of two inputs and two outputs, with examples."""
+    path, inputs = folder / "two-ends.tflite", [folder / f"two-ends-{number}.npy" for number in range(2)]
+    path.write_bytes(two_ends.tflite_file())
+    for file, values in zip(inputs, two_ends.examples(TWO_ENDS_EXAMPLES), strict=True):
+        np.save(file, values)
+    ends = {
+        "inputs": {"picture": (two_ends.PICTURE, "float32"), "words": (two_ends.WORDS, "int32")},
+        "outputs": {"scores": (two_ends.SCORES, "float32"), "map": (two_ends.MAP, "float32")},
+    }
+    specs = {
+        end: [{"name": name, "shape": list(shape), "dtype": dtype} for name, (shape, dtype) in items.items()]
+        for end, items in ends.items()
+    }
+    return {"file": str(path), "inputs": list(map(str, inputs)), "specs": specs}
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +212,16 @@ def test_outputs_through_a_stub_of_benchmark_model_are_the_same_bits(
     assert summary["count"] == 10
     assert 0 < summary["min_ms"] <= summary["median_ms"] <= summary["max_ms"]
     assert len(found["about"]["benchmark-model sha256"]) == 64
+    assert found["left"] == []
+
+
+def test_a_stub_of_benchmark_model_takes_two_inputs_and_gives_two_outputs(session: dict[str, Any]) -> None:
+    found = session["stub_tool_with_two_inputs"]
+    wanted = two_ends.expected(*two_ends.examples(TWO_ENDS_EXAMPLES))
+    # A sum of 60 products of numbers below 4: float32 rounds each to 2^-24 of it at most.
+    for path, values in zip(found["outputs"], wanted, strict=True):
+        assert np.load(path).shape == values.shape and np.abs(np.load(path) - values).max() < 60 * 8 * 2.0**-24
+    assert found["timed"]["summary"]["count"] == 3
     assert found["left"] == []
 
 
