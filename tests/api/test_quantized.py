@@ -23,7 +23,7 @@ def small() -> Any:
 
     tf_keras.utils.set_random_seed(2)
     return tf_keras.Sequential(
-        [layers.Input((6,)), layers.Dense(12, activation="relu", name="hidden"), layers.Dense(2, name="out")],
+        [layers.Input((6,), name="six"), layers.Dense(12, activation="relu", name="hidden"), layers.Dense(2, name="out")],
         name="small",
     )
 
@@ -53,7 +53,7 @@ def test_fit_with_a_name_and_a_callback_and_the_scheme_tells_that_it_was_trained
     before = error_of(quantized.convert(), tmp_path)
     epochs: list[int] = []
     quantized = edgeship.quantize_model(small(), INPUTS)
-    quantized.keras.compile("adam", "mse")
+    quantized.keras.compile(tf_keras.optimizers.Adam(1e-2), "mse")
     quantized.keras.fit(
         INPUTS, TARGETS, epochs=15, batch_size=20, verbose=0,
         callbacks=[tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(epoch))],
