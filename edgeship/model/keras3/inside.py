@@ -6,11 +6,17 @@ Tried with Keras 3.15. A newer version that names these things otherwise needs c
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.utils import naming
+
+from edgeship.core.errors import ModelError
 
 # --- graphs -------------------------------------------------------------------------------------------------------
 
@@ -104,6 +110,40 @@ def stored(variable: Any) -> Any:
 
 
 # --- this process -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def bounded_variables(path: Path, limit_bytes: int) -> Iterator[None]:
+    """Refuse a model whose layers declare far more than its file holds, before the memory is taken."""
+    taken, original = 0, keras.Variable._initialize_with_initializer
+
+    def initialize(variable: Any, initializer: Any) -> None:
+        nonlocal taken
+        taken += math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
+        if taken > limit_bytes:
+            raise ModelError(
+                f"{path}: its layers have {taken:,} bytes of weights or more, the file holds no more than "
+                f"{limit_bytes:,}; it is damaged, save it again"
+            )
+        original(variable, initializer)
+
+    with changed(keras.Variable, "_initialize_with_initializer", initialize):
+        yield
+
+
+@contextmanager
+def changed(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Give a class or a module another attribute while this lasts."""
+    there = name in vars(owner)
+    before = vars(owner).get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if there:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
 
 
 def reset_names() -> None:

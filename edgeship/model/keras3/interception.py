@@ -18,7 +18,7 @@ from tf_keras.src.engine.keras_tensor import KerasTensor
 from tf_keras.src.layers.core.tf_op_layer import KerasOpDispatcher
 
 from edgeship.model.keras2 import is_tensor
-from edgeship.model.keras3.inside import is_variable, stored
+from edgeship.model.keras3.inside import changed, is_variable, stored
 from edgeship.model.keras3.operations import for_symbolic_tensors
 
 Answer = Callable[[Any], Callable[..., Any]]
@@ -82,27 +82,13 @@ class _Patches:
                 (KerasTensor, "ndim", property(_rank)), *for_symbolic_tensors(),
             ]
             for owner, name, value in changes:
-                self._stack.enter_context(_changed(owner, name, value))
+                self._stack.enter_context(changed(owner, name, value))
 
     def leave(self) -> None:
         with self._lock:
             self._users -= 1
             if not self._users:
                 self._stack.close()
-
-
-@contextmanager
-def _changed(owner: Any, name: str, value: Any) -> Iterator[None]:
-    there = name in vars(owner)
-    before = vars(owner).get(name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if there:
-            setattr(owner, name, before)
-        else:
-            delattr(owner, name)
 
 
 _here = threading.local()
