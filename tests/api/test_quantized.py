@@ -23,7 +23,10 @@ def small() -> Any:
 
     tf_keras.utils.set_random_seed(2)
     return tf_keras.Sequential(
-        [layers.Input((6,), name="six"), layers.Dense(12, activation="relu", name="hidden"), layers.Dense(2, name="out")],
+        [
+            layers.Input((6,), name="six"), layers.Dense(12, activation="relu", name="hidden"),
+            layers.Dense(2, name="out"),
+        ],
         name="small",
     )
 
