@@ -2,6 +2,7 @@
 
     python -m benchmarks.families [NAME ...] [--out FILE]    docs/families.md is this script's output
     python -m benchmarks.families --gates [NAME ...]         only the column "gates"
+    python -m benchmarks.families --keras3 [NAME ...]        only the column "Keras 3"
 
 The networks at the end are Keras' own, whole, with random weights; each takes about a minute, and some more for the
 column "gates": `edgeship run` with the default gates, on handwritten digits, after a little training.
@@ -20,9 +21,10 @@ from edgeship.core.progress import say
 
 HEAD = (
     "| family | layers, lowered | float vs lowered | int8 kernels, found / expected | TFLite fully integer "
-    "| ONNX Runtime, executed in integers | TFLite vs ONNX, same top-1 | top-1 float, TFLite, ONNX | gates |"
+    "| ONNX Runtime, executed in integers | TFLite vs ONNX, same top-1 | top-1 float, TFLite, ONNX | gates "
+    "| Keras 3 |"
 )
-GATES_HEAD = "| family | gates |"
+GATES_HEAD, KERAS3_HEAD = "| family | gates |", "| family | Keras 3 |"
 ROOT = Path(__file__).resolve().parent.parent
 # A factory of one family, as a module beside the configuration.
 FACTORY = """import sys
@@ -44,18 +46,21 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {'; '.join(families.FAMILIES)}")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     parser.add_argument("--gates", action="store_true", help="only the column gates")
+    parser.add_argument("--keras3", action="store_true", help="only the column Keras 3")
     parser.add_argument("--work", type=Path, default=Path("families"), help="where the runs leave their files")
     options = parser.parse_args()
-    head = GATES_HEAD if options.gates else HEAD
+    head = GATES_HEAD if options.gates else KERAS3_HEAD if options.keras3 else HEAD
     lines = [head, "|" + " --- |" * head.count(" |")]
     for name in options.names or families.FAMILIES:
         say(name)
-        model = families.build(name)
-        gates = gates_of(name, model, options.work.resolve())
-        if options.gates:
-            lines.append(f"| {name} | {gates} |")
+        if options.keras3:
+            lines.append(f"| {name} | {keras3_of(name)} |")
         else:
-            lines.append(f"{line_of(family_row.measure(name))} {gates} |")
+            gates = gates_of(name, families.build(name), options.work.resolve())
+            lines.append(
+                f"| {name} | {gates} |" if options.gates
+                else f"{line_of(family_row.measure(name))} {gates} | {keras3_of(name)} |"
+            )
         print(lines[-1], flush=True)
     table = "\n".join(lines) + "\n"
     print(f"\n{table}")
@@ -84,6 +89,16 @@ def gates_of(name: str, model: Any, work: Path) -> str:
         modules=[folder / "family.py"], folder=work / "runs" / name.replace("/", " "),
     )
     return outcome.gates
+
+
+def keras3_of(name: str) -> str:
+    """What a family is lowered to in Keras 3: the same layers, and how far the answers of the model are away."""
+    from benchmarks.networks.third import in_both, same_layers
+
+    both = in_both(name)
+    same = same_layers(both.flat3, both.flat2)
+    layers = "the same layers" if same else f"{len(both.flat3.layers)} layers of its own"
+    return f"{layers}, {both.weights} weights, {both.difference:.0e}"
 
 
 def line_of(row) -> str:

@@ -1,40 +1,23 @@
 """Small models of many families, written the way their authors write them: composite layers with operators inside.
 
 `FAMILIES` maps a name to a function without arguments that builds the model, with random weights and batch norms that
-fit them. Used by the tests and by benchmarks/families.py.
+fit them. Used by the tests and by benchmarks/families.py. `families_of(keras)` are the same in Keras 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
-from tf_keras import layers
 
+from benchmarks.networks import of_keras
 from benchmarks.networks.images import CLASSES, fit
-from benchmarks.networks.layers import (
-    Basic,
-    Bottleneck,
-    DenseBlock,
-    Ghost,
-    Inception,
-    InvertedResidual,
-    LayerScaleUnit,
-    PadAndCrop,
-    PreActivation,
-    RepVgg,
-    SharedConvolution,
-    Shuffle,
-    SpatialAttention,
-    Stage,
-    StochasticUnit,
-    Upsampling,
-    hard_sigmoid,
-    hard_swish,
-)
 
-applications = tf_keras.applications
+keras = globals().get("keras", tf_keras)
+layers, applications = keras.layers, keras.applications
+own = of_keras(keras, "layers")
 SHAPE, WIDTH = (32, 32, 3), 8
 
 
@@ -57,23 +40,23 @@ def residual(**options):
     inputs = image()
     x = stem(inputs)
     for index, (width, strides) in enumerate([(WIDTH, 1), (2 * WIDTH, 2)]):
-        x = Basic(width, strides, name=f"unit{index}", **options)(x)
-    return tf_keras.Model(inputs, head(x), name="residual")
+        x = own.Basic(width, strides, name=f"unit{index}", **options)(x)
+    return keras.Model(inputs, head(x), name="residual")
 
 
 def bottleneck(**options):
     inputs = image()
-    x = Bottleneck(WIDTH, name="unit0", **options)(stem(inputs))
-    return tf_keras.Model(inputs, head(Bottleneck(WIDTH, 2, name="unit1", **options)(x)), name="bottleneck")
+    x = own.Bottleneck(WIDTH, name="unit0", **options)(stem(inputs))
+    return keras.Model(inputs, head(own.Bottleneck(WIDTH, 2, name="unit1", **options)(x)), name="bottleneck")
 
 
 def pre_activation():
     inputs = image()
     x = layers.Conv2D(WIDTH, 3, padding="same", name="stem")(inputs)
-    x = PreActivation(WIDTH, name="unit0")(x)
-    x = PreActivation(2 * WIDTH, 2, name="unit1")(x)
+    x = own.PreActivation(WIDTH, name="unit0")(x)
+    x = own.PreActivation(2 * WIDTH, 2, name="unit1")(x)
     x = layers.ReLU(name="last_act")(layers.BatchNormalization(name="last_norm")(x))
-    return tf_keras.Model(inputs, head(x), name="pre_activation")
+    return keras.Model(inputs, head(x), name="pre_activation")
 
 
 def inverted(activation="relu6", **options):
@@ -81,8 +64,8 @@ def inverted(activation="relu6", **options):
         inputs = image()
         x = stem(inputs, activation=tf.nn.relu6 if activation == "relu6" else activation)
         for index, (width, strides) in enumerate([(WIDTH, 1), (WIDTH, 1), (2 * WIDTH, 2)]):
-            x = InvertedResidual(width, strides, name=f"unit{index}", **options)(x)
-        return tf_keras.Model(inputs, head(x), name="inverted")
+            x = own.InvertedResidual(width, strides, name=f"unit{index}", **options)(x)
+        return keras.Model(inputs, head(x), name="inverted")
 
     return build
 
@@ -95,14 +78,14 @@ def chain(*parts, **stem_options):
         x = stem(inputs, **stem_options)
         for index, part in enumerate(parts):
             x = part(f"unit{index}")(x)
-        answers = head(x) if x.shape.rank == 4 else layers.Dense(CLASSES, "softmax", name="probabilities")(x)
-        return tf_keras.Model(inputs, answers, name="chain")
+        answers = head(x) if len(x.shape) == 4 else layers.Dense(CLASSES, "softmax", name="probabilities")(x)
+        return keras.Model(inputs, answers, name="chain")
 
     return build
 
 
 def plain_vgg():
-    return tf_keras.Sequential([
+    return keras.Sequential([
         layers.Input(SHAPE, name="image"),
         *(layer for width in (WIDTH, 2 * WIDTH) for layer in (
             layers.Conv2D(width, 3, padding="same", activation="relu"), layers.Conv2D(width, 3, activation="relu"),
@@ -114,9 +97,9 @@ def plain_vgg():
 
 
 def biased_average_pooling():
-    return tf_keras.Sequential([
+    return keras.Sequential([
         layers.Input(SHAPE, name="image"), layers.Conv2D(WIDTH, 5, bias_initializer="normal"), layers.ReLU(),
-        layers.AveragePooling2D(), layers.Conv2D(2 * WIDTH, 3, bias_initializer="normal"),
+        layers.AveragePooling2D(2), layers.Conv2D(2 * WIDTH, 3, bias_initializer="normal"),
         layers.BatchNormalization(), layers.LeakyReLU(0.1), layers.AveragePooling2D(3, 2, "same"),
         layers.Flatten(), layers.Dense(CLASSES, activation="softmax"),
     ], name="average")
@@ -131,33 +114,33 @@ def separable():
         y = layers.MaxPooling2D(3, 2, "same", name=f"pool{index}")(y)
         x = layers.Conv2D(2 * WIDTH, 1, 2, name=f"shortcut{index}")(x)
         x = layers.ReLU(name=f"act{index}")(layers.Add(name=f"add{index}")([x, y]))
-    return tf_keras.Model(inputs, head(x), name="separable")
+    return keras.Model(inputs, head(x), name="separable")
 
 
 def nested_models():
-    part = tf_keras.Sequential([layers.Input((16, 16, WIDTH)), Basic(WIDTH), Basic(2 * WIDTH, 2)], name="part")
+    part = keras.Sequential([layers.Input((16, 16, WIDTH)), own.Basic(WIDTH), own.Basic(2 * WIDTH, 2)], name="part")
     inside = layers.Input(SHAPE)
-    backbone = tf_keras.Model(inside, part(stem(inside)), name="backbone")
+    backbone = keras.Model(inside, part(stem(inside)), name="backbone")
     inputs = image()
-    return tf_keras.Model(inputs, head(backbone(inputs)), name="nested")
+    return keras.Model(inputs, head(backbone(inputs)), name="nested")
 
 
 def two_inputs():
     left, right = image("left"), image("right")
-    tower = tf_keras.Sequential([
-        layers.Input(SHAPE), layers.Conv2D(WIDTH, 3, 2, activation="relu"), Basic(WIDTH),
+    tower = keras.Sequential([
+        layers.Input(SHAPE), layers.Conv2D(WIDTH, 3, 2, activation="relu"), own.Basic(WIDTH),
         layers.GlobalAveragePooling2D(),
     ], name="tower")
     x = layers.Concatenate(name="both")([tower(left), tower(right)])
     answers = layers.Dense(CLASSES, activation="softmax", name="probabilities")(x)
-    return tf_keras.Model([left, right], answers, name="two")
+    return keras.Model([left, right], answers, name="two")
 
 
 def two_outputs():
     inputs = image()
-    x = Basic(WIDTH, name="unit")(stem(inputs))
+    x = own.Basic(WIDTH, name="unit")(stem(inputs))
     coarse = layers.Dense(4, activation="softmax", name="coarse")(layers.GlobalAveragePooling2D(name="pool")(x))
-    return tf_keras.Model(inputs, {"coarse": coarse, "fine": head(Basic(2 * WIDTH, 2, name="deep")(x), "fine")},
+    return keras.Model(inputs, {"coarse": coarse, "fine": head(own.Basic(2 * WIDTH, 2, name="deep")(x), "fine")},
                           name="two_outputs")
 
 
@@ -172,16 +155,16 @@ def encoder_decoder():
     x = layers.Conv2D(WIDTH, 3, padding="same", activation="relu", name="merge")(x)
     x = layers.Conv2DTranspose(WIDTH, 2, 2, padding="valid", activation="relu", name="larger")(x)
     x = layers.Cropping2D(2, name="crop")(x)
-    return tf_keras.Model(inputs, layers.Conv2D(CLASSES, 1, activation="softmax", name="pixels")(x), name="decoder")
+    return keras.Model(inputs, layers.Conv2D(CLASSES, 1, activation="softmax", name="pixels")(x), name="decoder")
 
 
 def pyramid(method):
     def build():
         inputs = image()
         fine = stem(inputs)
-        coarse = Basic(2 * WIDTH, 2, name="coarse")(fine)
+        coarse = own.Basic(2 * WIDTH, 2, name="coarse")(fine)
         lateral = layers.Conv2D(WIDTH, 1, name="lateral")(coarse)
-        return tf_keras.Model(inputs, head(Upsampling(WIDTH, method, name="merge")([fine, lateral])), name="pyramid")
+        return keras.Model(inputs, head(own.Upsampling(WIDTH, method, name="merge")([fine, lateral])), name="pyramid")
 
     return build
 
@@ -198,26 +181,30 @@ SMALL: dict[str, Callable[[], tf_keras.Model]] = {
     "bottleneck, squeeze and excite": lambda: bottleneck(excite=True),
     "pre-activation": pre_activation,
     "inverted residual, relu6": inverted(),
-    "inverted residual, hard-swish, squeeze and excite": inverted(hard_swish, act=hard_swish, gate=hard_sigmoid),
+    "inverted residual, hard-swish, squeeze and excite": inverted(
+        own.hard_swish, act=own.hard_swish, gate=own.hard_sigmoid
+    ),
     "inverted residual, swish, squeeze and excite": inverted("swish", act=tf.nn.silu, gate=tf.sigmoid, drop=0.2),
     "inception": chain(
         lambda name: layers.MaxPooling2D(2, name=name),
-        lambda name: Inception(WIDTH, layers.AveragePooling2D, name=name),
-        lambda name: Inception(WIDTH, layers.MaxPooling2D, name=name),
+        lambda name: own.Inception(WIDTH, layers.AveragePooling2D, name=name),
+        lambda name: own.Inception(WIDTH, layers.MaxPooling2D, name=name),
     ),
-    "densely connected": chain(lambda name: DenseBlock(4, 3, name=name)),
-    "nested composites": chain(
-        lambda name: Stage(WIDTH, 2, 1, name=name), lambda name: Stage(2 * WIDTH, 1, 2, name=name)
+    "densely connected": chain(lambda name: own.DenseBlock(4, 3, name=name)),
+    "nested own": chain(
+        lambda name: own.Stage(WIDTH, 2, 1, name=name), lambda name: own.Stage(2 * WIDTH, 1, 2, name=name)
     ),
     "nested models": nested_models,
-    "shared convolution": chain(lambda name: SharedConvolution(WIDTH, name=name)),
-    "stochastic depth and dropout": chain(lambda name: StochasticUnit(WIDTH, name=name)),
-    "ghost": chain(lambda name: Ghost(2 * WIDTH - 1, name=name)),
-    "channel shuffle": chain(lambda name: Shuffle(WIDTH, name=name), lambda name: Shuffle(WIDTH, name=name)),
-    "spatial attention": chain(lambda name: SpatialAttention(name=name)),
-    "re-parameterized branches": chain(lambda name: RepVgg(WIDTH, name=name), lambda name: RepVgg(WIDTH, name=name)),
-    "layer scale": chain(lambda name: LayerScaleUnit(name=name)),
-    "explicit padding": chain(lambda name: PadAndCrop(2 * WIDTH, name=name)),
+    "shared convolution": chain(lambda name: own.SharedConvolution(WIDTH, name=name)),
+    "stochastic depth and dropout": chain(lambda name: own.StochasticUnit(WIDTH, name=name)),
+    "ghost": chain(lambda name: own.Ghost(2 * WIDTH - 1, name=name)),
+    "channel shuffle": chain(lambda name: own.Shuffle(WIDTH, name=name), lambda name: own.Shuffle(WIDTH, name=name)),
+    "spatial attention": chain(lambda name: own.SpatialAttention(name=name)),
+    "re-parameterized branches": chain(
+        lambda name: own.RepVgg(WIDTH, name=name), lambda name: own.RepVgg(WIDTH, name=name)
+    ),
+    "layer scale": chain(lambda name: own.LayerScaleUnit(name=name)),
+    "explicit padding": chain(lambda name: own.PadAndCrop(2 * WIDTH, name=name)),
     "encoder and decoder": encoder_decoder,
     "pyramid, nearest": pyramid("nearest"),
     "pyramid, bilinear": pyramid("bilinear"),
@@ -240,6 +227,11 @@ NETWORKS: dict[str, Callable[[], tf_keras.Model]] = {
     "NASNetMobile": vision(applications.NASNetMobile),
 }
 FAMILIES = {**SMALL, **NETWORKS}
+
+
+def families_of(keras: Any) -> dict[str, Callable[[], Any]]:
+    """Return the same families as models of another Keras (`import keras`: Keras 3)."""
+    return of_keras(keras, "families").FAMILIES
 
 
 def build(name: str) -> tf_keras.Model:

@@ -1,10 +1,15 @@
-"""The composite layers of the families: each written the way its authors write it, with operators in `call()`."""
+"""The composite layers of the families: each written the way its authors write it, with operators in `call()`.
+
+They are of `keras`: tf_keras, or what `benchmarks.networks.of_keras` puts there.
+"""
 
 from __future__ import annotations
 
 import tensorflow as tf
 import tf_keras
-from tf_keras import layers
+
+keras = globals().get("keras", tf_keras)
+layers = keras.layers
 
 
 class ConvNorm(layers.Layer):
@@ -66,7 +71,7 @@ class Bottleneck(Basic):
     def __init__(self, filters, strides=1, **kwargs):
         super().__init__(4 * filters, strides, project=True, **kwargs)
         self.first = ConvNorm(filters, 1, activation=tf.nn.relu)
-        self.second = tf_keras.Sequential([
+        self.second = keras.Sequential([
             ConvNorm(filters, 3, strides, activation=tf.nn.relu), ConvNorm(4 * filters, 1),
         ])
 
@@ -179,11 +184,11 @@ class StochasticUnit(Basic):
 
     def __init__(self, filters, **kwargs):
         super().__init__(filters, **kwargs)
-        self.dropout, self.path = layers.Dropout(0.2), DropPath()
+        self.dropout, self.drop_path = layers.Dropout(0.2), DropPath()
 
     def call(self, x, training=None):
         y = self.second(self.dropout(self.first(x, training=training), training=training), training=training)
-        return tf.nn.relu(x + self.path(y, training=training))
+        return tf.nn.relu(x + self.drop_path(y, training=training))
 
 
 class Ghost(layers.Layer):
@@ -250,7 +255,7 @@ class LayerScaleUnit(layers.Layer):
         channels = shape[-1]
         self.mix, self.norm = layers.DepthwiseConv2D(7, padding="same"), layers.BatchNormalization()
         self.grow, self.shrink = layers.Conv2D(4 * channels, 1, activation="relu"), layers.Conv2D(channels, 1)
-        self.gamma = self.add_weight("gamma", shape=(channels,), initializer="ones")
+        self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
         super().build(shape)
 
     def call(self, x):

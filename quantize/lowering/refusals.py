@@ -8,6 +8,7 @@ import tf_keras
 
 from edgeship.core.errors import LoweringError
 from edgeship.model.keras2 import is_graph, layers_of
+from edgeship.model.keras3.recognize import require_one_keras
 from edgeship.quantize.lowering.kinds import describe
 
 # Classes of tensorflow_model_optimization -> what its user should give instead.
@@ -26,11 +27,12 @@ WRAPPERS = {
 
 
 def require_built_keras2(model: Any) -> None:
-    """Raise LoweringError for what is no Keras-2 model, or one whose input shapes are not known."""
+    """Raise LoweringError for what is no Keras-2 model, with layers of Keras 3 in it, or of unknown input shapes."""
     if not isinstance(model, tf_keras.Model):
         raise LoweringError(
             f"expected a model of tf_keras or keras, found {type(model).__module__}.{type(model).__name__}"
         )
+    require_one_keras(layers_of(model))
     if is_graph(model):
         return
     if not model.built or model.save_spec() is None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import tf_keras
 
-from edgeship.core.errors import ModelError, in_one_line
+from edgeship.core.errors import LoweringError, ModelError, in_one_line
 
 
 def is_keras3_model(value: Any) -> bool:
@@ -41,6 +41,23 @@ def require_tensorflow_backend() -> None:
         )
 
 
+def require_one_keras(layers: Iterable[Any]) -> None:
+    """Raise LoweringError where a layer of one Keras holds a layer of the other: each would train its own weights."""
+    if "keras" not in sys.modules:
+        return
+    for layer in layers:
+        of_keras3 = is_keras3_layer(layer)
+        is_other = _is_keras2_layer if of_keras3 else is_keras3_layer
+        held = next((item for item in _values_in(vars(layer)) if is_other(item)), None)
+        if held is not None:
+            names = ("Keras 3 (keras)", "Keras 2 (tf_keras)")
+            own, other = names if of_keras3 else names[::-1]
+            raise LoweringError(
+                f"{layer.name} ({type(layer).__name__}): a layer of {own} that holds {held.name!r}, one of {other}; "
+                "build the whole model with one of the two"
+            )
+
+
 @contextmanager
 def fresh_keras() -> Iterator[None]:
     """Let code of the user's build a model in both Keras as in a process of its own, and leave nothing set behind.
@@ -64,6 +81,21 @@ def fresh_keras() -> Iterator[None]:
         keras = sys.modules.get("keras")
         if keras is not None and hasattr(keras, "dtype_policies"):
             keras.config.set_dtype_policy(other or "float32")
+
+
+def _values_in(value: Any, depth: int = 3) -> Iterator[Any]:
+    """Yield what a value holds, in lists and dictionaries up to this depth."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list | tuple | set):
+        yield value
+    elif depth:
+        for item in value:
+            yield from _values_in(item, depth - 1)
+
+
+def _is_keras2_layer(value: Any) -> bool:
+    return isinstance(value, tf_keras.layers.Layer)
 
 
 def _inherits(value: Any, name: str) -> bool:

@@ -17,7 +17,7 @@ import tf_keras
 
 from edgeship.core.errors import EdgeshipError, LoweringError, in_one_line
 from edgeship.model.keras3.inside import build_shapes, graph_of, layers_of, name_of_input, nested_inputs
-from edgeship.model.keras3.recognize import require_tensorflow_backend
+from edgeship.model.keras3.recognize import require_one_keras, require_tensorflow_backend
 from edgeship.model.keras3.translation import Translation, describe
 
 # float32 rounds each result to 2^-24 of it, and Keras 3 orders some sums otherwise (a batch norm in inference is
@@ -42,6 +42,7 @@ def translate(model: Any) -> tf_keras.Model:
         ModelError: Keras 3 computes with another backend.
     """
     require_tensorflow_backend()
+    require_one_keras(layers_of(model))
     translation = Translation()
     policy = tf_keras.mixed_precision.global_policy()
     tf_keras.mixed_precision.set_global_policy("float32")

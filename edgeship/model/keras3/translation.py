@@ -104,6 +104,8 @@ class Translation:
         inputs = keras.tree.map_structure(
             lambda tensor: tf_keras.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype), nested_inputs(graph)
         )
+        if isinstance(model, keras.Sequential):  # one of Keras 2 too, which names of inner layers go by
+            return tf_keras.Sequential([*keras.tree.flatten(inputs), *map(self.twin_of, model.layers)], name=model.name)
         return tf_keras.Model(inputs, self._replay(graph, keras.tree.flatten(inputs)), name=model.name)
 
     def _replay(self, graph: Any, inputs: list[Any]) -> Any:
