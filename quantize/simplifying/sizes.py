@@ -7,47 +7,64 @@ from typing import Any
 from tf_keras import layers
 
 from edgeship.model import flat_layers
-from edgeship.quantize.simplifying.replacement import Replacement, nothing
+from edgeship.quantize.simplifying.replacement import Replacement
 
 
 def resizing(layer: Any) -> Replacement | None:
     """By a whole factor: a layer that says so; to the same size: nothing."""
-    shape = layer.get_input_at(0).shape
-    if layer.crop_to_aspect_ratio or layer.interpolation not in ("bilinear", "nearest") or None in shape[1:3]:
+    sizes = _sizes(layer)
+    if layer.crop_to_aspect_ratio or layer.interpolation not in ("bilinear", "nearest") or sizes is None:
         return None
-    return _resized(layer, (int(shape[1]), int(shape[2])), (layer.height, layer.width), layer.interpolation)
+    return _resized(layer, sizes, layer.interpolation)
 
 
-def _resized(layer: Any, old: tuple[int, int], new: tuple[int, int], how: str) -> Replacement | None:
-    if old == new:
-        return nothing(layer)
-    if any(after % before for before, after in zip(old, new, strict=True)):
+def _sizes(layer: Any) -> list[tuple[int, int]] | None:
+    """The (rows, columns) of all that a layer is called on; None where one is not known."""
+    sizes = [tuple(node.input_shapes[1:3]) for node in layer.inbound_nodes]
+    return None if any(None in size for size in sizes) else sizes
+
+
+def _resized(layer: Any, sizes: list[tuple[int, int]], how: str) -> Replacement | None:
+    result = (layer.height, layer.width)
+    if any(after % before for size in sizes for before, after in zip(size, result, strict=True)):
         return None
-    factors = (new[0] // old[0], new[1] // old[1])
-    return Replacement(layer, lambda parts, x: parts.layer("", layers.UpSampling2D, factors, interpolation=how)(x))
+
+    def build(parts: Replacement, tensor: Any) -> Any:
+        size = tuple(tensor.shape[1:3])
+        if size == result:
+            return tensor
+        factors = (result[0] // size[0], result[1] // size[1])
+        return parts.of_shape(size, "", layers.UpSampling2D, factors, interpolation=how)(tensor)
+
+    return Replacement(layer, build)
 
 
 def random_crop(layer: Any) -> Replacement | None:
     """In inference it does not crop at random: it resizes what the target's proportions leave of the middle."""
-    shape = layer.get_input_at(0).shape
-    if None in shape[1:3] or shape[1] * layer.width != shape[2] * layer.height:
+    sizes = _sizes(layer)
+    if sizes is None or any(rows * layer.width != columns * layer.height for rows, columns in sizes):
         return None
-    return _resized(layer, (int(shape[1]), int(shape[2])), (layer.height, layer.width), "bilinear")
+    return _resized(layer, sizes, "bilinear")
 
 
 def center_crop(layer: Any) -> Replacement | None:
     """The middle of an image; of one that is too small it would be a resize."""
-    shape = layer.get_input_at(0).shape
-    if None in shape[1:3] or shape[1] < layer.height or shape[2] < layer.width:
+    sizes = _sizes(layer)
+    if sizes is None or any(rows < layer.height or columns < layer.width for rows, columns in sizes):
         return None
-    over = (int(shape[1]) - layer.height, int(shape[2]) - layer.width)
-    crop = tuple((size // 2, size - size // 2) for size in over)
-    return Replacement(layer, lambda parts, x: parts.layer("", layers.Cropping2D, crop)(x))
+
+    def build(parts: Replacement, tensor: Any) -> Any:
+        size = tuple(tensor.shape[1:3])
+        over = (size[0] - layer.height, size[1] - layer.width)
+        crop = tuple((part // 2, part - part // 2) for part in over)
+        return parts.of_shape(size, "", layers.Cropping2D, crop)(tensor)
+
+    return Replacement(layer, build)
 
 
 def global_max(layer: Any) -> Replacement | None:
     """A maximum over the whole image as max-pooling: ONNX Runtime has no integer ReduceMax."""
-    if layer.data_format != "channels_last" or any(None in node.input_shapes[1:3] for node in layer.inbound_nodes):
+    if layer.data_format != "channels_last" or _sizes(layer) is None:
         return None
 
     def build(parts: Replacement, tensor: Any) -> Any:
