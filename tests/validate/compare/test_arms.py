@@ -46,7 +46,7 @@ def test_two_bundles_by_name(tiny_bundle: Path, tmp_path: Path) -> None:
     (spec,), (image,) = onnx.inputs, onnx.example(onnx.inputs)
     assert spec.scale is not None  # which the file itself does not have
     steps = image.astype(float) - (spec.zero_point or 0)
-    assert np.abs(steps * spec.scale - bundle.golden.inputs[:1]).max() <= spec.scale / 2 + 1e-6
+    assert np.abs(steps * spec.scale - bundle.golden.inputs[0][:1]).max() <= spec.scale / 2 + 1e-6
     (chosen,) = pair_arms(tiny_bundle, other, names=(onnx.name,)).pairs
     assert chosen.name == onnx.name
 
