@@ -16,6 +16,7 @@ from edgeship.model.keras2 import maker_of, node_of, read_by
 from edgeship.model.prepared import Prepared
 from edgeship.quantize.grids import Grid, plan_grids
 from edgeship.quantize.ranges import Mode, Range
+from edgeship.quantize.real_inputs import require_real_inputs
 from edgeship.quantize.same_network import check_same, noise_of
 from edgeship.quantize.simplifying.precision import float32_policy
 from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of, rebuild
@@ -116,12 +117,7 @@ def insert_fake_quantization(
         LoweringError: a layer integers cannot compute and that is not kept, a name in `keep_float` that no layer has,
             an input that is not real numbers, or a network that with all rounding switched off differs from `flat`.
     """
-    for tensor in flat.inputs:
-        if not tensor.dtype.is_floating:
-            raise LoweringError(
-                f"{flat.name}: the input {maker_of(tensor).name!r} is {tensor.dtype.name}; expected float32: "
-                "preprocessed images"
-            )
+    require_real_inputs(flat)
     simple = simplify(flat)
     kept = _kept(simple, flat, keep_float)
     grids = plan_grids(simple, kept)

@@ -17,6 +17,8 @@ from edgeship.core.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.data import Images, preprocess
 from edgeship.model.distribute import LOST
 from edgeship.model.keras2 import is_graph
+from edgeship.model.keras3 import as_keras2
+from edgeship.model.keras3.recognize import fresh_keras
 from edgeship.model.keras_file import load_keras_model
 from edgeship.model.resnet import build_resnet
 from edgeship.model.weights import load_weights
@@ -30,7 +32,7 @@ def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], class
     """The untrained (or, with `model.path` or `model.weights`, trained) float model.
 
     Raises:
-        ModelError: no such factory or file, not a Keras-2 model, not built, not the input and output it must have,
+        ModelError: no such factory or file, not a Keras model, not built, not the input and output it must have,
             or weights that do not fit.
     """
     import_custom_objects(config.custom_objects)
@@ -122,16 +124,14 @@ def weights_sha256(model: tf_keras.Model) -> str:
 def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
     module_name, _, function_name = name.partition(":")
     function = getattr(_import(module_name, key="model.factory"), function_name, None)
-    # Names that Keras makes up must not depend on what else this process has built.
-    tf_keras.backend.reset_uids()
-    policy = tf_keras.mixed_precision.global_policy()
     if not callable(function):
         raise ModelError(
             f"model.factory: expected \"package.module:function\", found {name!r}; {module_name} has no function "
             f"{function_name!r}"
         )
     try:
-        model = function(**arguments)
+        with fresh_keras():
+            model = function(**arguments)
     except (EdgeshipError, *LOST):
         raise  # LOST: another worker, not the factory
     # The user's code, and Keras in it, may raise anything.
@@ -141,14 +141,12 @@ def _call_factory(name: str, **arguments: Any) -> tf_keras.Model:
             f"model.factory: {name}({given}) failed: {in_one_line(error)}; correct the factory, or the configuration "
             "that these values come from (data.image_size, data.channels, model.classes)"
         ) from error
-    finally:
-        tf_keras.mixed_precision.set_global_policy(policy)  # a policy that is left set would reach layers of ours
+    model = as_keras2(model)
     if not isinstance(model, tf_keras.Model):
         kind = type(model)
-        third = " (Keras 3): import tf_keras in its place" if kind.__module__.split(".")[0] == "keras" else ""
         raise ModelError(
-            f"model.factory: {name} returned {kind.__module__}.{kind.__name__}{third}, expected a "
-            "tf_keras.Model (Keras 2)"
+            f"model.factory: {name} returned {kind.__module__}.{kind.__name__}, expected a tf_keras.Model (Keras 2) "
+            "or a keras.Model (Keras 3)"
         )
     return model
 

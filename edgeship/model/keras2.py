@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import tensorflow as tf
 import tf_keras
 from tf_keras.src.engine.functional import Functional
 from tf_keras.src.engine.keras_tensor import KerasTensor
@@ -117,9 +118,26 @@ def own_variables(layer: Any) -> tuple[list[Any], list[Any]]:
     return layer._trainable_weights, layer._non_trainable_weights
 
 
+def raised_as_it_is(error: Exception) -> Exception:
+    """Return an error that Keras passes on as it is; to the message of any other it adds lines about the call."""
+    error._keras_call_info_injected = True  # type: ignore[attr-defined]
+    return error
+
+
 def rename(layer: Any, name: str) -> None:
     """Give a layer that is in no graph yet another name."""
     layer._name = name
+
+
+def build_attention(layer: Any, query: Any, value: Any, key: Any) -> None:
+    """Make the weights of a MultiHeadAttention for inputs of these shapes."""
+    layer._build_from_signature(*(tf.TensorShape(shape) for shape in (query, value, key)))
+    heads = (*query[:-1], layer._num_heads, layer._value_dim)
+    for part, shape in (
+        (layer._query_dense, query), (layer._key_dense, key), (layer._value_dense, value), (layer._output_dense, heads),
+    ):
+        with tf.name_scope(part.name):
+            part.build(shape)
 
 
 def normalizes_last_axis(layer: Any) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,27 @@ READING_LAYERS = frozenset({"StringLookup", "IntegerLookup", "TextVectorization"
 # Activations that Keras takes by a function's name, beside its own.
 ACTIVATIONS = ("relu6", "leaky_relu", "log_softmax", "silu", "crelu", "exponential")
 KERAS_MODULE = re.compile(r"(tf_)?keras(\.\w+)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What the configurations of one version of Keras may name.
+
+    Args:
+        registered: gives the classes and functions that the user has registered, by name.
+        classes: gives the names of Keras' own classes that are harmless in a configuration.
+        functions: gives the names of Keras' own functions that are.
+        data_forms: names of classes that only say how a plain value is written.
+        code_layers: classes that hold code.
+        reading_layers: classes that read a file which their configuration names.
+    """
+
+    registered: Callable[[], Mapping[str, Any]]
+    classes: Callable[[], frozenset[str]]
+    functions: Callable[[], frozenset[str]]
+    data_forms: frozenset[str]
+    code_layers: frozenset[str]
+    reading_layers: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,21 +98,25 @@ class _Named:
     layer: str
 
 
-def check_config(config: Any, *, where: str, remedies: Remedies, own: Mapping[str, Any]) -> None:
+def check_config(
+    config: Any, *, where: str, remedies: Remedies, own: Mapping[str, Any], words: Vocabulary | None = None
+) -> None:
     """Refuse a configuration that carries or names code.
 
     Args:
         config: the parsed JSON of a saved model.
         where: the file, for messages.
         own: classes and functions of the user's, by the names that the file may use beside those that are registered.
+        words: of the Keras that saved it, which is Keras 2 unless it is given.
 
     Raises:
         ModelError: nested too deep, or something in it is not known to be harmless; the message names the layer.
     """
-    known = {**tf_keras.utils.get_custom_objects(), **own}
+    words = words or KERAS2
+    known = {**words.registered(), **own}
     for named in _named(config, where):
         try:
-            _check(named.entry, known)
+            _check(named.entry, known, words)
         except _Unfit as unfit:
             layer = f"layer {named.layer!r}: " if named.layer else ""
             remedy = remedies.unknown_class if unfit.is_class else remedies.code
@@ -139,8 +164,8 @@ def _named(config: Any, where: str) -> Iterator[_Named]:
             waiting += [(item, depth + 1, layer) for item in value]
 
 
-def _check(entry: dict[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise _Unfit unless the entry is harmless in every place where tf_keras could look its names up.
+def _check(entry: dict[str, Any], known: Mapping[str, Any], words: Vocabulary) -> None:
+    """Raise _Unfit unless the entry is harmless in every place where Keras could look its names up.
 
     The older form knows `class_name` alone; the newer one takes `registered_name`, then `class_name` or
     `registered_name` out of `module`. Which form an entry is read by does not depend on the entry alone, so it must be
@@ -149,14 +174,14 @@ def _check(entry: dict[str, Any], known: Mapping[str, Any]) -> None:
     name, module, registered = entry["class_name"], entry.get("module"), entry.get("registered_name")
     if not isinstance(name, str) or not all(item is None or isinstance(item, str) for item in (module, registered)):
         raise _Unfit("the name of a class is no text")
-    if name in DATA_FORMS:
+    if name in words.data_forms:
         return
-    if name in CODE_LAYERS:
+    if name in words.code_layers:
         raise _Unfit(f"it holds Python code ({name}), which is not run")
     if name in TYPE_FORMS:
         raise _Unfit(f"it describes a tensor by {name}, which may name code")
     if name == "function":
-        _check_function(entry, known)
+        _check_function(entry, known, words)
         return
     if registered is not None and getattr(known.get(registered), "__name__", None) == name:
         return
@@ -165,9 +190,9 @@ def _check(entry: dict[str, Any], known: Mapping[str, Any]) -> None:
         raise _Unfit(f"it is of the class {name!r}, registered as {registered!r}, which is not known", is_class=True)
     if name in OPERATOR_LAYERS:
         _check_operator(entry)
-    elif name in READING_LAYERS:
+    elif name in words.reading_layers:
         raise _Unfit(f"{name} may read a file that the configuration names; it has no place in a network for images")
-    elif name not in known and name not in _keras_classes():
+    elif name not in known and name not in words.classes():
         raise _Unfit(
             f"it is of the class {name!r}, which is none of Keras' plain layers and is not registered", is_class=True
         )
@@ -178,15 +203,15 @@ def _check_module(module: str | None, name: str) -> None:
         raise _Unfit(f"it names code, {name!r} of the module {module!r}, which is not imported for it", is_class=True)
 
 
-def _check_function(entry: dict[str, Any], known: Mapping[str, Any]) -> None:
-    """tf_keras takes the function by "config" or by "registered_name", depending on the place it stands in."""
+def _check_function(entry: dict[str, Any], known: Mapping[str, Any], words: Vocabulary) -> None:
+    """Keras takes the function by "config" or by "registered_name", depending on the place it stands in."""
     name, module, registered = entry.get("config"), entry.get("module"), entry.get("registered_name")
     if not isinstance(name, str):
         raise _Unfit("the name of a function is no text")
     if name in known and (registered in (None, "function", name) or registered in known):
         return
     _check_module(module, name)
-    if {name, registered} - {None, "function"} - _keras_functions():
+    if {name, registered} - {None, "function"} - words.functions():
         raise _Unfit(f"it names code, the function {name!r}, which is no activation of Keras", is_class=True)
 
 
@@ -222,3 +247,7 @@ def _keras_functions() -> frozenset[str]:
 
 
 _CLASSES: set[str] = set()
+KERAS2 = Vocabulary(
+    registered=tf_keras.utils.get_custom_objects, classes=_keras_classes, functions=_keras_functions,
+    data_forms=DATA_FORMS, code_layers=CODE_LAYERS, reading_layers=READING_LAYERS,
+)

@@ -26,6 +26,7 @@ import edgeship.model.layers  # noqa: F401 - both register our layers for loadin
 from edgeship.core.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.model.hdf5_file import MAGIC as HDF5_MAGIC
 from edgeship.model.hdf5_file import plain_copy
+from edgeship.model.keras3.recognize import require_tensorflow_backend
 from edgeship.model.keras_code import FOR_MODELS, Remedies, check_config, defined_in, without_compile_config
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -45,6 +46,13 @@ class _Contents:
     numbers: Path
     is_zip: bool
 
+    @property
+    def is_keras3(self) -> bool:
+        """Whether Keras 3 saved it: by what the file says, or else by a form that Keras 2 never writes."""
+        if self.keras_version is not None:
+            return self.keras_version.split(".")[0] == "3"
+        return '"DTypePolicy"' in json.dumps(self.config)
+
 
 def read_model_config(path: Path) -> dict[str, Any]:
     """The configuration of a saved Keras model, as parsed JSON; nothing is built from it.
@@ -53,14 +61,18 @@ def read_model_config(path: Path) -> dict[str, Any]:
         ModelError: no file, neither .keras nor HDF5, damaged, weights without layers, saved by another Keras version.
     """
     with tempfile.TemporaryDirectory(prefix="edgeship-model-") as folder:
-        config: dict[str, Any] = _contents(path, Path(folder)).config
+        contents = _contents(path, Path(folder))
+        _require_keras2(path, contents)
+        config: dict[str, Any] = contents.config
         return config
 
 
 def load_keras_model(
     path: Path, *, trust_code: bool = False, modules: tuple[str, ...] = (), remedies: Remedies = FOR_MODELS
 ) -> tf_keras.Model:
-    """Build a saved Keras 2 model with its weights, uncompiled; code in the file is not run.
+    """Build a saved Keras model with its weights, uncompiled; code in the file is not run.
+
+    One that Keras 3 saved (with any backend) is translated to Keras 2; in bundles and as `model.weights` it is refused.
 
     Args:
         trust_code: build whatever the file asks for, its own code included.
@@ -73,11 +85,14 @@ def load_keras_model(
     """
     with tempfile.TemporaryDirectory(prefix="edgeship-model-") as name:
         folder = Path(name)
-        if trust_code:
+        if trust_code and not _contents(path, folder).is_keras3:
             return _build(_link(path, folder), path, defined_in(modules), contextlib.nullcontext(), trust_code=True)
         contents = _contents(path, folder)
         config = without_compile_config(contents.config)
         own = defined_in(modules)
+        if contents.is_keras3 and remedies is FOR_MODELS:
+            return _build_keras3(contents, config, path, folder, own, trust_code=trust_code)
+        _require_keras2(path, contents)
         check_config(config, where=str(path), remedies=remedies, own=own)
         checked = _checked_file(contents, config, folder)
         limit = contents.numbers.stat().st_size * VARIABLES_PER_STORED_BYTE + SPARE_VARIABLES_BYTES
@@ -115,7 +130,7 @@ def _zip_contents(path: Path, folder: Path) -> _Contents:
             entries = _entries(path, archive)
             metadata = _json(archive.read(METADATA)) if METADATA in entries else {}
             version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-            _check_version(path, version)
+            version = version if isinstance(version, str) else None
             config = _json(archive.read(CONFIG))
             weights = archive.read(WEIGHTS)
     except EdgeshipError:
@@ -157,7 +172,7 @@ def _hdf5_contents(path: Path, folder: Path) -> _Contents:
     with h5py.File(numbers, "r") as file:
         version, text = file.attrs.get("keras_version"), file.attrs.get("model_config")
     version = version.decode(errors="replace") if isinstance(version, bytes) else version
-    _check_version(path, version)
+    version = version if isinstance(version, str) else None
     if text is None:
         raise ModelError(
             f"{path}: it has weights and no layers (save_weights was used); build the network in model.factory and "
@@ -179,8 +194,9 @@ def _json(content: str | bytes) -> Any:
     return document
 
 
-def _check_version(path: Path, version: Any) -> None:
-    if isinstance(version, str) and version.split(".")[0] not in ("1", "2"):
+def _require_keras2(path: Path, contents: _Contents) -> None:
+    version = contents.keras_version or ("3" if contents.is_keras3 else "2")
+    if version.split(".")[0] not in ("1", "2"):
         raise ModelError(
             f"{path}: saved by Keras {version[:20]}, expected Keras 2; build the network with tf_keras, "
             "set its weights there (model.set_weights takes the arrays in the same order) and save it again"
@@ -207,6 +223,19 @@ def _checked_file(contents: _Contents, config: Any, folder: Path) -> Path:
         archive.writestr(CONFIG, text)
         archive.write(contents.numbers, WEIGHTS)
     return checked
+
+
+def _build_keras3(
+    contents: _Contents, config: Any, path: Path, folder: Path, own: dict[str, Any], *, trust_code: bool
+) -> tf_keras.Model:
+    require_tensorflow_backend()
+    from edgeship.model.keras3.file import check_keras3_config, load_keras3
+
+    if trust_code:
+        return load_keras3(_link(path, folder), path, own, limit_bytes=None, trust_code=True)
+    check_keras3_config(config, where=str(path), own=own)
+    limit = contents.numbers.stat().st_size * VARIABLES_PER_STORED_BYTE + SPARE_VARIABLES_BYTES
+    return load_keras3(_checked_file(contents, config, folder), path, own, limit_bytes=limit, trust_code=False)
 
 
 def _link(path: Path, folder: Path) -> Path:

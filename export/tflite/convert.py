@@ -15,6 +15,7 @@ from edgeship.core.layer_names import layer_name
 from edgeship.core.native_output import quiet_native_output
 from edgeship.core.schemes import CALIBRATION, FAKE_QUANTIZED, SCHEMES
 from edgeship.data.examples import Batch
+from edgeship.export.tflite.dilations import direct_dilations
 from edgeship.export.tflite.names import with_stable_names
 from edgeship.export.tflite.rounding import rounding_layers
 
@@ -112,4 +113,6 @@ def _save_for_serving(model: tf_keras.Model, folder: Path) -> None:
     module: Any = tf.Module()
     module.weights = list(model.variables)
     module.serve = tf.function(serve, input_signature=signature)
-    tf.saved_model.save(module, str(folder), signatures=module.serve.get_concrete_function())
+    with direct_dilations(model):
+        function = module.serve.get_concrete_function()
+    tf.saved_model.save(module, str(folder), signatures=function)

@@ -1,4 +1,4 @@
-"""Any float Keras-2 model -> the same network as a flat functional graph of layers with one meaning each.
+"""Any float Keras model -> the same network as a flat functional graph of layers with one meaning each.
 
 A composite layer is traced through its own `call()`: run on symbolic tensors, its inner layers become nodes of the
 graph and its tensor operators become nodes that `operators.py` turns into the layers that mean the same. No layer is
@@ -16,6 +16,7 @@ import tf_keras
 
 from edgeship.core.errors import LoweringError
 from edgeship.model.keras2 import computes_its_graph, nested_inputs
+from edgeship.model.keras3 import as_keras2
 from edgeship.quantize.lowering.lowered_graph import LoweredGraph
 from edgeship.quantize.lowering.refusals import require_built_keras2, require_no_wrappers
 from edgeship.quantize.simplifying.layouts import with_channels_last
@@ -27,11 +28,12 @@ PROBE_BATCH = 2
 PROBE_SIZE = 32  # for sizes the model leaves open
 
 
-def lower(model: tf_keras.Model) -> tf_keras.Model:
+def lower(model: Any) -> tf_keras.Model:
     """The same network as a flat functional model, with weights of its own.
 
     Args:
-        model: a built Keras-2 model, Sequential, Functional or subclassed, of any composite layers.
+        model: a built Keras model, Sequential, Functional or subclassed, of any composite layers. One of Keras 3 is
+            translated to Keras 2 first (`edgeship.model.keras3`).
 
     Returns:
         A functional model with the same inputs and outputs (names, shapes, order, structure). Every layer is one of
@@ -41,11 +43,12 @@ def lower(model: tf_keras.Model) -> tf_keras.Model:
         mixed precisions and others they are what float32 makes of the same weights. Random augmentation is left out.
 
     Raises:
-        LoweringError: a model that is not built, not of Keras 2, or wrapped by tfmot; a layer that was called with
-            `training=True` and computes something else then; a layer whose `call()` cannot be traced or updates
-            a variable; a stateful layer; a trainable variable that no layer of the result owns. The message names the
+        LoweringError: a model that is not built, of no Keras or of both, or wrapped by tfmot; a layer that was called
+            with `training=True` and computes something else then; a layer whose `call()` cannot be traced or updates a
+            variable; a stateful layer; a trainable variable that no layer of the result owns. The message names the
             layer and the operation.
     """
+    model = as_keras2(model)
     require_built_keras2(model)
     require_no_wrappers(model)
     graph = LoweredGraph()

@@ -22,7 +22,7 @@ from edgeship.quantize.lowering.operator_arguments import (
 from edgeship.quantize.lowering.operators_arithmetic import any_einsum, with_array
 
 
-def _reduce(kind: str, image: Any = None) -> Callable[[Call], Result]:
+def _reduce(kind: str, image: Any = None, sequence: Any = None) -> Callable[[Call], Result]:
     def build(call: Call) -> Result:
         tensor, axis = call["input_tensor"], call.get("axis")
         if axis is None:
@@ -33,6 +33,8 @@ def _reduce(kind: str, image: Any = None) -> Callable[[Call], Result]:
             return None
         if image is not None and tensor.shape.rank == 4 and axes == [1, 2]:
             return Replacement(image(keepdims=keepdims, name="pool"), tensor)
+        if sequence is not None and tensor.shape.rank == 3 and axes == [1]:
+            return Replacement(sequence(keepdims=keepdims, name="pool"), tensor)
         return Replacement(flat_layers.Reduce(kind, axes, keepdims, name=kind), tensor)
 
     return build
@@ -92,6 +94,20 @@ def _pool(layer: Any, name: str) -> Callable[[Call], Result]:
         if None in (size, strides, padding):
             return None
         return Replacement(layer(size, strides, padding, data_format=layout, name=name), tensor)
+
+    return build
+
+
+def _pool1d(layer: Any, name: str) -> Callable[[Call], Result]:
+    def build(call: Call) -> Result:
+        tensor, padding = call["input"], _padding(call["padding"])
+        # One number, or one for each axis: batch, steps, features.
+        sizes = [list(np.atleast_1d(as_array(call[key]))) for key in ("ksize", "strides")]
+        plain = all(len(item) == 1 or (len(item) == 3 and item[0] == item[2] == 1) for item in sizes)
+        if call.get("data_format") != "NWC" or tensor.shape.rank != 3 or padding is None or not plain:
+            return None
+        size, strides = (int(item[len(item) // 2]) for item in sizes)
+        return Replacement(layer(size, strides, padding, name=name), tensor)
 
     return build
 
@@ -220,8 +236,8 @@ def _product(call: Call) -> Result:
 
 
 IMAGES: dict[str, Callable[[Call], Result]] = {
-    "math.reduce_mean": _reduce("mean", layers.GlobalAveragePooling2D),
-    "math.reduce_max": _reduce("max", layers.GlobalMaxPooling2D),
+    "math.reduce_mean": _reduce("mean", layers.GlobalAveragePooling2D, layers.GlobalAveragePooling1D),
+    "math.reduce_max": _reduce("max", layers.GlobalMaxPooling2D, layers.GlobalMaxPooling1D),
     "math.reduce_min": _reduce("min"),
     "math.reduce_sum": _reduce("sum"),
     "image.resize": _resize,
@@ -231,6 +247,8 @@ IMAGES: dict[str, Callable[[Call], Result]] = {
     "nn.max_pool": _pool(layers.MaxPooling2D, "max_pool"),
     "nn.avg_pool2d": _pool(layers.AveragePooling2D, "average_pool"),
     "nn.avg_pool": _pool(layers.AveragePooling2D, "average_pool"),
+    "nn.max_pool1d": _pool1d(layers.MaxPooling1D, "max_pool"),
+    "nn.avg_pool1d": _pool1d(layers.AveragePooling1D, "average_pool"),
     "nn.conv2d": _convolution,
     "nn.convolution": _convolution,
     "nn.depthwise_conv2d": _depthwise,

@@ -52,6 +52,8 @@ def _pad(call: Call) -> Result:
     value = float(as_array(value))
     if tensor.shape.rank == 4 and paddings[3] == (0, 0) and mode == "CONSTANT" and value == 0:
         return Replacement(layers.ZeroPadding2D((paddings[1], paddings[2]), name="pad"), tensor)
+    if tensor.shape.rank == 3 and paddings[2] == (0, 0) and mode == "CONSTANT" and value == 0:
+        return Replacement(layers.ZeroPadding1D(paddings[1], name="pad"), tensor)
     return Replacement(flat_layers.Pad(paddings, mode, value, name="pad"), tensor)
 
 

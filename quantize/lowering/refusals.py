@@ -1,4 +1,4 @@
-"""Models that are refused whole: not of Keras 2, not built, or already in the hands of another tool."""
+"""Models that are refused whole: of no Keras, not built, or already in the hands of another tool."""
 
 from __future__ import annotations
 
@@ -27,13 +27,10 @@ WRAPPERS = {
 
 def require_built_keras2(model: Any) -> None:
     """Raise LoweringError for what is no Keras-2 model, or one whose input shapes are not known."""
-    if type(model).__module__.split(".")[0] == "keras":
-        raise LoweringError(
-            f"{getattr(model, 'name', model)!r}: expected a Keras-2 model (tf_keras), found a Keras-3 one "
-            f"({type(model).__module__}.{type(model).__name__}); build it with `import tf_keras` and tf_keras.layers"
-        )
     if not isinstance(model, tf_keras.Model):
-        raise LoweringError(f"expected a tf_keras.Model, found {type(model).__module__}.{type(model).__name__}")
+        raise LoweringError(
+            f"expected a model of tf_keras or keras, found {type(model).__module__}.{type(model).__name__}"
+        )
     if is_graph(model):
         return
     if not model.built or model.save_spec() is None:

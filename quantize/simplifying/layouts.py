@@ -29,6 +29,10 @@ OVER_AN_AXIS = ("softmax", "log_softmax")
 ELEMENTWISE = (
     layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.ThresholdedReLU, flat_layers.Clip,
 )
+# Compute along the last axis, whatever axes come before.
+LAST_AXIS = (layers.Dense,)
+# Depend on the order of all elements alone.
+IN_ORDER = (layers.Flatten, layers.Reshape)
 WITH_AXIS = (layers.BatchNormalization, layers.experimental.SyncBatchNormalization, layers.Softmax)
 MERGES = (layers.Add, layers.Multiply, layers.Subtract, layers.Average, layers.Maximum, layers.Minimum)
 
@@ -112,17 +116,29 @@ class _Layouts:
             return View(views[0].base, tuple(views[0].axes[axis] for axis in (0, *layer.dims)), name=layer.name)
         if type(layer) in ONE_ROW or is_channels_first(layer):
             return self._planar(layer, views[0])
-        axes = _axes_of(layer, views[0].rank, self._arrays) if len(views) == 1 else None
+        axes = self._axes(layer, views[0]) if len(views) == 1 else None
         if axes is not None:
             return self._along(layer, views[0], axes)
         if type(layer) in ELEMENTWISE or _is_scalar_rescaling(layer):
             return views[0].of(self._call(layer, views[0].base))
+        if type(layer) in LAST_AXIS and views[0].has_last_axis:
+            return views[0].of(self._call(layer, views[0].base))
+        if type(layer) in IN_ORDER and views[0].is_in_order:
+            return self._call(layer, views[0].base)
+        if type(layer) is flat_layers.StridedSlice:
+            return self._sliced(layer, views[0])
         if type(layer) in (*MERGES, layers.Concatenate) and len({view.rank for view in views}) == 1:
             return self._merge(layer, views)
         plain = tf.nest.map_structure(
             lambda item: self._views.plain(item, reader=layer.name) if isinstance(item, View) else item, (args, kwargs)
         )
         return self._call(layer, *plain[0], **plain[1])
+
+    def _axes(self, layer: Any, view: View) -> tuple[int, ...] | None:
+        """The axes that `_along` has to put last; an array along the last axis costs nothing there."""
+        axes = _axes_of(layer, view.rank, True)
+        is_free = axes == (view.rank - 1,) and view.has_last_axis and not view.is_plain
+        return axes if is_free else _axes_of(layer, view.rank, self._arrays)
 
     # --- kinds of layers ------------------------------------------------------------------------------------------
 
@@ -169,6 +185,20 @@ class _Layouts:
     def _seen_as(self, view: View, order: tuple[int, ...], reader: str) -> View:
         tensor = self._views.arranged(view, order, reader=reader)
         return View(tensor, tuple(order.index(axis) for axis in range(view.rank)))
+
+    def _sliced(self, layer: Any, view: View) -> View:
+        """Part of a tensor: one position of an axis is an axis of size 1, which the view leaves out."""
+        slices: list[Any] = [(None, None, None)] * (view.base.shape.rank - 1)
+        kept = [0]
+        for axis in range(1, view.rank):
+            item = layer.slices[axis - 1] if axis <= len(layer.slices) else (None, None, None)
+            if isinstance(item, int):
+                item = (item, item + 1 or None, None)
+            else:
+                kept.append(axis)
+            slices[view.axes[axis] - 1] = item
+        made = self._once((id(layer), *slices), layer, lambda: flat_layers.StridedSlice(slices, name=layer.name))
+        return View(made(view.base), tuple(view.axes[axis] for axis in kept))
 
     def _merge(self, layer: Any, views: list[View]) -> View:
         """Several tensors in the layout of the first one that has a layout of its own."""

@@ -7,7 +7,7 @@ layer can stay. What is not in the table stays too, and `roles` decides whether 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from tf_keras import layers
 from edgeship.model import flat_layers
 from edgeship.quantize.simplifying.average_pooling import averaged
 from edgeship.quantize.simplifying.padding import joined_padding
+from edgeship.quantize.simplifying.replacement import Replacement, nothing
+from edgeship.quantize.simplifying.sizes import center_crop, global_max, picked, random_crop, resizing
 from edgeship.quantize.simplifying.transposed import sub_pixel
 
 
@@ -34,47 +36,6 @@ weights_of: dict[type, Weights] = {
     layers.Conv2DTranspose: Weights("kernel", (2,)),
     layers.Dense: Weights("kernel", (1,)),
 }
-
-
-class Replacement:
-    """What a layer becomes: `apply(*inputs)` builds it, as often as the layer is called, from layers made once."""
-
-    def __init__(
-        self, layer: Any, build: Callable[..., Any], weights: dict[str, list[np.ndarray]] | None = None
-    ) -> None:
-        self._name, self._trainable, self._build, self._weights = layer.name, layer.trainable, build, weights or {}
-        self._made: dict[str, Any] = {}
-        self._shapes: list[Any] = []
-        self.taken: Collection[str] = ()  # names of other layers
-
-    def layer(self, suffix: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The part of this name, made at the first call. "" is the part that keeps the layer's own name."""
-        if suffix not in self._made:
-            name = f"{self._name}_{suffix}" if suffix else self._name
-            if suffix and name in self.taken:
-                name = f"{self._name}__{suffix}"
-            self._made[suffix] = make(*args, name=name, **kwargs)
-        return self._made[suffix]
-
-    def of_shape(self, shape: Any, suffix: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The same for a layer that is called on tensors of several shapes: a part for each of them."""
-        if shape not in self._shapes:
-            self._shapes.append(shape)
-        number = self._shapes.index(shape) + 1
-        words = [suffix] if number == 1 else [suffix, f"shape{number}"]
-        return self.layer("_".join(filter(None, words)), make, *args, **kwargs)
-
-    def apply(self, *inputs: Any) -> Any:
-        """The outputs on (new) inputs."""
-        return self._build(self, *inputs)
-
-    def load(self) -> None:
-        """Give the parts their weights, now that they are built; they train where the layer trained."""
-        for suffix, values in self._weights.items():
-            self._made[suffix].set_weights(values)
-        self._weights = {}
-        for part in self._made.values() if not self._trainable else ():
-            part.trainable = False
 
 
 def activate(parts: Replacement, function: Any, tensor: Any, suffix: str | None = None) -> Any:
@@ -167,45 +128,6 @@ def _prelu(layer: Any) -> Replacement | None:
     return Replacement(layer, build)
 
 
-def _resizing(layer: Any) -> Replacement | None:
-    """By a whole factor: a layer that says so; to the same size: nothing."""
-    shape = layer.get_input_at(0).shape
-    if layer.crop_to_aspect_ratio or layer.interpolation not in ("bilinear", "nearest") or None in shape[1:3]:
-        return None
-    return _resized(layer, (int(shape[1]), int(shape[2])), (layer.height, layer.width), layer.interpolation)
-
-
-def _resized(layer: Any, old: tuple[int, int], new: tuple[int, int], how: str) -> Replacement | None:
-    if old == new:
-        return _nothing(layer)
-    if any(after % before for before, after in zip(old, new, strict=True)):
-        return None
-    factors = (new[0] // old[0], new[1] // old[1])
-    return Replacement(layer, lambda parts, x: parts.layer("", layers.UpSampling2D, factors, interpolation=how)(x))
-
-
-def _random_crop(layer: Any) -> Replacement | None:
-    """In inference it does not crop at random: it resizes what the target's proportions leave of the middle."""
-    shape = layer.get_input_at(0).shape
-    if None in shape[1:3] or shape[1] * layer.width != shape[2] * layer.height:
-        return None
-    return _resized(layer, (int(shape[1]), int(shape[2])), (layer.height, layer.width), "bilinear")
-
-
-def _center_crop(layer: Any) -> Replacement | None:
-    shape = layer.get_input_at(0).shape
-    if None in shape[1:3] or shape[1] < layer.height or shape[2] < layer.width:
-        return None  # it resizes then
-    over = (int(shape[1]) - layer.height, int(shape[2]) - layer.width)
-    crop = tuple((size // 2, size - size // 2) for size in over)
-    return Replacement(layer, lambda parts, x: parts.layer("", layers.Cropping2D, crop)(x))
-
-
-def _nothing(layer: Any) -> Replacement:
-    """Layers that do nothing in inference."""
-    return Replacement(layer, lambda parts, x: x)
-
-
 def _pairwise(make: Callable[..., Any]) -> Callable[[Any], Replacement | None]:
     """An operation of n tensors as n - 1 of two: each result then has an integer range of its own."""
 
@@ -268,19 +190,6 @@ def _reduce(layer: Any) -> Replacement | None:
     return Replacement(layer, build, {"" if layer.keepdims else "mean": weights})
 
 
-def _global_max(layer: Any) -> Replacement | None:
-    """A maximum over the whole image as max-pooling: ONNX Runtime has no integer ReduceMax."""
-    if layer.data_format != "channels_last" or any(None in node.input_shapes[1:3] for node in layer.inbound_nodes):
-        return None
-
-    def build(parts: Replacement, tensor: Any) -> Any:
-        size = tuple(tensor.shape[1:3])
-        pooled = parts.of_shape(size, "" if layer.keepdims else "pool", layers.MaxPooling2D, size)(tensor)
-        return pooled if layer.keepdims else parts.layer("", layers.Flatten)(pooled)
-
-    return Replacement(layer, build)
-
-
 def _average_pooling(layer: Any) -> Replacement:
     return Replacement(layer, lambda parts, tensor: averaged(parts, tensor, layer))
 
@@ -321,16 +230,17 @@ REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
     layers.Multiply: _pairwise(layers.Multiply),
     layers.Average: _average,
     layers.Subtract: _subtract,
-    layers.GlobalMaxPooling2D: _global_max,
+    layers.GlobalMaxPooling2D: global_max,
     layers.AveragePooling2D: _average_pooling,
     flat_layers.Clip: _clip,
     flat_layers.Pad: _pad,
     flat_layers.Reduce: _reduce,
+    flat_layers.StridedSlice: picked,
     layers.PReLU: _prelu,
-    layers.Resizing: _resizing,
-    layers.RandomCrop: _random_crop,
-    layers.CenterCrop: _center_crop,
-    **dict.fromkeys(NOTHING, _nothing),
+    layers.Resizing: resizing,
+    layers.RandomCrop: random_crop,
+    layers.CenterCrop: center_crop,
+    **dict.fromkeys(NOTHING, nothing),
 }
 # After batch norms were folded into them.
 LATE_REWRITES: dict[type, Callable[[Any], Replacement | None]] = {layers.Conv2DTranspose: _transposed}

@@ -37,6 +37,21 @@ class View:
     def rank(self) -> int:
         return len(self.axes)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the old tensor itself."""
+        return self.axes == tuple(range(self.base.shape.rank))
+
+    @property
+    def has_last_axis(self) -> bool:
+        """Whether the last axes of both are one."""
+        return self.axes[-1] == len(self.base.shape) - 1
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether all elements come one after the other as in the old tensor."""
+        return self.axes == tuple(sorted(self.axes))
+
     def of(self, base: Any) -> View:
         """The same view of a tensor of the same layout."""
         return View(base, self.axes)

@@ -102,13 +102,6 @@ def test_the_range_of_a_concatenation_follows_the_largest_of_its_members():
     assert followed == pytest.approx([end / 2 for end in seeded], abs=4 * shared.scale)
 
 
-def test_an_input_of_integers_is_refused():
-    x = layers.Input(SHAPE, dtype="uint8", name="pixels")
-    model = tf_keras.Model(x, layers.Rescaling(1 / 255)(x), name="raw")
-    with pytest.raises(LoweringError, match="raw: the input 'pixels' is uint8; expected float32: preprocessed images"):
-        inserted(model)
-
-
 def test_the_original_is_left_as_it_was():
     x = image()
     model = randomize(tf_keras.Model(x, layers.Conv2D(4, 1, activation="swish")(x)))

@@ -406,12 +406,7 @@ def test_what_cannot_be_lowered_is_refused_by_name(kind, message):
 
 
 def test_models_that_are_none_are_refused_by_name():
-    import keras  # Keras 3, which TensorFlow brings along
-
-    own = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)], name="third")
-    with pytest.raises(LoweringError, match=r"'third': expected a Keras-2 model .*, found a Keras-3 one"):
-        lower(own)
-    with pytest.raises(LoweringError, match=r"expected a tf_keras\.Model, found builtins\.str"):
+    with pytest.raises(LoweringError, match=r"expected a model of tf_keras or keras, found builtins\.str"):
         lower("model.keras")
     for unbuilt in (tf_keras.Sequential([layers.Dense(2)], name="open"), Subclassed(name="open")):
         with pytest.raises(LoweringError, match=r"'open' \(.*\): the model is not built"):

@@ -1,0 +1,188 @@
+"""A quantized model in the user's own hands: trained by fit and by a loop of their own, frozen, exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgeship
+from edgeship.core.errors import ConfigError, DataError, LoweringError, ModelError
+from edgeship.graph import read_tflite
+from tests.api.conftest import DATA, RANDOM
+
+INPUTS = RANDOM.normal(size=(200, 6)).astype(np.float32)
+TARGETS = (INPUTS @ RANDOM.normal(size=(6, 2)) + 3).astype(np.float32)
+
+
+def small() -> Any:
+    import tf_keras
+    from tf_keras import layers
+
+    tf_keras.utils.set_random_seed(2)
+    return tf_keras.Sequential(
+        [layers.Input((6,), name="six"), layers.Dense(12, activation="relu", name="hidden"), layers.Dense(2, name="out")],
+        name="small",
+    )
+
+
+def error_of(content: bytes, tmp_path: Any) -> float:
+    """The mean squared error of a float-io reading of an int8 file."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    answers = []
+    for row in INPUTS:
+        scale, zero = entry["quantization"]
+        interpreter.set_tensor(entry["index"], np.clip(np.rint(row / scale) + zero, -128, 127).astype(np.int8)[None])
+        interpreter.invoke()
+        scale, zero = result["quantization"]
+        answers.append((interpreter.get_tensor(result["index"])[0].astype(float) - zero) * scale)
+    return float(np.mean((np.array(answers) - TARGETS) ** 2))
+
+
+def test_fit_with_a_name_and_a_callback_and_the_scheme_tells_that_it_was_trained(tmp_path: Any) -> None:
+    import tf_keras
+
+    quantized = edgeship.quantize_model(small(), INPUTS)
+    assert quantized.scheme == "int8-ptq"
+    before = error_of(quantized.convert(), tmp_path)
+    epochs: list[int] = []
+    quantized = edgeship.quantize_model(small(), INPUTS)
+    quantized.keras.compile(tf_keras.optimizers.Adam(1e-2), "mse")
+    quantized.keras.fit(
+        INPUTS, TARGETS, epochs=15, batch_size=20, verbose=0,
+        callbacks=[tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(epoch))],
+    )
+    assert len(epochs) == 15 and quantized.scheme == "int8-qat"
+    quantized.freeze()
+    quantized.keras.fit(INPUTS, TARGETS, epochs=2, batch_size=20, verbose=0)
+    assert error_of(quantized.convert(), tmp_path) < before / 2
+    assert "int8-qat.tflite" in [item.name for item in quantized.export(tmp_path / "bundle").artifacts]
+
+
+def test_a_hand_written_loop_follows_ranges_until_they_are_frozen() -> None:
+    import tensorflow as tf
+
+    quantized = edgeship.quantize_model(small(), INPUTS)
+    optimizer = tf.keras.optimizers.Adam(1e-2)
+
+    def step(inputs: Any, targets: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((quantized.keras(inputs, training=True) - targets) ** 2)
+        weights = quantized.keras.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return loss
+
+    def ranges() -> list[float]:
+        return [float(item.maximum) for item in quantized._made.ranges]
+
+    losses, start = [float(step(INPUTS, TARGETS)) for _ in range(30)], ranges()
+    assert losses[-1] < losses[0]
+    quantized.freeze()
+    kept = ranges()
+    step(INPUTS, TARGETS)
+    assert ranges() == kept and start == kept
+
+
+def test_the_ranges_of_the_inputs_are_those_of_the_calibration_data_unless_given() -> None:
+    observed = edgeship.quantize_model(small(), INPUTS).convert()
+    given = edgeship.quantize_model(small(), INPUTS, input_ranges=[(-10, 10)]).convert()
+    scales = []
+    for content in (observed, given):
+        graph = read_tflite(content, where="x")  # type: ignore[arg-type]
+        scale = graph.tensors[graph.inputs[0]].scales
+        assert scale is not None
+        scales.append(float(scale[0]))
+    assert scales[0] == pytest.approx((INPUTS.max() - INPUTS.min()) / 255, rel=1e-3)
+    assert scales[1] == pytest.approx(20 / 255, rel=1e-3)
+
+
+def used_up() -> Iterator[np.ndarray]:
+    batches = iter([INPUTS])
+    next(batches)
+    return batches
+
+
+@pytest.mark.parametrize(("calibration", "message"), [
+    (lambda: INPUTS[:, :4], r"calibration: expected .*: float32 \(n, 6\), found an array of shape \(200, 4\)"),
+    (list, "calibration: expected at least one batch, found none"),
+    (used_up, "was a generator used up before"),
+    (lambda: np.full((4, 6), np.nan), "calibration: expected finite values"),
+    (lambda: [INPUTS, INPUTS[:, :2]], r"calibration, batch 2: expected .* found an array of shape \(200, 2\)"),
+], ids=range(5))
+def test_calibration_data_that_do_not_fit(calibration: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        edgeship.quantize_model(small(), calibration())
+
+
+def test_what_is_no_model_and_options_out_of_range() -> None:
+    with pytest.raises(LoweringError, match="expected a"):
+        edgeship.quantize_model(3, INPUTS)
+    with pytest.raises(ConfigError, match=r"quantize\.calibration: expected one of min-max"):
+        edgeship.quantize_model(small(), INPUTS, method="minmax")
+    with pytest.raises(ModelError, match=r"input_ranges: expected \(smallest, largest\) for each of 1 input"):
+        edgeship.quantize_model(small(), INPUTS, input_ranges=[(1, -1)])
+    with pytest.raises(LoweringError, match="no layer is called 'hiden'"):
+        edgeship.quantize_model(small(), INPUTS, keep_float=["hiden"])
+
+
+def test_a_model_whose_outputs_are_constant() -> None:
+    model = small()
+    model.get_layer("out").set_weights([np.zeros((12, 2)), np.ones(2)])
+    with pytest.raises(ModelError, match=r"small: the output .* is the same for the first 32 calibration examples"):
+        edgeship.quantize_model(model, INPUTS)
+
+
+def test_another_network_in_the_place_of_the_quantized_one() -> None:
+    quantized = edgeship.quantize_model(small(), INPUTS)
+    quantized.keras = small()
+    with pytest.raises(ModelError, match="the network is not the one that quantize_model made"):
+        quantized.convert()
+
+
+def test_weights_that_are_nan() -> None:
+    quantized = edgeship.quantize_model(small(), INPUTS)
+    quantized.keras.trainable_variables[0].assign(np.full((6, 12), np.nan))
+    with pytest.raises(ModelError, match="the weight has NaN or infinite values"):
+        quantized.convert()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (lambda keras: {"optimizer": keras.optimizers.Adam(), "loss": "mse"}, r"Adam is of Keras 3 .* tf_keras.optimizers"),
+    (lambda keras: {"loss": keras.losses.MeanSquaredError()}, r"MeanSquaredError is of Keras 3 .* tf_keras.losses"),
+    (lambda keras: {"loss": "mse", "metrics": [keras.metrics.MeanAbsoluteError()]}, r"of Keras 3 .* tf_keras.metrics"),
+])
+def test_objects_of_keras_3_in_compile(arguments: Any, message: str) -> None:
+    import keras
+
+    quantized = edgeship.quantize_model(small(), INPUTS)
+    with pytest.raises(ModelError, match=message):
+        quantized.keras.compile(**arguments(keras))
+
+
+def test_an_unknown_format_artifact_metric_and_option(
+    quantized: edgeship.QuantizedModel, bundle: edgeship.Bundle
+) -> None:
+    with pytest.raises(ConfigError, match=r"export\.formats: expected one of tflite, onnx, ort; found 'torch'"):
+        quantized.convert("torch")
+    with pytest.raises(ConfigError, match=r"expected one of float32\.tflite, .*; found 'int4'"):
+        bundle.path("int4")
+    with pytest.raises(ConfigError, match=r"metric: expected one of top1, .*; found 'accuracy'"):
+        bundle.validate(DATA, np.zeros(96), metric="accuracy")
+    with pytest.raises(ConfigError, match="validate: unknown option 'runtime'"):
+        bundle.validate(DATA, runtime="litert")
+    with pytest.raises(DataError, match=r"inputs: expected arrays by the names of the inputs .*found \['facts'\]"):
+        bundle.validate({"facts": DATA["facts"]})
+    with pytest.raises(DataError, match="targets: expected one for each of the 96 examples, found 95"):
+        bundle.validate(DATA, np.zeros(95), metric="top1")
+
+
+def test_the_same_numbers_give_the_same_bytes() -> None:
+    one, two = (edgeship.quantize_model(small(), INPUTS) for _ in range(2))
+    for format in ("tflite", "onnx"):
+        assert one.convert(format) == two.convert(format)
