@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeship.app.pipeline.pipeline import Pipeline
 from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, TrainConfig
 
-SLOW_FIXTURES = frozenset({"tiny_pipeline", "chain", "textures", "master_bundle"})  # and all that ask for these
+# And all that ask for these.
+SLOW_FIXTURES = frozenset({"tiny_pipeline", "chain", "textures", "master_bundle", "two_ends_bundle"})
 SLOW_MODULES = frozenset({"tensorflow", "tf_keras", "subprocess"})
 SLOW_IMPORTS = (
     "tests.support", "benchmarks", "edgeship.model", "edgeship.quantize", "edgeship.validate.process.client",

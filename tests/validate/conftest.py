@@ -67,6 +67,31 @@ def master_bundle(tmp_path_factory: pytest.TempPathFactory, test_images: Images)
     return folder
 
 
+@pytest.fixture(scope="session")
+def two_ends_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of a picture and four numbers, which gives two scores and a map; made as users make bundles."""
+    import tf_keras
+
+    import edgeship
+
+    tf_keras.utils.set_random_seed(0)
+    layers = tf_keras.layers
+    picture, numbers = tf_keras.Input((6, 10, 2), name="z_picture"), tf_keras.Input((4,), name="a_numbers")
+    features = layers.Conv2D(8, 3, padding="same", activation="relu", name="features")(picture)
+    both = layers.Concatenate(name="both")([
+        layers.GlobalAveragePooling2D(name="mean")(features),
+        layers.Dense(8, activation="relu", name="hidden")(numbers),
+    ])
+    model = tf_keras.Model(
+        [picture, numbers], [layers.Dense(2, name="scores")(both), layers.Conv2D(1, 1, name="a_map")(features)]
+    )
+    generator = np.random.default_rng(0)
+    calibration = [generator.uniform(-1, 1, (40, *tensor.shape[1:])).astype(np.float32) for tensor in model.inputs]
+    # The numbers' range is a thousand times what they take: their integers are noise before any layer reads them.
+    quantized = edgeship.quantize_model(model, calibration, input_ranges=[(-1, 1), (-1000, 1000)])
+    return quantized.export(tmp_path_factory.mktemp("two-ends") / "bundle").folder
+
+
 @pytest.fixture
 def bundle_folder(master_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(master_bundle, tmp_path / "bundle"))

@@ -103,7 +103,7 @@ def _infer_with(runtime: str, folder: Path, ask: Callable[..., dict[str, Any]]) 
     model.write_bytes(base64.b64decode(MODELS[format_]))
     np.save(inputs, INPUT)
     told = ask("load", runtime=runtime, path=str(model), options={"threads": 1}).get("versions")
-    ask("run", inputs=str(inputs), outputs=str(outputs))
+    ask("run", inputs=[str(inputs)], outputs=[str(outputs)])
     found = np.load(outputs, allow_pickle=False)
     if not np.array_equal(found, OUTPUT):
         raise RuntimeFailure(

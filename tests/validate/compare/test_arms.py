@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeship.core.errors import ArtifactError, InputError, RefusedError
+from edgeship.core.integers import dequantize
 from edgeship.validate.compare.arms import pair_arms
 from edgeship.validate.subject.bundle import load_bundle
 
@@ -46,9 +47,19 @@ def test_two_bundles_by_name(tiny_bundle: Path, tmp_path: Path) -> None:
     (spec,), (image,) = onnx.inputs, onnx.example(onnx.inputs)
     assert spec.scale is not None  # which the file itself does not have
     steps = image.astype(float) - (spec.zero_point or 0)
-    assert np.abs(steps * spec.scale - bundle.golden.inputs[:1]).max() <= spec.scale / 2 + 1e-6
+    assert np.abs(steps * spec.scale - bundle.golden.inputs[0][:1]).max() <= spec.scale / 2 + 1e-6
     (chosen,) = pair_arms(tiny_bundle, other, names=(onnx.name,)).pairs
     assert chosen.name == onnx.name
+
+
+def test_bundles_of_two_inputs(two_ends_bundle: Path) -> None:
+    golden = load_bundle(two_ends_bundle).golden.inputs
+    for pair in pair_arms(two_ends_bundle, two_ends_bundle).pairs:
+        assert pair.inputs is not None and pair.outputs is not None and pair.shifts == (0, 0)
+        assert (len(pair.inputs), len(pair.outputs)) == (2, 2)
+        for values, spec, wanted in zip(pair.example(pair.inputs), pair.inputs, golden, strict=True):
+            assert values.shape == spec.shape and values.dtype == spec.dtype
+            assert np.abs(dequantize(values, spec) - wanted[:1]).max() <= (spec.scale or 0) / 2 + 1e-6
 
 
 def test_bad_names_and_paths(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 from edgeship.core.artifact import TensorSpec
@@ -86,6 +87,18 @@ def test_the_float_model_runs_in_batches_and_gives_every_output(tmp_path: Path) 
     wanted = [output.numpy() for output in model(list(inputs))]
     assert [values.shape for values in found] == [(37, 4), (37, 4), (37,)]
     assert all(np.allclose(values, own, atol=1e-6) for values, own in zip(found, wanted, strict=True))
+
+
+def test_litert_takes_inputs_without_a_batch_axis(tmp_path: Path) -> None:
+    function = tf.function(lambda a, b: {"product": a * b, "sum": tf.reduce_sum(a)}).get_concrete_function(
+        tf.TensorSpec((5,), name="a"), tf.TensorSpec((), name="b")
+    )
+    path = tmp_path / "vector-and-number.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([function]).convert())
+    vectors, numbers = np.arange(15, dtype=np.float32).reshape(3, 5), np.arange(3, dtype=np.float32)
+    with pool(path, "litert", tmp_path) as workers:
+        (_, (products, sums)), = workers.run([saved(tmp_path, vectors, numbers)])
+    assert np.array_equal(products, vectors * numbers[:, None]) and np.array_equal(sums, vectors.sum(axis=1))
 
 
 def test_the_wrong_number_of_files_is_an_error_of_the_row(files: dict[str, Path], tmp_path: Path) -> None:

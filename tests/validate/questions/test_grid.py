@@ -70,6 +70,12 @@ def test_scales_zero_points_and_missing_names(bundle_folder: Path) -> None:
     assert found.not_compared == ()
 
 
+def test_a_network_of_two_inputs_and_two_outputs(two_ends_bundle: Path, tmp_path: Path) -> None:
+    (grid,) = measure_grids(load_bundle(two_ends_bundle), timeout_seconds=60, folder=tmp_path)
+    assert (grid.mismatches, grid.not_compared, grid.error) == ((), (), None)
+    assert grid.layers_compared == grid.layers_total > 4 and grid.layer_max_lsb <= 1
+
+
 def rename(folder: Path, change: Callable[[str], str]) -> None:
     """Rename every tensor of the bundle's ONNX file, its inputs and outputs aside."""
     model = onnx.load(folder / "int8.onnx")

@@ -98,6 +98,16 @@ def test_a_healthy_file_has_no_bad_layer(tiny_bundle: Path, name: str) -> None:
         assert 0 < item.max_lsb < 256 and item.saturated < 0.01, item
 
 
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_an_input_of_a_bad_range_is_not_blamed_on_the_layer_that_reads_it(two_ends_bundle: Path, suffix: str) -> None:
+    """Of two inputs only one has a range a thousand times too wide (the fixture): what reads the other one is well."""
+    (table,) = measure(two_ends_bundle, f"{SCHEME}{suffix}")
+    found = {item.layer.split("/")[0]: item for item in table.layers}
+    assert (table.error, table.first_bad, table.images) == (None, None, 4)
+    assert found["features"].sqnr_db > 30 and found["a_map"].sqnr_db > 30
+    assert found["hidden"].sqnr_db is None or found["hidden"].sqnr_db < 10
+
+
 def test_a_fused_relu_is_found_in_the_onnx_file(tiny_bundle: Path) -> None:
     (table,) = measure(tiny_bundle, f"{SCHEME}.onnx")
     found = {item.layer: (item.kind, item.float_result) for item in table.layers}

@@ -328,7 +328,7 @@ def test_bits_on_real_images_and_on_noise_over_all_processors(
 
     bundle = load_bundle(master_bundle)
     random = np.random.default_rng(3)
-    real = bundle.golden.inputs  # preprocessed images
+    (real,) = bundle.golden.inputs  # preprocessed images
     spec = bundle.manifest.artifacts[0].inputs[0]
     from edgeship.core.integers import quantize
 

@@ -32,7 +32,7 @@ def row_of(bundle: Bundle, config: ValidateConfig, name: str, runtime: str, targ
 
 def test_onnxruntime_tells_each_kernel_that_ran(bundle: Bundle, fast: ValidateConfig, tmp_path: Path) -> None:
     row = row_of(bundle, fast, "int8.onnx", "onnxruntime")
-    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
+    found = measure_alone(row, bundle.golden.inputs, fast, folder=tmp_path)
     assert found.error is found.note is None and found.peak_memory_bytes > 10_000_000
     profile = found.profile
     kinds = [operation.kind for operation in profile.operations]
@@ -47,7 +47,7 @@ def test_litert_tells_each_operation_with_the_names_of_the_file(
     bundle: Bundle, fast: ValidateConfig, tmp_path: Path
 ) -> None:
     row = row_of(bundle, fast, "int8.tflite", "litert")
-    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
+    found = measure_alone(row, bundle.golden.inputs, fast, folder=tmp_path)
     assert found.error is found.note is None
     convolutions = [item for item in found.profile.operations if item.kind.startswith("Convolution")]
     assert len(convolutions) == 2
@@ -95,13 +95,13 @@ def test_a_slow_model_is_profiled_for_as_long_as_it_may_take(bundle: Bundle, tmp
 
 def test_what_explains_the_others_is_not_profiled(bundle: Bundle, fast: ValidateConfig, tmp_path: Path) -> None:
     row = row_of(bundle, fast, "int8.tflite", "litert-reference")
-    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
+    found = measure_alone(row, bundle.golden.inputs, fast, folder=tmp_path)
     assert (found.profile, found.note, found.error) == (None, None, None) and found.peak_memory_bytes > 10_000_000
 
 
 def test_a_target_without_a_profiler_says_so(bundle: Bundle, fast: ValidateConfig, tmp_path: Path) -> None:
     row = row_of(bundle, fast, "int8.tflite", "litert", Target("board"))
-    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
+    found = measure_alone(row, bundle.golden.inputs, fast, folder=tmp_path)
     assert found.profile is None and found.note == (
         "litert on board: the time of single operations was not measured, since the runtime's Python interface has no "
         "profiler"
@@ -114,7 +114,7 @@ def test_a_profiler_that_fails_is_a_note_and_no_failure_of_the_artifact(
     monkeypatch.setattr("edgeship.validate.timing.profile.PROFILE", "no-such-probe")
     monkeypatch.setitem(RUNTIMES["litert"].probes, "no-such-probe", RUNTIMES["litert"].probes[PROFILE])
     row = row_of(bundle, fast, "int8.tflite", "litert")
-    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
+    found = measure_alone(row, bundle.golden.inputs, fast, folder=tmp_path)
     assert found.error is None and found.peak_memory_bytes > 10_000_000
     assert found.note.startswith("profile not measured: int8.tflite / litert: ValueError while loading the file")
 
@@ -123,7 +123,7 @@ def test_a_file_that_cannot_be_loaded_is_an_error(bundle: Bundle, fast: Validate
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(b"TFL3" * 8)
     row = dataclasses.replace(row_of(bundle, fast, "int8.tflite", "litert"), path=broken)
-    found = measure_alone(row, (bundle.golden.inputs,), fast, folder=tmp_path)
+    found = measure_alone(row, bundle.golden.inputs, fast, folder=tmp_path)
     assert found.error is not None and found.peak_memory_bytes is None
 
 
