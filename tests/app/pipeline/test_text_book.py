@@ -6,7 +6,15 @@ import pytest
 import tf_keras
 
 from edgeship.app.pipeline.pipeline import Pipeline
-from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, TrainConfig, ValidateConfig
+from edgeship.core.config import (
+    Config,
+    DataConfig,
+    ExportConfig,
+    ModelConfig,
+    QuantizeConfig,
+    TrainConfig,
+    ValidateConfig,
+)
 
 # No get_config, no registration, layers in lists, an activation among them, layers made by a partial.
 PAGE = """
