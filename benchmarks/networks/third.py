@@ -38,19 +38,25 @@ def in_both(name: str) -> Both:
 
 
 def same_layers(one: tf_keras.Model, other: tf_keras.Model) -> bool:
-    """Return whether two networks have layers of the same names, classes and settings, connected in the same order."""
+    """Return whether two networks have layers of the same names, classes and settings, connected in the same order.
+
+    The two Keras make up other names for inputs that have none.
+    """
     return _layers(one) == _layers(other)
 
 
 def _layers(flat: tf_keras.Model) -> list[Any]:
-    return [(layer.name, type(layer), _settings(layer)) for layer in flat.layers]
+    return [
+        ("" if isinstance(layer, tf_keras.layers.InputLayer) else layer.name, type(layer), _settings(layer))
+        for layer in flat.layers
+    ]
 
 
 def _settings(layer: Any) -> dict[str, Any]:
     """Without those that only training needs."""
     return {
         key: value for key, value in layer.get_config().items()
-        if not key.endswith(("_initializer", "_regularizer", "_constraint")) and key != "seed"
+        if not key.endswith(("_initializer", "_regularizer", "_constraint")) and key not in ("name", "seed")
     }
 
 
