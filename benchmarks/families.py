@@ -36,7 +36,7 @@ from benchmarks.networks import families
 def build(input_shape, classes):
     return families.build({name!r})
 """
-ONE_INPUT_AND_OUTPUT = "does not apply: edgeship run takes classifiers of one input and one output"
+ONE_INPUT_AND_OUTPUT = "does not apply: no classifier of images"
 EPOCHS = 4
 
 
