@@ -96,8 +96,9 @@ def keras3_of(name: str) -> str:
     from benchmarks.networks.third import in_both, same_layers
 
     both = in_both(name)
-    same = same_layers(both.flat3, both.flat2)
-    layers = "the same layers" if same else f"{len(both.flat3.layers)} layers of its own"
+    layers = f"{len(both.flat3.layers)} layers of its own"
+    if same_layers(both.flat3, both.flat2, names=False):
+        layers = "the same layers" + ("" if same_layers(both.flat3, both.flat2) else " with other names")
     return f"{layers}, {both.weights} weights, {both.difference:.0e}"
 
 
