@@ -74,7 +74,7 @@ class _Collector:
                     "seconds under emulation"
                 )
             return
-        files = portion.files[self.candidate.input_kind]
+        files = portion.files[self.candidate.input_kinds[0]]
         parts: dict[int, np.ndarray] = {}
         for index, outputs in track(pool.run(files), label=self.candidate.label, total=len(files)):
             parts[index] = outputs
@@ -179,7 +179,7 @@ def collect_answers(
     if not candidates:
         return Answers(measured={}, errors={}, notes=())
     collectors = {candidate.label: _Collector(candidate, bundle) for candidate in candidates}
-    kinds = list(dict.fromkeys(candidate.input_kind for candidate in candidates))
+    kinds = list(dict.fromkeys(candidate.input_kinds[0] for candidate in candidates))
     golden = _write_golden(bundle, kinds, folder)
     errors: dict[str, RuntimeFailure] = {}
     cores = usable_cores()
@@ -191,7 +191,7 @@ def collect_answers(
             try:
                 with _pool(collector.candidate, cores, timeout_seconds, folder) as pool:
                     if not collector.started:
-                        collector.start(pool, golden[collector.candidate.input_kind])
+                        collector.start(pool, golden[collector.candidate.input_kinds[0]])
                     collector.run(pool, portion)
             except RuntimeFailure as error:
                 errors[label] = error

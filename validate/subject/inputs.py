@@ -37,6 +37,11 @@ class InputKind:
         """The kind of an artifact's input."""
         return cls(dtype=spec.dtype, scale=spec.scale, zero_point=spec.zero_point)
 
+    @classmethod
+    def of_float(cls, spec: TensorSpec) -> InputKind:
+        """Return the kind of the same input of the float model."""
+        return cls(dtype=spec.dtype if spec.scale is None else "float32", scale=None, zero_point=None)
+
     @property
     def spec(self) -> TensorSpec:
         """As a tensor for `quantize`."""

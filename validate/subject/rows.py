@@ -35,7 +35,7 @@ class Candidate:
     scheme: str
     artifact: Artifact | None
     size_bytes: int
-    input_kind: InputKind
+    input_kinds: tuple[InputKind, ...]  # one per input, in the file's order
     options: dict[str, Any] = field(default_factory=dict)  # of the opener, besides `threads`
     target: Target = field(default_factory=Target)
     reported: bool = True  # False: measured only to be compared with
@@ -145,7 +145,7 @@ def _reference(bundle: Bundle, target: Target) -> Candidate:
         scheme="float32",
         artifact=None,
         size_bytes=bundle.reference_path.stat().st_size,
-        input_kind=InputKind(dtype="float32", scale=None, zero_point=None),
+        input_kinds=tuple(InputKind.of_float(spec) for item in bundle.manifest.artifacts[:1] for spec in item.inputs),
         options={"custom_objects": list(reference.custom_objects)},
         target=target,
     )
@@ -167,7 +167,7 @@ def _candidate(
         scheme=artifact.scheme,
         artifact=artifact,
         size_bytes=artifact.size_bytes,
-        input_kind=InputKind.of(artifact.inputs[0]),
+        input_kinds=tuple(map(InputKind.of, artifact.inputs)),
         options=options,
         target=target,
         reported=reported,

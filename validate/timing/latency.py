@@ -126,7 +126,7 @@ def measure_latencies(
     """
     order = random.Random(ORDER_SEED)
     inputs = {
-        candidate.label: write_array(folder / f"latency-{number}.npy", image, candidate.input_kind)
+        candidate.label: write_array(folder / f"latency-{number}.npy", image, candidate.input_kinds[0])
         for number, candidate in enumerate(candidates)
     }
     launches: dict[str, list[LatencyLaunch]] = {candidate.label: [] for candidate in candidates}

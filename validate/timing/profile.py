@@ -35,7 +35,7 @@ def measure_alone(row: Candidate, image: np.ndarray, config: ValidateConfig, *, 
 
     Only what users run is profiled. A profile that cannot be had is a note, no error.
     """
-    inputs = write_array(folder / "alone.npy", image, row.input_kind)
+    inputs = write_array(folder / "alone.npy", image, row.input_kinds[0])
     try:
         with ExitStack() as stack:
             worker = start_row(row, config, stack)

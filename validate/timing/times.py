@@ -57,7 +57,7 @@ def count_instructions(
     """Guest instructions of one inference on one thread, the median of a few. Raises RuntimeFailure."""
     return instructions_of(
         label=candidate.label, path=candidate.path, runtime=candidate.runtime, target=candidate.target,
-        inputs=write_array(folder / "instructions.npy", image, candidate.input_kind),
+        inputs=write_array(folder / "instructions.npy", image, candidate.input_kinds[0]),
         timeout_seconds=config.timeout_seconds, folder=folder,
     )
 

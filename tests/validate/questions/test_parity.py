@@ -21,7 +21,7 @@ UINT8 = TensorSpec(name="y", shape=(1, 3), dtype="uint8", scale=1 / 256, zero_po
 def measured(name: str, outputs: np.ndarray, spec: TensorSpec) -> Measured:
     candidate = Candidate(
         name=name, runtime="litert", path=Path(name), scheme="int8-qat", artifact=None, size_bytes=1,
-        input_kind=InputKind.of(spec),
+        input_kinds=(InputKind.of(spec),),
     )
     return Measured(
         candidate=candidate, top1=top1_of(outputs), outputs=outputs, golden_outputs=outputs[:2],

@@ -105,7 +105,7 @@ def test_instructions_are_counted_exactly_and_dot_products_need_fewer(
                     kind = InputKind(dtype="int8", scale=1.0, zero_point=0)
                 candidate = Candidate(
                     name=path.name, runtime="litert", path=path, scheme=scheme, artifact=None, size_bytes=1,
-                    input_kind=kind, target=target,
+                    input_kinds=(kind,), target=target,
                 )
                 counts[cpu, scheme] = [
                     count_instructions(candidate, image, ValidateConfig(), folder=tmp_path) for _ in range(2)

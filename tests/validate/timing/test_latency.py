@@ -66,7 +66,7 @@ def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 def candidate(name: str, *, runtime: str = "litert", target: Target | None = None) -> Candidate:
     return Candidate(
         name=name, runtime=runtime, path=Path(name), scheme="int8", artifact=None, size_bytes=1,
-        input_kind=InputKind(dtype="float32", scale=None, zero_point=None), target=target or Target(),
+        input_kinds=(InputKind(dtype="float32", scale=None, zero_point=None),), target=target or Target(),
     )
 
 

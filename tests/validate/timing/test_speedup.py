@@ -30,7 +30,7 @@ def row(name: str, runtime: str, scheme: str) -> Candidate:
     )
     return Candidate(
         name=name, runtime=runtime, path=Path(name), scheme=scheme, artifact=artifact, size_bytes=1,
-        input_kind=InputKind(dtype="float32", scale=None, zero_point=None),
+        input_kinds=(InputKind(dtype="float32", scale=None, zero_point=None),),
     )
 
 
