@@ -138,10 +138,9 @@ def _check_golden(golden: Golden, path: Path, manifest: Manifest) -> None:
     sides = {INPUTS: golden.inputs, FLOAT_OUTPUTS: golden.float_outputs}
     count = len(golden.inputs[0]) if golden.inputs and golden.inputs[0].ndim else 0
     for artifact in manifest.artifacts:
-        key = EXPECTED_PREFIX + artifact.name
-        _check_shapes(path, key, golden.expected[artifact.name], artifact.outputs, count)
         for side, specs in ((INPUTS, artifact.inputs), (FLOAT_OUTPUTS, artifact.outputs)):
             _check_shapes(path, side, sides[side], specs, count)
+        _check_shapes(path, EXPECTED_PREFIX + artifact.name, golden.expected[artifact.name], artifact.outputs, count)
     test, top1 = manifest.splits.get("test"), golden.test_float_top1
     if test is not None and manifest.labels and (top1 is None or top1.shape != (test["images"],)):
         found = None if top1 is None else top1.shape
