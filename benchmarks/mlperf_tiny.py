@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,7 @@ class Asked:
     entry: Entry
     model: Any
     inputs: np.ndarray
+    found: dict[Path, tuple[np.ndarray, TensorSpec]] = field(default_factory=dict)
 
     @cached_property
     def floats(self) -> np.ndarray:
@@ -185,11 +186,13 @@ class Asked:
         return found
 
     def steps(self, path: Path) -> tuple[np.ndarray, TensorSpec]:
-        """Return the raw outputs of a file, and their scale and zero point; the file runs in a child process."""
-        _, (spec,), (outputs,) = specs_and_outputs(
-            path.read_bytes(), format=path.suffix[1:], inputs=(self.inputs,)
-        )
-        return outputs, spec
+        """Return the raw outputs of a file, and their scale and zero point; the file runs once, in a child process."""
+        if path not in self.found:
+            _, (spec,), (outputs,) = specs_and_outputs(
+                path.read_bytes(), format=path.suffix[1:], inputs=(self.inputs,)
+            )
+            self.found[path] = outputs, spec
+        return self.found[path]
 
     def row(self, file: str, path: Path, *, integer: str = "", time: str = "", beside: str = "") -> Row:
         """Return the row of a file; where `integer` is not given, the operations in the file are counted."""
