@@ -4,7 +4,9 @@
 
 DIR has files of github.com/mlcommons/tiny under their own names; a model that is not there has no row. Each model is
 quantized without training (`edgeship.quantize_model`, 300 calibration inputs), and all files of a model answer the same
-1,000 test inputs; which ones is in the table (benchmarks/mlperf_inputs.py). The columns:
+1,000 test inputs; which ones is in the table (benchmarks/mlperf_inputs.py). The benchmark calibrated its files on data
+of its own; "the converter's" is the TFLite converter's post-training quantization with our calibration inputs. The
+columns:
 
     integer operations    of a TFLite file those in the file, of an ONNX file those that ONNX Runtime executes
     same class    share of the test inputs with the float model's top-1
@@ -31,6 +33,7 @@ from benchmarks import mlperf_inputs
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.errors import EdgeshipError, ModelError
 from edgeship.core.integers import dequantize, grid_steps, sqnr_db
+from edgeship.core.native_output import quiet_native_output
 from edgeship.core.progress import say
 from edgeship.export.proof.golden import specs_and_outputs
 
@@ -151,7 +154,7 @@ def rows_of(name: str, folder: Path, *, seconds: float) -> list[str]:
 
 
 def measure(entry: Entry, folder: Path, *, seconds: float) -> list[Row]:
-    """Return the rows of the benchmark's own file, where it is there, and of edgeship's two.
+    """Return the rows of the benchmark's own file, where it is there, of the converter's and of edgeship's two.
 
     Raises:
         EdgeshipError: the model cannot be read, lowered or exported.
@@ -162,8 +165,11 @@ def measure(entry: Entry, folder: Path, *, seconds: float) -> list[Row]:
     with tempfile.TemporaryDirectory() as place:
         bundle = edgeship.quantize_model(model, calibration).export(Path(place) / "bundle")
         ours, onnx = (bundle.path(f"int8-ptq.{form}") for form in ("tflite", "onnx"))
+        converted = Path(place) / "converter.tflite"
+        converted.write_bytes(converter_file(model, calibration))
         executed, layers = _onnx_in_runtime(bundle, asked.inputs)
         rows = [
+            asked.row("the converter's TFLite", converted),
             asked.row("edgeship TFLite", ours, time=_ratio(own, ours, seconds=seconds)),
             asked.row("edgeship ONNX", onnx, integer=executed, beside=f"{asked.beside(ours, onnx)}; {layers}"),
         ]
@@ -241,6 +247,20 @@ def _ratio(own: Path, ours: Path, *, seconds: float) -> str:
         return f"{NOT_MEASURED}: {'; '.join(check.reasons)}"
     low, high = ("?" if bound is None else f"{bound:.2f}" for bound in (timing.ratio_low, timing.ratio_high))
     return f"{timing.ratio:.2f} [{low}, {high}], {timing.launches} launches"
+
+
+def converter_file(model: Any, calibration: np.ndarray) -> bytes:
+    """Return the int8 file of the TFLite converter's own post-training quantization."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([example[None]] for example in calibration)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    with quiet_native_output():
+        content: bytes = converter.convert()
+    return content
 
 
 def load(path: Path) -> Any:

@@ -1,6 +1,6 @@
 """The same few lines of a user's own training, with tfmot and with edgeship, on Fashion-MNIST, as a Markdown table.
 
-    python -m benchmarks.own_loop [--epochs 3] [--trained-epochs 1] [--learning-rate 0.001] [--seeds 1] [--out FILE]
+    python -m benchmarks.own_loop [--epochs 3] [--trained-epochs 1] [--learning-rate 0.001] [--seeds 0] [--out FILE]
 
 One small network, trained in float. From the same float weights, each way makes a model that is trained with `compile`
 and `fit`: the same loss, optimizer, learning rate, epochs, batches and order of images; then an int8 TFLite file, which
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of float training")
     parser.add_argument("--trained-epochs", type=int, default=1, help="of quantization-aware training")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam, in both trainings")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     found = load_fashion_mnist(DataConfig(name="fashion_mnist"))
@@ -91,7 +91,7 @@ def main() -> None:
         test_labels=found.test.labels, learning_rate=options.learning_rate,
     )
     lines = [machine(), "", HEAD, "|" + " --- |" * HEAD.count(" |")]
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for name in NETWORKS:
             say(f"{name}, seed {seed}")
             rows = work.rows(name, seed=seed, epochs=options.epochs, trained_epochs=options.trained_epochs)
