@@ -127,7 +127,8 @@ class Work:
             stock = tfmot_model(model)
         except (ValueError, RuntimeError) as error:  # tfmot's own, for a layer that it does not know
             first = textwrap.shorten(str(error).splitlines()[0], SHOWN, placeholder=" ...")
-            rows.append(f"tfmot | refused: \"{first}\" | n/a | n/a")
+            first = first.replace("`", "'")  # shown as code, or "<class ...>" would be no text in Markdown
+            rows.append(f"tfmot | refused: `{first}` | n/a | n/a")
         else:
             self.fit(stock, epochs=trained_epochs, seed=seed)
             rows.append(self.row("tfmot", tfmot_file(stock), right))
