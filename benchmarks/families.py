@@ -36,7 +36,7 @@ from benchmarks.networks import families
 def build(input_shape, classes):
     return families.build({name!r})
 """
-ONE_INPUT_AND_OUTPUT = "does not apply: edgeship run takes classifiers of one input and one output"
+ONE_INPUT_AND_OUTPUT = "does not apply: no classifier of images"
 EPOCHS = 4
 
 
@@ -96,8 +96,9 @@ def keras3_of(name: str) -> str:
     from benchmarks.networks.third import in_both, same_layers
 
     both = in_both(name)
-    same = same_layers(both.flat3, both.flat2)
-    layers = "the same layers" if same else f"{len(both.flat3.layers)} layers of its own"
+    layers = f"{len(both.flat3.layers)} layers of its own"
+    if same_layers(both.flat3, both.flat2, names=False):
+        layers = "the same layers" + ("" if same_layers(both.flat3, both.flat2) else " with other names")
     return f"{layers}, {both.weights} weights, {both.difference:.0e}"
 
 

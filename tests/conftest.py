@@ -23,8 +23,22 @@ SLOW_IMPORTS = (
 )
 
 
+# The files that take longest, the longest first: a process that comes to one of them last lets the others wait.
+LONGEST = (
+    "test_pretrained.py", "test_distribute.py", "test_arm64.py", "test_user_code.py", "test_array_pipeline.py",
+    "test_families.py", "test_python.py", "test_compare.py", "test_adb.py", "test_mutations.py", "test_files.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what trains or converts a network, or starts other processes: by what it imports and asks for."""
+    """Mark as slow what trains or converts a network, or starts other processes; and put the longest files first."""
+    _mark_slow(items)
+    place = {name: position for position, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
+def _mark_slow(items: list[pytest.Item]) -> None:
+    """By what a test imports and asks for."""
     slow: dict[ModuleType, bool] = {}
     for item in items:
         assert isinstance(item, pytest.Function)

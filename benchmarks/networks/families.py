@@ -191,7 +191,7 @@ SMALL: dict[str, Callable[[], tf_keras.Model]] = {
         lambda name: own.Inception(WIDTH, layers.MaxPooling2D, name=name),
     ),
     "densely connected": chain(lambda name: own.DenseBlock(4, 3, name=name)),
-    "nested own": chain(
+    "nested composites": chain(
         lambda name: own.Stage(WIDTH, 2, 1, name=name), lambda name: own.Stage(2 * WIDTH, 1, 2, name=name)
     ),
     "nested models": nested_models,

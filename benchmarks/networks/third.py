@@ -37,20 +37,30 @@ def in_both(name: str) -> Both:
     )
 
 
-def same_layers(one: tf_keras.Model, other: tf_keras.Model) -> bool:
-    """Return whether two networks have layers of the same names, classes and settings, connected in the same order."""
-    return _layers(one) == _layers(other)
+def same_layers(one: tf_keras.Model, other: tf_keras.Model, *, names: bool = True) -> bool:
+    """Return whether two networks have layers of the same names, classes and settings in the same order.
+
+    The two Keras make up other names for inputs that have none.
+
+    Args:
+        names: whether names count.
+    """
+    return _layers(one, names=names) == _layers(other, names=names)
 
 
-def _layers(flat: tf_keras.Model) -> list[Any]:
-    return [(layer.name, type(layer), _settings(layer)) for layer in flat.layers]
+def _layers(flat: tf_keras.Model, *, names: bool) -> list[Any]:
+    named = [names and not isinstance(layer, tf_keras.layers.InputLayer) for layer in flat.layers]
+    return [
+        (layer.name if is_named else "", type(layer), _settings(layer))
+        for layer, is_named in zip(flat.layers, named, strict=True)
+    ]
 
 
 def _settings(layer: Any) -> dict[str, Any]:
     """Without those that only training needs."""
     return {
         key: value for key, value in layer.get_config().items()
-        if not key.endswith(("_initializer", "_regularizer", "_constraint")) and key != "seed"
+        if not key.endswith(("_initializer", "_regularizer", "_constraint")) and key not in ("name", "seed")
     }
 
 

@@ -26,6 +26,7 @@ from edgeship.model.weights import load_weights
 # float32 softmax over up to a few thousand classes sums to 1 within a few units in the last place per class.
 PROBABILITY_TOLERANCE = 1e-3
 PROBE_IMAGES = 8
+AS_ARRAYS = "data.factory and validate.metric (docs/python.md)"
 
 
 def build_model(config: ModelConfig, *, input_shape: tuple[int, int, int], classes: int) -> tf_keras.Model:
@@ -100,8 +101,8 @@ def check_probabilities(model: tf_keras.Model, images: Images, *, spec: Preproce
         raise ModelError(
             f"{model.name}: expected probabilities (at least 0, summing to 1), found outputs from "
             f"{outputs.min():.3g} to {outputs.max():.3g} summing to {sums[0]:.3g}: are these logits? then end the "
-            'model with a softmax, for example Dense(classes, activation="softmax"); embeddings, regressions and '
-            "scores of several labels at once are not supported yet"
+            'model with a softmax, for example Dense(classes, activation="softmax"); any other task takes '
+            f"arrays: {AS_ARRAYS}"
         )
 
 
@@ -186,7 +187,8 @@ def _check_shapes(model: tf_keras.Model, *, input_shape: tuple[int, int, int], c
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
             f"{model.name}: expected one input and one output, found {len(model.inputs)} and {len(model.outputs)}; "
-            "return the part that has one of each: tf_keras.Model(model.inputs[0], model.outputs[0])"
+            "return the part that has one of each, tf_keras.Model(model.inputs[0], model.outputs[0]), or give arrays: "
+            f"{AS_ARRAYS}"
         )
     found_in, found_out = tuple(model.inputs[0].shape[1:]), tuple(model.outputs[0].shape[1:])
     if found_in != input_shape:
@@ -201,9 +203,11 @@ def _check_shapes(model: tf_keras.Model, *, input_shape: tuple[int, int, int], c
 def _about_input(name: str, *, expected: tuple[int, int, int], found: tuple[int | None, ...]) -> str:
     text = f"{name}: expected the input shape {expected} (data.image_size, data.channels), found {found}"
     if len(found) != 3:
-        return f"{text}; only images of height, width and channels are supported yet"
+        return f"{text}; data.name loads images of height, width and channels; for other data give arrays: {AS_ARRAYS}"
     if found[0] != found[1]:
-        return f"{text}; only square pictures are supported yet, data.image_size is the one side of both"
+        return (
+            f"{text}; data.image_size is the one side of square pictures; for others give arrays: {AS_ARRAYS}"
+        )
     if found[2] not in (1, 3):
-        return f"{text}; only 1 and 3 channels are supported yet"
+        return f"{text}; data.name loads images of 1 or 3 channels; for others give arrays: {AS_ARRAYS}"
     return f"{text}; set data.image_size = {found[0]} and data.channels = {found[2]}"

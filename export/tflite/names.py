@@ -50,7 +50,7 @@ def with_stable_names(
         inputs, outputs: the names to give the file's inputs and outputs, in the model's order.
 
     Raises:
-        ExportError: more than one subgraph, or the signature's names do not match.
+        ExportError: more than one subgraph, the signature's names do not match, or two of them are one tensor.
     """
     file = schema.ModelT.InitFromPackedBuf(content, 0)
     if len(file.subgraphs) != 1 or len(file.signatureDefs) != 1:
@@ -65,6 +65,11 @@ def with_stable_names(
         for name in wanted:
             if name not in by_name:
                 raise ExportError(f"signature: expected {name!r}, found {', '.join(by_name)}")
+            if (twin := names.get(by_name[name])) is not None:
+                raise ExportError(
+                    f"{model}: {name!r} and {twin!r} are one tensor in the file, since they are computed alike; leave one "
+                    "of them out of the model's outputs"
+                )
             names[by_name[name]] = name
     # The order in the file follows the signature's alphabet; give it the model's order.
     graph.inputs = [_index(names, name) for name in inputs]

@@ -12,6 +12,8 @@ import pytest
 import edgeship
 from tests.api.conftest import DATA
 
+pytestmark = pytest.mark.slow  # networks are converted
+
 FEW = {"latency_launches": 1, "latency_runs": 3, "runtimes": ("keras", "litert", "onnxruntime")}
 
 

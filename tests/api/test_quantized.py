@@ -13,6 +13,8 @@ from edgeship.core.errors import ConfigError, DataError, LoweringError, ModelErr
 from edgeship.graph import read_tflite
 from tests.api.conftest import DATA, RANDOM
 
+pytestmark = pytest.mark.slow  # networks are converted
+
 INPUTS = RANDOM.normal(size=(200, 6)).astype(np.float32)
 TARGETS = (INPUTS @ RANDOM.normal(size=(6, 2)) + 3).astype(np.float32)
 

@@ -100,7 +100,7 @@ def ort(artifact: Path, images: np.ndarray, *, plan: Path | None = None) -> np.n
 def test_stored_weights_are_computed_with_in_float32_and_folded_at_load(
     bundle: Bundle, scheme: str, tmp_path: Path
 ) -> None:
-    images = bundle.golden.inputs
+    (images,) = bundle.golden.inputs
     folded = ort(bundle.folder / f"{scheme}.onnx", images, plan=tmp_path / "plan.onnx")
     kinds = collections.Counter(node.op_type for node in onnx.load(tmp_path / "plan.onnx").graph.node)
     # Nothing is left to be done at run time, and nothing was quantized behind our back.
@@ -113,7 +113,7 @@ def test_stored_weights_are_computed_with_in_float32_and_folded_at_load(
 
 
 def test_dynamic_activations_are_multiplied_as_integers(bundle: Bundle, tmp_path: Path) -> None:
-    images = bundle.golden.inputs
+    (images,) = bundle.golden.inputs
     answers = ort(bundle.folder / "dynamic-int8.onnx", images, plan=tmp_path / "plan.onnx")
     kinds = collections.Counter(node.op_type for node in onnx.load(tmp_path / "plan.onnx").graph.node)
     assert kinds["ConvInteger"] == 6 and kinds["MatMulInteger"] + kinds["DynamicQuantizeMatMul"] == 1

@@ -81,9 +81,9 @@ def test_a_factory_beside_the_configuration_brings_the_model(tmp_path, monkeypat
         "mine_for_a_test:raises": r":raises\(input_shape=\(16, 16, 1\), classes=10\) failed: ValueError: Negative",
         "mine_for_a_test:asks_more": r"failed: TypeError: asks_more\(\) missing 1 required positional argument",
         "mine_for_a_test:leaves": "failed: SystemExit: 3; correct the factory, or the configuration",
-        "mine_for_a_test:not_square": r"found \(16, 8, 1\); only square pictures are supported yet, data.image_size is",
-        "mine_for_a_test:flat": r"found \(640,\); only images of height, width and channels are supported yet",
-        "mine_for_a_test:deep": r"found \(16, 16, 40\); only 1 and 3 channels are supported yet",
+        "mine_for_a_test:not_square": r"found \(16, 8, 1\); data.image_size is the one side of square",
+        "mine_for_a_test:flat": r"found \(640,\); data.name loads images of height",
+        "mine_for_a_test:deep": r"found \(16, 16, 40\); data.name loads images of 1 or 3 channels",
         "mine_for_a_test:larger": r"found \(32, 32, 3\); set data.image_size = 32 and data.channels = 3",
     }.items():
         with pytest.raises(InputError, match=message):

@@ -83,7 +83,7 @@ def test_a_max_pooling_that_an_average_pooling_of_two_strides_reads_stays_an_int
     image = layers.Input((8, 8, 3), name="image")
     x = layers.MaxPooling2D(name="largest")(layers.Conv2D(4, 3, activation="relu", name="first")(image))
     branches = [
-        layers.Flatten(name="all")(x), layers.Flatten(name="means")(layers.AveragePooling2D((3, 1), name="mean")(x)),
+        layers.Flatten(name="all")(x), layers.Flatten(name="means")(layers.AveragePooling2D(2, (2, 1), name="mean")(x)),
     ]
     model = tf_keras.Model(image, layers.Concatenate(name="both")(branches))
     _, graph = convert(quantized_model(model)[0])

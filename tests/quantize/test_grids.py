@@ -91,7 +91,7 @@ def test_an_output_needs_the_result_before_the_relu():
     (lambda x: layers.MaxPooling2D(name="same")(x), False), (lambda x: layers.ZeroPadding2D(name="same")(x), False),
     (lambda x: layers.Reshape((-1,), name="same")(x), False), (lambda x: layers.Flatten(name="same")(x), False),
     (lambda x: layers.Cropping2D(name="same")(x), False), (lambda x: layers.Permute((2, 1, 3), name="same")(x), False),
-    (lambda x: layers.AveragePooling2D((2, 1), name="same")(x), True),
+    (lambda x: layers.AveragePooling2D(2, (2, 1), name="same")(x), True),
     (lambda x: layers.UpSampling2D(name="same", interpolation="bilinear")(x), True),
 ], ids=["max", "pad", "reshape", "flatten", "crop", "permute", "average", "resize"])
 def test_what_moves_values_shares_its_inputs_grid(make, rounds):

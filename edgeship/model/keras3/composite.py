@@ -34,10 +34,8 @@ class Composite(tf_keras.layers.Layer):
     """
 
     def __init__(self, original: Original, parts: list[Any]) -> None:
-        super().__init__(name=original.layer.name, dtype="float32", trainable=True)
+        super().__init__(name=original.layer.name, dtype="float32", autocast=bool(original.layer.autocast))
         self.original, self.parts = original, parts
-        # The original's own inputs may be integers, and its code may need them as such.
-        self._autocast = bool(getattr(original.layer, "autocast", True))
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the original's `call()` computes."""

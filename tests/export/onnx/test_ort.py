@@ -19,8 +19,9 @@ def test_it_answers_with_the_bits_of_the_onnx_file_and_keeps_its_metadata(tiny_b
     ort, onnx = artifacts["int8-qat.ort"], artifacts["int8-qat.onnx"]
     assert (ort.inputs, ort.outputs, ort.same_grid_as) == (onnx.inputs, onnx.outputs, "int8-qat.tflite")
     sessions = [onnxruntime.InferenceSession(str(bundle.path_of(artifact))) for artifact in (ort, onnx)]
-    noise = np.random.default_rng(0).random(bundle.golden.inputs.shape, np.float32)
-    for image in np.concatenate([bundle.golden.inputs, noise]):
+    (golden,) = bundle.golden.inputs
+    noise = np.random.default_rng(0).random(golden.shape, np.float32)
+    for image in np.concatenate([golden, noise]):
         first, second = (
             session.run(None, {"image": quantize(image[None], ort.inputs[0])})[0] for session in sessions
         )

@@ -27,7 +27,7 @@ def test_the_same_integers_between_float_ends(tiny_bundle: Path) -> None:
     """On real images and on noise: float in, quantized, the int8 file's answer, dequantized. Not one bit more."""
     integer, real = ((tiny_bundle / name).read_bytes() for name in ("int8-qat.tflite", "int8-qat-float-io.tflite"))
     (entry,), (result,) = specs_of(integer, format="tflite")
-    golden = load_bundle(tiny_bundle).golden.inputs
+    (golden,) = load_bundle(tiny_bundle).golden.inputs
     noise = np.random.default_rng(0).random(golden.shape, np.float32)
     for image in np.concatenate([golden, noise]):
         expected = dequantize(run(integer, quantize(image[None], entry)), result)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from tf_keras import layers
 
+from edgeship.core.errors import ExportError
 from edgeship.export.tflite.convert import convert_tflite
 from edgeship.export.tflite.names import _layer, layer_of
 from edgeship.model.flat_layers import DepthToSpace
@@ -51,3 +53,13 @@ def test_an_integer_depth_to_space_runs_on_every_kernel_set() -> None:
         interpreter.invoke()
         answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).astype(int))
     assert np.abs(answers[0] - answers[1]).max() <= 1  # one product, rounded to one of two neighbours
+
+
+@pytest.mark.parametrize("kind", ["an input", "another output"])
+def test_an_output_that_is_another_tensor_already_is_refused_in_one_sentence(kind: str) -> None:
+    given = layers.Input((4,), name="given")
+    made = layers.Dense(2, name="made")(given)
+    other = given if kind == "an input" else layers.Reshape((2,), name="again")(made)
+    model = tf_keras.Model(given, [made, other], name="twins")
+    with pytest.raises(ExportError, match=r"^twins: '(given|again)' and '(given|made)' are one tensor .* leave one"):
+        convert_tflite(model)

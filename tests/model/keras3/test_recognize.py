@@ -10,9 +10,10 @@ import keras
 import pytest
 import tf_keras
 
-from edgeship.core.errors import ModelError
+from edgeship.core.errors import LoweringError, ModelError
 from edgeship.model.keras3 import as_keras2
 from edgeship.model.keras3.recognize import is_keras3_layer, is_keras3_model
+from edgeship.quantize.lowering.lower import lower
 
 
 class Mine(keras.Model):
@@ -27,6 +28,49 @@ def test_a_model_is_recognized_by_what_it_inherits_from():
     for other in (tf_keras.Sequential(), tf_keras.layers.Dense(3), "text", None, Mine):
         assert not is_keras3_model(other)
         assert not is_keras3_layer(other)
+
+
+def test_a_model_that_mixes_both_keras_is_one_sentence():
+    class Third(keras.layers.Layer):
+        def __init__(self):
+            super().__init__(name="third")
+            self.parts = {"convolutions": [tf_keras.layers.Conv2D(4, 3, name="inside")]}
+
+        def call(self, x):
+            return self.parts["convolutions"][0](x)
+
+    class Second(tf_keras.layers.Layer):
+        def __init__(self):
+            super().__init__(name="second")
+            self.conv = keras.layers.Conv2D(4, 3, name="inside")
+
+        def call(self, x):
+            return self.conv(x)
+
+    for own, part, message in (
+        (keras, Third, r"^third \(Third\): a layer of Keras 3 \(keras\) that holds 'inside', one of Keras 2"),
+        (tf_keras, Second, r"^second \(Second\): a layer of Keras 2 \(tf_keras\) that holds 'inside', one of Keras 3"),
+    ):
+        image = own.Input((8, 8, 3))
+        with pytest.raises(LoweringError, match=message):
+            lower(own.Model(image, part()(image)))
+
+
+FIRST = """
+import tensorflow as tf
+kind = tf.keras.layers.Layer
+import edgeship
+import keras
+from edgeship.quantize.lowering.lower import lower
+model = tf.keras.Sequential([tf.keras.Input((6, 6, 3)), tf.keras.layers.Conv2D(4, 3, name="conv")])
+print(kind is keras.Layer, [layer.name for layer in lower(model).layers][1:])
+"""
+
+
+def test_tensorflow_may_be_imported_first_with_keras_3_as_its_keras():
+    environment = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
+    done = subprocess.run([sys.executable, "-c", FIRST], env=environment, text=True, capture_output=True, check=False)
+    assert done.stdout == "True ['conv']\n", done.stderr
 
 
 def test_another_backend_in_this_process_is_one_sentence(monkeypatch):

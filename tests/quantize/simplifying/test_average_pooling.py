@@ -40,8 +40,16 @@ FORMS = {
     "one column, borders": ((11, 1, 3), (3, 1), (2, 1), "same", BORDER),
     "32 in one row": ((1, 64, 3), (1, 32), None, "valid", [DEPTHWISE, DEPTHWISE]),
     "open size": ((None, None, 3), 2, None, "valid", [DEPTHWISE]),
-    # What stays as it is: no depthwise convolution of Keras has two strides, or the product is slow.
-    "two strides": ((8, 6, 3), (2, 3), None, "valid", [POOLING]),
+    "8x8, same": ((16, 16, 3), 8, None, "same", [DEPTHWISE, DEPTHWISE]),
+    # Keras' depthwise convolution has one stride; along one column or one row it may be any.
+    "2x1": ((9, 7, 3), (2, 1), None, "valid", [L.Reshape, DEPTHWISE, L.Reshape]),
+    "1x3, same": ((5, 6, 3), (1, 3), None, "same", [L.Reshape, DEPTHWISE, L.Reshape]),
+    "2x3": ((9, 6, 3), (2, 3), None, "valid", [L.Reshape, DEPTHWISE, L.Reshape, DEPTHWISE, L.Reshape]),
+    "50x1": ((50, 4, 3), (50, 1), None, "valid", [L.Reshape, DEPTHWISE, DEPTHWISE, L.Reshape]),
+    # What stays as it is: windows that cross the ends of rows, two strides that are not the window's, slow products.
+    "2x3 with a rest": ((8, 7, 3), (2, 3), None, "valid", [POOLING]),
+    "two strides": ((8, 6, 3), (2, 2), (1, 2), "valid", [POOLING]),
+    "31x1": ((62, 4, 3), (31, 1), None, "valid", [POOLING]),
     "7x7": ((14, 14, 3), 7, None, "valid", [POOLING]),
     "open size, same": ((None, None, 3), 3, 2, "same", [POOLING]),
     "every second element": ((8, 6, 3), 1, 2, "valid", [POOLING]),
@@ -65,7 +73,9 @@ def test_it_is_the_same_pooling_in_float(name):
         assert_same_to_rounding(flat, simple, products=64)
 
 
-@pytest.mark.parametrize("name", ["2x2", "overlapping", "same, borders", "same, rectangle", "whole image", "8x8"])
+@pytest.mark.parametrize("name", [
+    "2x2", "overlapping", "same, borders", "same, rectangle", "whole image", "8x8", "2x3",
+])
 def test_its_two_files_round_alike(name, tmp_path):
     *form, _ = FORMS[name]
     quantized, noise = quantized_model(lower(pooled(*form)))

@@ -13,7 +13,7 @@ from edgeship.validate.subject.bundle import load_bundle
 def test_a_bundle_is_read_whole(master_bundle: Path) -> None:
     bundle = load_bundle(master_bundle)
     assert bundle.path_of(bundle.manifest.artifacts[0]) == master_bundle / "int8.tflite"
-    assert bundle.golden.inputs.shape == (6, 8, 8, 1)
+    assert [array.shape for array in bundle.golden.inputs] == [(6, 8, 8, 1)]
     assert set(bundle.golden.expected) == {"int8.tflite", "int8.onnx"}
 
 
