@@ -67,8 +67,8 @@ def with_stable_names(
                 raise ExportError(f"signature: expected {name!r}, found {', '.join(by_name)}")
             if (twin := names.get(by_name[name])) is not None:
                 raise ExportError(
-                    f"{model}: {name!r} and {twin!r} are one tensor in the file, since they are computed alike; leave one "
-                    "of them out of the model's outputs"
+                    f"{model}: {name!r} and {twin!r} are one tensor in the file, since they are computed alike; leave "
+                    "one of them out of the model's outputs"
                 )
             names[by_name[name]] = name
     # The order in the file follows the signature's alphabet; give it the model's order.
