@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgeship.core.config import DataConfig
+from edgeship.core.errors import DataError
 from edgeship.data.cifar10 import load_cifar10
 from edgeship.data.digits import load_digits
 from edgeship.data.fashion_mnist import load_fashion_mnist
@@ -25,4 +26,9 @@ LOADERS: dict[str, Callable[[DataConfig], Source]] = {
 
 def load_source(config: DataConfig) -> Source:
     """The whole dataset, before it is split (DataConfig has checked its name). Raises DataError."""
+    if config.is_arrays:
+        raise DataError(
+            f"data: expected labelled images, found arrays ({config.factory or config.path}); this needs a data.name of "
+            "images"
+        )
     return LOADERS[config.name](config)

@@ -126,7 +126,7 @@ def test_layers_answer_alike_in_whatever_layout(
     onnx.save(model, tmp_path / "model.onnx")
     runtime = KeepingTensors(str(tmp_path / "model.tflite"), threads=1)
     image = np.random.default_rng(0).integers(-128, 128, (1, *SHAPE)).astype(np.int8)
-    tensors = {name: values[None] for name, values in runtime.tensors(image).items()}
+    tensors = {name: values[None] for name, values in runtime.tensors([image]).items()}
     other = read_onnx(model.SerializeToString(), where=Path("model.onnx"))
     matching = match(tflite, other)
     layouts = Layouts(tflite, other, matching)

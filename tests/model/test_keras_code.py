@@ -124,7 +124,7 @@ def test_a_bundle_that_names_modules_is_refused(marker: Path, saved: Path) -> No
     assert not marker.exists()
     own = ("edgeship.model.layers", "edgeship.model.flat_layers")
     opened = FloatKeras(str(saved / "plain.keras"), custom_objects=own)
-    assert opened.infer(np.zeros((2, *IMAGE), np.float32)).shape == (2, 3)
+    assert opened.infer([np.zeros((2, *IMAGE), np.float32)])[0].shape == (2, 3)
 
 
 def test_a_bundles_reference_is_opened_in_a_child_with_its_threads(marker: Path, tmp_path: Path) -> None:
