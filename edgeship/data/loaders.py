@@ -28,7 +28,7 @@ def load_source(config: DataConfig) -> Source:
     """The whole dataset, before it is split (DataConfig has checked its name). Raises DataError."""
     if config.is_arrays:
         raise DataError(
-            f"data: expected labelled images, found arrays ({config.factory or config.path}); this needs a data.name of "
-            "images"
+            f"data: expected labelled images, found arrays ({config.factory or config.path}); this needs images, by "
+            "data.name"
         )
     return LOADERS[config.name](config)
