@@ -54,7 +54,16 @@ __all__ = ["__version__", *sorted(HOMES)]
 def __getattr__(name: str) -> Any:
     if name not in HOMES:
         raise AttributeError(f"module 'edgeship' has no attribute {name!r}")
-    return getattr(importlib.import_module(HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from edgeship.core.errors import InputError
+        from edgeship.core.parts import how_to_install
+
+        sentence = how_to_install(error.name)
+        if sentence is None:
+            raise
+        raise InputError(f"edgeship.{name}: {sentence}") from error
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 # Import name -> what has it. Without these, files are still inspected, validated and compared.
-TRAIN = ("tensorflow", "tf_keras", "tensorflow_model_optimization", "tf2onnx", "h5py", "safetensors", "sklearn")
+TRAIN = (
+    "tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "tf2onnx", "h5py", "safetensors", "sklearn",
+)
 INSTALL = 'pip install "edgeship[train]"'
 
 

@@ -29,6 +29,20 @@ def test_the_list_is_that_of_the_extra() -> None:
     assert not distributions(project["dependencies"]) & extra
 
 
+def test_a_name_of_the_front_door_says_which_part_it_needs() -> None:
+    code = (
+        "import sys; sys.modules['tensorflow'] = None; import edgeship\n"
+        "print(edgeship.load_bundle.__name__)\n"
+        "try: edgeship.quantize_model\n"
+        "except edgeship.EdgeshipError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "load_bundle",
+        'edgeship.quantize_model: tensorflow is not installed, and this needs it: pip install "edgeship[train]"',
+    ]
+
+
 @pytest.mark.parametrize(("module", "sentence"), [
     ("tensorflow.python.ops", 'tensorflow is not installed, and this needs it: pip install "edgeship[train]"'),
     ("sklearn", 'sklearn is not installed, and this needs it: pip install "edgeship[train]"'),
