@@ -93,6 +93,8 @@ class _Collector:
         self._judge(outputs, portion, examples)
 
     def _judge(self, outputs: Batch, portion: Portion, examples: Examples) -> None:
+        if self.scoring.metric is None:
+            return
         values = tuple(map(dequantize, outputs, self.specs))
         decisions = self.scoring.decisions(values)
         if decisions is not None:

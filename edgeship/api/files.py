@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from edgeship.api.progress import Progress, showing
+from edgeship.api.text import as_text
 from edgeship.core.comparison import Check
 from edgeship.core.comparison import Comparison as Compared
 from edgeship.core.config import ValidateConfig
@@ -50,10 +48,7 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return the summary of the command line as text."""
-        stream = io.StringIO()
-        console = Console(file=stream, width=WIDTH, color_system=None)
-        console.print(comparison_to_terminal(self.compared, width=WIDTH))
-        return stream.getvalue().rstrip() + f"\nverdict: {self.verdict}"
+        return as_text(comparison_to_terminal(self.compared, width=WIDTH), width=WIDTH) + f"\nverdict: {self.verdict}"
 
     def __repr__(self) -> str:
         """Return the summary as text: what an interactive Python shows."""

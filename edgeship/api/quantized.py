@@ -136,7 +136,7 @@ class QuantizedModel:
             source = Source(
                 config_sha256=sha256_of_json({"account": self.account.sentence, "formats": list(formats)}),
                 weights_sha256=weights_sha256(flat), data={},
-                splits={"calibration": {"images": len(golden), "sha256": self._digest}}, preprocessing=None,
+                splits={"golden": {"images": len(golden), "sha256": self._digest}}, preprocessing=None,
                 labels=tuple(labels), metric=self._metric(metric),
                 float_outputs=float_outputs(flat, golden, label="float Keras on the golden examples"),
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from edgeship.api.text import as_text
 from edgeship.core.measurement import Report as Measured
 from edgeship.core.measurement import Row
 from edgeship.validate.report.report import report_to_json, write_report
@@ -60,9 +61,7 @@ class Report:
 
     def __str__(self) -> str:
         """Return the summary as text."""
-        stream = io.StringIO()
-        self._print(Console(file=stream, width=WIDTH, color_system=None))
-        return stream.getvalue().rstrip()
+        return as_text(report_to_terminal(self.measured, width=WIDTH), width=WIDTH)
 
     def __repr__(self) -> str:
         """Return the summary as text: what an interactive Python shows."""
@@ -71,9 +70,6 @@ class Report:
     def _repr_html_(self) -> str:
         """Return the summary as HTML: what a notebook shows."""
         console = Console(file=io.StringIO(), width=WIDTH, record=True)
-        self._print(console)
+        console.print(report_to_terminal(self.measured, width=WIDTH))
         code = console.export_html(inline_styles=True, code_format="{code}")
         return f'<pre style="{html.escape(LEFT)}">{code}</pre>'
-
-    def _print(self, console: Console) -> None:
-        console.print(report_to_terminal(self.measured, width=WIDTH))

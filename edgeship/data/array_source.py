@@ -14,6 +14,7 @@ from edgeship.core.config import DataConfig
 from edgeship.core.errors import DataError, in_one_line
 from edgeship.data.arrays import Port, given_arrays
 from edgeship.data.examples import Examples, examples_of_arrays, examples_sha256
+from edgeship.data.npz import read_arrays
 
 PARTS = ("train", "calibration", "test")
 FORM = (
@@ -87,17 +88,7 @@ def _called(factory: str) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     """The arrays of an .npz file: "test_inputs", "test_targets" and so on; of several inputs "test_inputs/NAME"."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:  # a pickled object can run code
-            arrays = {key: archive[key] for key in archive.files}
-    except FileNotFoundError as error:
-        raise DataError(f"data.path: {path}: expected an .npz file, found none; correct it") from error
-    # Damaged bytes make zipfile and NumPy raise nearly anything.
-    except Exception as error:
-        raise DataError(
-            f"data.path: {path}: expected an .npz file of numbers, found one that cannot be read "
-            f"({in_one_line(error)}); write it with numpy.savez, without object arrays"
-        ) from error
+    arrays = read_arrays(path)
     given: dict[str, Any] = {}
     for part in PARTS:
         key = f"{part}_inputs"

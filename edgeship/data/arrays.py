@@ -77,6 +77,9 @@ def given_batches(data: Any, ports: Sequence[Port], *, who: str) -> Iterator[Giv
 
 def given_arrays(data: Any, ports: Sequence[Port], *, who: str) -> GivenBatch:
     """Return all examples of whatever a user gives, in memory. Raises DataError, as `given_batches` does."""
+    whole = _whole(data, ports)
+    if whole is not None:
+        return GivenBatch(inputs=_checked(whole, ports, who=who))
     batches = list(given_batches(data, ports, who=who))
     targets = [batch.targets for batch in batches if batch.targets is not None]
     if targets and len(targets) != len(batches):

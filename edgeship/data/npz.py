@@ -28,7 +28,7 @@ def load_npz(config: DataConfig) -> Source:
             numbers, NaN, infinity or floats outside 0..1, labels that do not match.
     """
     path = path_of(config, "an .npz file")
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     if all(key in arrays for key in SPLIT_KEYS):
         train, test = _images(path, arrays, "x_train", "y_train"), _images(path, arrays, "x_test", "y_test")
     elif all(key in arrays for key in WHOLE_KEYS):
@@ -41,7 +41,8 @@ def load_npz(config: DataConfig) -> Source:
     return Source(where=str(path), train=train, test=test, labels=_labels(path, arrays, train))
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return all arrays of the .npz file that `data.path` names. Raises DataError."""
     try:
         with path.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)  # a pickled object can run code
@@ -53,7 +54,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     # Damaged bytes make zipfile and NumPy raise nearly anything.
     except Exception as error:
         raise DataError(
-            f"{path}: expected an .npz file of numbers, found one that cannot be read "
+            f"data.path: {path}: expected an .npz file of numbers, found one that cannot be read "
             f"({type(error).__name__}: {error}); "
             "write it with numpy.savez, without object arrays"
         ) from error
