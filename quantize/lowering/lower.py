@@ -17,6 +17,7 @@ import tf_keras
 from edgeship.core.errors import LoweringError
 from edgeship.model.keras2 import computes_its_graph, nested_inputs
 from edgeship.model.keras3 import as_keras2
+from edgeship.model.noise import noise_for
 from edgeship.quantize.lowering.lowered_graph import LoweredGraph
 from edgeship.quantize.lowering.refusals import require_built_keras2, require_no_wrappers
 from edgeship.quantize.simplifying.layouts import with_channels_last
@@ -24,8 +25,6 @@ from edgeship.quantize.simplifying.precision import float32_policy, rounding_of
 
 # A wrong meaning shows far above this; only a composite compiled by tf.function rounds differently from its parts.
 RELATIVE_TOLERANCE = 1e-3
-PROBE_BATCH = 2
-PROBE_SIZE = 32  # for sizes the model leaves open
 
 
 def lower(model: Any) -> tf_keras.Model:
@@ -65,16 +64,7 @@ def lower(model: Any) -> tf_keras.Model:
 
 def _check_same(model: tf_keras.Model, flat: tf_keras.Model) -> None:
     """Run both on noise. Raises LoweringError where the lowered network computes something else."""
-    generator = np.random.default_rng(0)
-
-    def noise(tensor: Any) -> Any:
-        batch, *sizes = tensor.shape
-        shape = (batch or PROBE_BATCH, *(PROBE_SIZE if size is None else size for size in sizes))
-        if tensor.dtype.is_floating:
-            return tf.constant(generator.normal(size=shape), tensor.dtype)
-        return tf.zeros(shape, tensor.dtype)
-
-    inputs = tf.nest.map_structure(noise, nested_inputs(flat))
+    inputs = noise_for(nested_inputs(flat))
     tolerance = RELATIVE_TOLERANCE + rounding_of(model)
     expected, found = (tf.nest.flatten(answers_of(network, inputs)) for network in (model, flat))
     for name, one, other in zip(flat.output_names, expected, found, strict=True):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from edgeship.model.keras2 import layers_of
+from edgeship.model.set_aside import set_aside
 from edgeship.quantize.lowering.kinds import is_keras_class
 
 # Regularizers add to the loss of the float training alone, and the weights are set afterwards.
@@ -21,22 +20,10 @@ def plain_config(layer: Any, kind: type) -> dict[str, Any]:
     A configuration with a class of the user's in it could be loaded only where that class is, and not written at all
     where it has no `get_config()`.
     """
-    with _without(layer):
+    with set_aside(layers_of(layer), _not_needed):
         config: dict[str, Any] = kind.get_config(layer)  # type: ignore[attr-defined]
     return config
 
 
-@contextmanager
-def _without(layer: Any) -> Iterator[None]:
-    removed = [
-        (part, key, value) for part in layers_of(layer) for key, value in vars(part).items()
-        if key.endswith(NOT_NEEDED) or (key.endswith(KERASES_ALONE) and not is_keras_class(type(value)))
-    ]
-    # Not by setattr, with which Keras keeps account of what a layer owns.
-    for part, key, _ in removed:
-        object.__setattr__(part, key, None)
-    try:
-        yield
-    finally:
-        for part, key, value in removed:
-            object.__setattr__(part, key, value)
+def _not_needed(key: str, value: Any) -> bool:
+    return key.endswith(NOT_NEEDED) or (key.endswith(KERASES_ALONE) and not is_keras_class(type(value)))

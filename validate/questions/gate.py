@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from edgeship.core.bounds import FLOAT32_DB
 from edgeship.core.config import ValidateConfig
-from edgeship.core.measurement import Accuracy, Agreement, Grid, Row
+from edgeship.core.measurement import Agreement, Grid, Row
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.text import some
+from edgeship.validate.questions.difference import difference_of
 from edgeship.validate.questions.grid import NOT_MEASURED
 from edgeship.validate.questions.proportions import images_needed, wilson_interval
 from edgeship.validate.runner.table import FORMATS, OPTIMIZER, RUNTIMES, taking_part
@@ -21,8 +22,6 @@ PRECEDENCE = (FAIL, REFUSED, INCONCLUSIVE, PASS)
 ARM_ONLY = "-s8s8.onnx"
 ON_TARGET = " on "  # in a row's label: not on this machine
 ROUNDED_LSB = 1  # one rounding at the output alone
-# Integer weights all the same; int16x8-ptq has TFLite files only.
-FINER_OUTPUTS = tuple(name for name, item in SCHEMES.items() if item.quantizes_weights and item.activations != "int8")
 NAMED_OPERATIONS = 5  # of a long list in a sentence; report.json has them all
 
 
@@ -104,7 +103,7 @@ def _accuracy(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Fin
     """Non-inferiority: is the whole interval of the paired difference above what is allowed?"""
     label = row_label(row.artifact, row.runtime, row.target)
     not_expected = RUNTIMES[row.runtime].tool or (row.kind == EMULATED and not SCHEMES[row.scheme].integer)
-    difference = _of_classes(row, config) or _of_score(row, config)
+    difference = difference_of(row, config)
     if difference is None:
         # Of a tool or an emulated float row a note says so; the same artifact is gated where it can be run.
         if scored and row.error is None and not (not_expected and row.accuracy is None and row.score is None):
@@ -129,66 +128,6 @@ def _accuracy(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Fin
         yield Finding(verdict=INCONCLUSIVE, label=label, sentence=(
             f"{difference.found}, which is too wide to decide: {difference.allowed}; {advice}"
         ))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Difference:
-    """A model's figure minus float Keras's, turned so that more is better, and the least that is allowed."""
-
-    value: float
-    interval: tuple[float, float]
-    limit: float
-    examples: int
-    noun: str
-    found: str
-    allowed: str
-
-
-def _of_classes(row: Row, config: ValidateConfig) -> _Difference | None:
-    accuracy = row.accuracy
-    if accuracy is None or accuracy.delta is None or accuracy.delta_ci95 is None:
-        return None
-    (lower, upper), limit = accuracy.delta_ci95, -config.max_accuracy_drop
-    return _Difference(
-        value=accuracy.delta, interval=accuracy.delta_ci95, limit=limit, examples=accuracy.images, noun="images",
-        found=(
-            f"top-1 differs from float Keras by {_points(accuracy.delta)} "
-            f"(95 % interval {_points(lower)} to {_points(upper)}, {accuracy.images:,} images)"
-        ),
-        allowed=f"validate.max_accuracy_drop allows {_points(limit)}{_ties(accuracy, -limit)}",
-    )
-
-
-def _of_score(row: Row, config: ValidateConfig) -> _Difference | None:
-    """Shares are held against `max_accuracy_drop`; other figures may be worse by a share of float Keras's own."""
-    score = row.score
-    if score is None or score.delta is None or score.delta_ci95 is None or score.float_value is None:
-        return None
-    if score.is_share:
-        limit, key = config.max_accuracy_drop, "max_accuracy_drop"
-    else:
-        limit, key = config.max_metric_change * abs(score.float_value), "max_metric_change"
-    sign = 1 if score.higher_is_better else -1
-    lower, upper = score.delta_ci95
-    return _Difference(
-        value=sign * score.delta, interval=(lower, upper) if sign > 0 else (-upper, -lower), limit=-limit,
-        examples=score.examples, noun="examples",
-        found=(
-            f"{score.metric} {score.value:.4g} differs from float Keras's {score.float_value:.4g} by "
-            f"{score.delta:+.3g} (95 % interval {lower:+.3g} to {upper:+.3g}, {score.examples:,} examples)"
-        ),
-        allowed=f"validate.{key} allows {-sign * limit:+.3g}",
-    )
-
-
-def _ties(accuracy: Accuracy, drop: float) -> str:
-    """Why integers lose that much, where their output's step alone can do it: a softmax of many classes, mostly."""
-    if accuracy.tied_share is None or accuracy.tied_share <= drop:
-        return ""
-    return (
-        f"; for {accuracy.tied_share:.0%} of the images several classes share the largest output code: the output's "
-        f"step is too coarse to tell them apart. Schemes with a finer output: {', '.join(FINER_OUTPUTS)}"
-    )
 
 
 def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
@@ -358,9 +297,3 @@ def _other_target(agreement: Agreement, share: float, config: ValidateConfig) ->
             f"{agreement.images:,} images (at most {upper:.1%} of all, with 95 % confidence), "
             f"validate.min_agreement is {config.min_agreement:.1%}; its kernels compute something else"
         ))
-
-
-def _points(share: float) -> str:
-    return f"{share * 100:+.2f} points"
-
-

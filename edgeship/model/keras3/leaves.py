@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tf_keras
 
 from edgeship.model.keras3.inside import layers_of
+from edgeship.model.set_aside import set_aside
 
 OWN_MODULES = "keras.src.layers."
 # What a class adds to the meaning of the one that it inherits from.
@@ -55,7 +55,8 @@ def config_of(layer: Any, kind: type, twin: type) -> dict[str, Any] | None:
     Returns:
         Without activations, regularizers and constraints; with initializers that cost nothing, since weights follow.
     """
-    with _without_functions(layer):
+    # The user's own may not be serializable.
+    with set_aside(layers_of(layer), lambda key, value: key.endswith(FUNCTIONS)):
         config: dict[str, Any] = kind.get_config(layer)  # type: ignore[attr-defined]
     name, taken = kind.__name__, _parameters(twin)
     known: dict[str, Any] = {}
@@ -100,21 +101,6 @@ def _parameters(kind: type) -> set[str]:
         if "__init__" in vars(base) and base is not tf_keras.layers.Layer:
             names |= set(inspect.signature(vars(base)["__init__"]).parameters)
     return (names | {"name", "trainable", "dtype", "dynamic"}) - {"self", "args", "kwargs"}
-
-
-@contextmanager
-def _without_functions(layer: Any) -> Iterator[None]:
-    """Have a layer without initializers, regularizers and constraints, which may be the user's and not serializable."""
-    removed = [
-        (part, key, value) for part in layers_of(layer) for key, value in vars(part).items() if key.endswith(FUNCTIONS)
-    ]
-    for part, key, _ in removed:
-        object.__setattr__(part, key, None)
-    try:
-        yield
-    finally:
-        for part, key, value in removed:
-            object.__setattr__(part, key, value)
 
 
 _NOTHING = object()

@@ -19,6 +19,7 @@ from edgeship.core.errors import EdgeshipError, LoweringError, in_one_line
 from edgeship.model.keras3.inside import build_shapes, graph_of, layers_of, name_of_input, nested_inputs
 from edgeship.model.keras3.recognize import require_one_keras, require_tensorflow_backend
 from edgeship.model.keras3.translation import Translation, describe
+from edgeship.model.noise import noise_for
 
 # float32 rounds each result to 2^-24 of it, and Keras 3 orders some sums otherwise (a batch norm in inference is
 # `x * a + b` there, with a and b computed first). Roundings of random sign add up as the root of their number: 1e-5 of
@@ -26,7 +27,6 @@ from edgeship.model.keras3.translation import Translation, describe
 TOLERANCE = 1e-5
 # Relative rounding of one result of a layer that computes in another precision.
 ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
-PROBE_BATCH, PROBE_SIZE = 2, 32  # for sizes the model leaves open
 
 
 def translate(model: Any) -> tf_keras.Model:
@@ -48,7 +48,7 @@ def translate(model: Any) -> tf_keras.Model:
     tf_keras.mixed_precision.set_global_policy("float32")
     try:
         inputs = _inputs_of(model)
-        noise = _noise_for(inputs)
+        noise = noise_for(inputs)
         expected = model(noise, training=False)  # builds what is not built yet: an activation that is a layer
         outputs = translation.outputs_of(model, inputs)
         translated = tf_keras.Model(inputs, outputs, name=model.name)
@@ -104,19 +104,6 @@ def _inputs_of(model: Any) -> Any:
 def _input(shape: Any, *, dtype: str, name: str | None) -> Any:
     dtype = "float32" if keras.backend.is_float_dtype(dtype) else dtype
     return tf_keras.Input(batch_shape=tuple(shape), dtype=dtype, name=name)
-
-
-def _noise_for(inputs: Any) -> Any:
-    generator = np.random.default_rng(0)
-
-    def noise(tensor: Any) -> Any:
-        batch, *sizes = tensor.shape
-        shape = (batch or PROBE_BATCH, *(PROBE_SIZE if size is None else size for size in sizes))
-        if tensor.dtype.is_floating:
-            return tf.constant(generator.normal(size=shape), tensor.dtype)
-        return tf.zeros(shape, tensor.dtype)
-
-    return tf.nest.map_structure(noise, inputs)
 
 
 def _check_same(model: Any, translated: tf_keras.Model, noise: Any, outputs: Any) -> None:
