@@ -204,6 +204,8 @@ class ArrayPipeline:
                 raise DataError("train.epochs: expected a part \"train\" of the data to train on; bring it, or set 0")
             from edgeship.model.fit_arrays import fit_arrays
 
+            if self._fake_quantized:  # what integers cannot compute is refused before the training, not after it
+                self._prepare(lowered.lowered(model, self._splits.test), self.config.quantize.keep_float)
             fit_arrays(model, self._splits.train, config=config, metric=self.config.validate.metric)
             build.check_weights(model)
         flat = lowered.lowered(model, self._splits.test)

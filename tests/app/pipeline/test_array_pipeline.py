@@ -122,6 +122,17 @@ def test_without_targets_parity_is_judged_and_accuracy_is_not(
     assert "not judged: accuracy: no targets were given" in capsys.readouterr().out
 
 
+def test_what_integers_cannot_compute_is_refused_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = configured(tmp_path, data="waves", model="sequence", metric="top1")
+    module = next(tmp_path.glob("tasks_*.py"))
+    module.write_text(module.read_text().replace('"causal", activation="relu"', '"causal", activation="gelu"'))
+    assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "integers cannot compute" in said and "gelu" in said and "in the first epoch" not in said
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"data": "nothing"}, "data.factory: .*:nothing: expected a function without arguments"),
     ({"data": "digits", "model": "regression"}, r"data.factory: .*: train: expected facts: float32 \(n, 10\), found"),
