@@ -16,7 +16,7 @@ from edgeship.core.native_output import quiet_native_output
 from edgeship.core.schemes import CALIBRATION, FAKE_QUANTIZED, SCHEMES
 from edgeship.data.examples import Batch
 from edgeship.export.tflite.dilations import direct_dilations
-from edgeship.export.tflite.names import with_stable_names
+from edgeship.export.tflite.names import SIGNATURE_INPUT, SIGNATURE_OUTPUT, with_stable_names
 from edgeship.export.tflite.rounding import rounding_layers
 
 Batches = Callable[[], Iterator[Batch]]
@@ -96,19 +96,19 @@ def _output_names(model: tf_keras.Model) -> list[str]:
 
 
 def _save_for_serving(model: tf_keras.Model, folder: Path) -> None:
-    """Save one inference function of fixed batch 1.
+    """Save one inference function of fixed batch 1, with names of its own: the model's may be none that Python allows.
 
     Only the variables are tracked, not the Keras model: saving that would trace every layer's call once more
     (measured on ResNet-34: 50 s of conversion instead of 10).
     """
     signature = [
-        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=name)
-        for tensor, name in zip(model.inputs, model.input_names, strict=True)
+        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=SIGNATURE_INPUT.format(place))
+        for place, tensor in enumerate(model.inputs)
     ]
 
     def serve(*images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = tf.nest.flatten(model(images[0] if len(images) == 1 else list(images), training=False))
-        return dict(zip(_output_names(model), outputs, strict=True))
+        return {SIGNATURE_OUTPUT.format(place): output for place, output in enumerate(outputs)}
 
     module: Any = tf.Module()
     module.weights = list(model.variables)

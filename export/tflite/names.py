@@ -28,6 +28,7 @@ WEIGHTED = {
     schema.BuiltinOperator.TRANSPOSE_CONV,
 }
 KERNEL_POSITION, BIAS_POSITIONS = 1, (2, 3)  # among a weighted operation's inputs; 3 in TRANSPOSE_CONV
+SIGNATURE_INPUT, SIGNATURE_OUTPUT = "input{}", "output{}"  # by place, in the function that is converted
 CONSTANT = "constant"
 DEQUANTIZED = "/dequantized"  # after the name of an integer tensor: what a DEQUANTIZE makes of it
 SECOND_USE = re.compile(r"_\d+(?=/|$)")
@@ -60,17 +61,20 @@ def with_stable_names(
         )
     graph, signature = file.subgraphs[0], file.signatureDefs[0]
     names: dict[int, str] = {}
-    for wanted, maps in ((inputs, signature.inputs), (outputs, signature.outputs)):
-        by_name = {item.name.decode(): item.tensorIndex for item in maps}
-        for name in wanted:
-            if name not in by_name:
-                raise ExportError(f"signature: expected {name!r}, found {', '.join(by_name)}")
-            if (twin := names.get(by_name[name])) is not None:
+    sides = ((inputs, signature.inputs, SIGNATURE_INPUT), (outputs, signature.outputs, SIGNATURE_OUTPUT))
+    for wanted, maps, form in sides:
+        by_name = {item.name.decode(): item for item in maps}
+        for place, name in enumerate(wanted):
+            item = by_name.get(form.format(place))
+            if item is None:
+                raise ExportError(f"signature: expected {form.format(place)!r}, found {', '.join(by_name)}")
+            if (twin := names.get(item.tensorIndex)) is not None:
                 raise ExportError(
                     f"{model}: {name!r} and {twin!r} are one tensor in the file, since they are computed alike; leave "
                     "one of them out of the model's outputs"
                 )
-            names[by_name[name]] = name
+            names[item.tensorIndex] = name
+            item.name = name.encode()
     # The order in the file follows the signature's alphabet; give it the model's order.
     graph.inputs = [_index(names, name) for name in inputs]
     graph.outputs = [_index(names, name) for name in outputs]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tf_keras
@@ -9,6 +11,7 @@ from tf_keras import layers
 from edgeship.core.errors import ExportError
 from edgeship.export.tflite.convert import convert_tflite
 from edgeship.export.tflite.names import _layer, layer_of
+from edgeship.graph import read_tflite
 from edgeship.model.flat_layers import DepthToSpace
 from tests.support.networks import quantized_model
 
@@ -63,3 +66,13 @@ def test_an_output_that_is_another_tensor_already_is_refused_in_one_sentence(kin
     model = tf_keras.Model(given, [made, other], name="twins")
     with pytest.raises(ExportError, match=r"^twins: '(given|again)' and '(given|made)' are one tensor .* leave one"):
         convert_tflite(model)
+
+
+@pytest.mark.parametrize(("given", "made"), [("in", "class"), ("lambda", "out"), ("given", "return"), ("a-b", "a.b")])
+def test_inputs_and_outputs_may_have_names_that_python_does_not_allow(given: str, made: str) -> None:
+    entry = layers.Input((4,), name=given)
+    content = convert_tflite(tf_keras.Model(entry, layers.Dense(2, name=made)(entry), name="words"))
+    runner = Interpreter(model_content=content).get_signature_runner()
+    assert (list(runner.get_input_details()), list(runner.get_output_details())) == ([given], [made])
+    graph = read_tflite(content, where=Path("words.tflite"))
+    assert (graph.inputs, graph.outputs) == ((given,), (made,))

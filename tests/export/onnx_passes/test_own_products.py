@@ -1,0 +1,37 @@
+"""A product that is read with and without a ReLU has two results on two grids, each an integer kernel in ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tf_keras
+from tf_keras import layers
+
+import edgeship
+from edgeship.graph import graph_from_bytes
+
+START = {"no bias": "zeros", "a bias": "random_uniform"}
+INPUTS = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize("bias", list(START))
+@pytest.mark.parametrize("readers", ["the sum and a ReLU", "two ReLUs and the sum"])
+def test_each_reader_has_an_integer_product_of_its_own(tmp_path: Path, bias: str, readers: str) -> None:
+    tf_keras.utils.set_random_seed(1)
+    given = layers.Input((8,), name="given")
+    made = layers.Dense(16, bias_initializer=START[bias], name="made")(given)
+    parts = [made, layers.ReLU(name="positive")(made)]
+    if readers.startswith("two"):
+        parts.append(layers.ReLU(6.0, name="capped")(made))
+    out = layers.Dense(3, name="out")(layers.Add(name="sum")(parts))
+    bundle = edgeship.quantize_model(tf_keras.Model(given, out, name="forked"), INPUTS).export(tmp_path / "bundle")
+    onnx = graph_from_bytes(bundle.path("int8-ptq.onnx").read_bytes(), where=Path("int8-ptq.onnx"))
+    products = [item for item in onnx.operations if item.kind in ("MatMul", "Gemm")]
+    read = [name for item in onnx.operations for name in item.inputs]
+    assert all(read.count(item.outputs[0]) == 1 for item in products)
+    report = bundle.validate(INPUTS, runtimes=("keras", "litert", "onnxruntime"), latency_launches=1, latency_runs=2)
+    assert (report.verdict, report.failures) == ("pass", ())
+    (grid,) = report.to_dict()["grids"]
+    assert grid["mismatches"] == () and grid["layer_max_lsb"] <= 1
