@@ -52,6 +52,7 @@ class ArrayPipeline:
         if self.module_folder is not None:
             put_first(self.module_folder)
         forget_edited_modules(self._modules, self.module_folder)
+        metric_named(self.config.validate.metric)  # a name that is wrong is told before the training, not after it
         for scheme in self.config.quantize.schemes:
             if scheme in BOUNDED_SCHEMES:
                 raise ConfigError(f"quantize.schemes: {scheme} is measured on labelled images, and the data are arrays")

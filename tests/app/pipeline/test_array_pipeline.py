@@ -136,9 +136,11 @@ def test_what_integers_cannot_compute_is_refused_before_the_training(
 @pytest.mark.parametrize(("changes", "message"), [
     ({"data": "nothing"}, "data.factory: .*:nothing: expected a function without arguments"),
     ({"data": "digits", "model": "regression"}, r"data.factory: .*: train: expected facts: float32 \(n, 10\), found"),
-    ({"data": "digits", "metric": "accuracy"}, "train.loss: expected the name of a Keras loss"),
+    ({"data": "digits", "metric": "accuracy"}, "metric: expected one of top1, .* found 'accuracy'"),
+    ({"data": "digits", "metric": "tasks:nothing"}, "metric: expected a function 'nothing' in a module"),
+    ({"data": "digits", "metric": "tasks:closeness"}, "train.loss: expected the name of a Keras loss"),
     ({"data": "digits", "metric": "binary_accuracy"}, "train.loss: binary_crossentropy cannot be computed"),
-], ids=range(4))
+], ids=range(6))
 def test_what_does_not_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], message: str
 ) -> None:
