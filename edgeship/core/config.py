@@ -284,6 +284,8 @@ class ValidateConfig:
     min_coverage: float = 1.0  # share of executed operations that are integer (int8 artifacts)
     min_agreement: float = 0.98  # top-1 agreement of TFLite and ONNX files with the same integer weights
     max_layer_lsb: int = 1  # ONNX against TFLite, layer by layer, given the same integers
+    # How many times as fast as its float32 file a file must be, on a processor that it is shipped to; None: no gate.
+    min_speedup: float | None = None
     # The largest difference of a TFLite and an ONNX file's outputs; None: as far as their rounding explains.
     max_format_lsb: int | None = None
     # Fresh processes that a row is timed in: the fewest that a speed-up's exact 95 % interval can be had from.
@@ -308,6 +310,8 @@ class ValidateConfig:
         _at_least("validate.max_layer_lsb", self.max_layer_lsb, 0)
         if self.max_format_lsb is not None:
             _at_least("validate.max_format_lsb", self.max_format_lsb, 0)
+        if self.min_speedup is not None:
+            _positive("validate.min_speedup", self.min_speedup)
         _at_least("validate.latency_launches", self.latency_launches, 1)
         _at_least("validate.latency_runs", self.latency_runs, 1)
         _positive("validate.latency_seconds", self.latency_seconds)

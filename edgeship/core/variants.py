@@ -36,6 +36,7 @@ class Processor:
     # The same for files whose weights cannot saturate 16 bits (7 bits); None: it makes no difference.
     unsaturated: tuple[str, ...] | None = None
     flags: tuple[str, ...] = ()  # instructions, as Linux spells them; one of them is enough
+    target: str | None = None  # of `edgeship validate --on`, which stands for it on any machine
     reason: str
 
 
@@ -43,27 +44,27 @@ PROCESSORS: dict[str, Processor] = {
     "x86-vnni": Processor(
         words="x86 with VNNI", models="Intel since Ice Lake and Alder Lake, AMD since Zen 4",
         variants=("u8s8", "u8u8"), flags=("avx512_vnni", "avx_vnni"),
-        reason="VNNI sums uint8 x int8 products in 32 bits; ONNX Runtime does not use it for uint8 x uint8",
+        reason="VNNI adds u8 x s8 in 32 bits, and takes no u8 x u8; ONNX Runtime 1.28 or newer",
     ),
     "x86": Processor(
         words="x86 without VNNI", models="Intel before Ice Lake, AMD before Zen 4",
         variants=("u8u8",), unsaturated=("u8s8", "u8u8"),
-        reason="uint8 x int8 products saturate in 16 bits here, uint8 x uint8 products do not; S8S8 runs in float",
+        reason="u8 x s8 products saturate in 16 bits, u8 x u8 ones do not; S8S8 runs in float",
     ),
     "arm64-dot": Processor(
         words="Arm with dot products", models="Cortex-A76 and later: phones since 2019, Raspberry Pi 5, Apple",
-        variants=("u8u8", "u8s8", "s8s8"), flags=("asimddp", "i8mm"),
-        reason="all three are exact; U8U8 takes the dot and the matrix (i8mm) instructions best",
+        variants=("u8u8", "u8s8", "s8s8"), flags=("asimddp", "i8mm"), target="arm64:cortex-a76",
+        reason="all are exact; U8U8 gains most from dot and matrix (i8mm) instructions",
     ),
     "arm64-neon": Processor(
         words="Arm, plain NEON", models="Cortex-A53, A57, A72: Raspberry Pi 3 and 4, cheap boards",
-        variants=("s8s8", "u8s8", "u8u8"),
-        reason="all three are exact; int8 weights need the fewest instructions without dot products",
+        variants=("s8s8", "u8s8", "u8u8"), target="arm64:cortex-a53",
+        reason="all are exact; int8 weights need the fewest instructions",
     ),
     "browser": Processor(
         words="browser", models="WebAssembly, on any processor",
-        variants=("u8u8", "u8s8", "s8s8"),
-        reason="WebAssembly's kernels are exact; U8U8 is faster than S8S8 and float32",
+        variants=("u8u8", "u8s8", "s8s8"), target="browser",
+        reason="all are exact; U8U8 is faster than S8S8 and float32",
     ),
 }
 
