@@ -216,7 +216,8 @@ TRAPS: tuple[tuple[tuple[str, ...], str, str, Finder], ...] = (
      _weights_per_tensor),
     (ONNX, "u8s8",
      "{count} operations multiply uint8 activations by int8 weights: on x86 CPUs without VNNI ONNX Runtime's "
-     "products saturate and accuracy drops silently; uint8 weights with zero point 128 are right everywhere",
+     "products saturate and accuracy drops silently; uint8 weights with zero point 128 are right everywhere (on "
+     "x86 with VNNI int8 weights are right, and faster)",
      _saturating),
     (ONNX, "explicit-pad",
      "{count} Pad operations stand between DequantizeLinear and QuantizeLinear: ONNX Runtime pads in float; "
