@@ -44,7 +44,7 @@ PROCESSORS: dict[str, Processor] = {
     "x86-vnni": Processor(
         words="x86 with VNNI", models="Intel since Ice Lake and Alder Lake, AMD since Zen 4",
         variants=("u8s8", "u8u8"), flags=("avx512_vnni", "avx_vnni"),
-        reason="VNNI adds u8 x s8 in 32 bits, and takes no u8 x u8; ONNX Runtime 1.28 or newer",
+        reason="VNNI sums u8 x s8 products in 32 bits, u8 x u8 does without it (ONNX Runtime 1.28 or newer)",
     ),
     "x86": Processor(
         words="x86 without VNNI", models="Intel before Ice Lake, AMD before Zen 4",
@@ -52,7 +52,7 @@ PROCESSORS: dict[str, Processor] = {
         reason="u8 x s8 products saturate in 16 bits, u8 x u8 ones do not; S8S8 runs in float",
     ),
     "arm64-dot": Processor(
-        words="Arm with dot products", models="Cortex-A76 and later: phones since 2019, Raspberry Pi 5, Apple",
+        words="Arm with dot products", models="Cortex-A76 and later: phones since 2019, Raspberry Pi 5, Apple silicon",
         variants=("u8u8", "u8s8", "s8s8"), flags=("asimddp", "i8mm"), target="arm64:cortex-a76",
         reason="all are exact; U8U8 gains most from dot and matrix (i8mm) instructions",
     ),
