@@ -17,6 +17,7 @@ from edgeship.core.config import Config, ExportConfig, QuantizeConfig
 from edgeship.core.errors import ModelError
 from edgeship.core.files import sha256_of_json
 from edgeship.core.layer_names import layer_name
+from edgeship.core.variants import DEFAULT_VARIANTS, PORTABLE
 from edgeship.data.arrays import GivenBatch, Port, given_batches
 from edgeship.data.examples import Batch, examples_of_arrays, examples_sha256
 from edgeship.export.bundle import Source, write_bundle
@@ -106,7 +107,7 @@ class QuantizedModel:
         folder: str | Path,
         *,
         formats: Sequence[str] = ("tflite", "onnx"),
-        onnx_variants: Sequence[str] = ("u8u8",),
+        onnx_variants: Sequence[str] = DEFAULT_VARIANTS,
         labels: Sequence[str] = (),
         metric: str | None = None,
         progress: Progress = False,
@@ -116,7 +117,7 @@ class QuantizedModel:
         Args:
             folder: is replaced whole, or left as it was where something fails.
             formats: of "tflite", "onnx" and "ort".
-            onnx_variants: of "u8u8" (right on every processor), "u8s8" and "s8s8".
+            onnx_variants: of "u8u8" (exact on every processor), "u8s8" (for x86 with VNNI) and "s8s8" (for plain NEON).
             labels: of a classifier, the classes' names, which travel inside the files.
             metric: how answers are scored by `validate` (edgeship/core/metrics.py); None: "top1" behind a softmax,
                 "binary_accuracy" behind a sigmoid, otherwise none.
@@ -145,7 +146,7 @@ class QuantizedModel:
 
     def _export(
         self, schemes: tuple[str, ...], formats: tuple[str, ...], *, labels: tuple[str, ...], golden_examples: int,
-        onnx_variants: tuple[str, ...] = ("u8u8",),
+        onnx_variants: tuple[str, ...] = (PORTABLE,),
     ) -> Exported:
         config = Config(
             quantize=QuantizeConfig(schemes=schemes), export=ExportConfig(formats=formats, onnx_variants=onnx_variants)

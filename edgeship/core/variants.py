@@ -90,7 +90,7 @@ def variant_of(file: str, scheme: str) -> str | None:
     if SCHEMES[scheme].source != FAKE_QUANTIZED or not file.endswith((".onnx", ".ort")):
         return None
     stem = file.rpartition(".")[0]
-    return next((name for name in VARIANTS if stem == f"{scheme}-{name}"), PORTABLE)
+    return next((name for name in VARIANTS if stem.endswith(f"-{name}")), PORTABLE)
 
 
 def file_of(scheme: str, variant: str) -> str:

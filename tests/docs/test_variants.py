@@ -25,7 +25,8 @@ def by_processor(name: str) -> str:
     found = PROCESSORS[name]
     best, *others = found.variants
     also = ", ".join(item.upper() for item in others) or "no other"
-    return f"| {found.words} | {found.models} | {best.upper()}: `{file_of('int8-qat', best)}` | {also} | {found.reason} |"
+    ship = f"{best.upper()}: `{file_of('int8-qat', best)}`"
+    return f"| {found.words} | {found.models} | {ship} | {also} | {found.reason} |"
 
 
 def by_variant(name: str) -> str:
