@@ -30,7 +30,7 @@ from edgeship.validate.targets.target import DEVICE, EMULATED, NATIVE
 
 FLOAT, TFLITE, TOP1, ORT = "float32", "tflite", "top1", "onnxruntime"
 KINDS = (DEVICE, NATIVE, EMULATED)  # a time says more than instructions do
-ARM, VNNI = "arm64", "x86-vnni"
+ARM, VNNI, LITERT = "arm64", "x86-vnni", "litert"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +208,7 @@ def _why(
     """Say what speaks against the file, and then what for it."""
     if row is not None and gain is not None and gain.is_loss:
         yield f"SLOWER on {row.target} than {FLOAT}.{place.format}, which is better where its size fits"
-    elif row is not None and place.processor is None and place.format == TFLITE and not _is_arm(row, found):
+    elif row is not None and name == LITERT and row.kind == NATIVE and not _is_arm(row, found):
         yield f"timed on {row.target}, which is no Arm processor"
     for version in dict.fromkeys(str(found.versions.get(item.target, {}).get(ORT)) for item in here):
         if name == VNNI and not has_fixed_kernels({ORT: version}):
