@@ -16,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeship.core.files import sha256_of_bytes
+from edgeship.core.saturation import Saturation
 from edgeship.core.text import some
 from edgeship.graph import Graph, Tensor, graph_from_bytes, read_content
 from edgeship.graph.form import form_of
 from edgeship.graph.held import held_weights
+from edgeship.graph.saturation import saturation_of
 from edgeship.graph.tflite_metadata import STANDARD_ENTRY, TfliteMetadata, read_tflite_metadata
 from edgeship.graph.traps import Trap, classify, find_traps
 
@@ -73,6 +75,7 @@ class Inspection:
     tflite_metadata: TfliteMetadata | None  # the standard one
     metadata: dict[str, str]
     warnings: tuple[Trap, ...]
+    saturation: Saturation  # whether sums of products can saturate on x86 processors
 
 
 def inspect_file(path: Path) -> Inspection:
@@ -115,12 +118,14 @@ def inspect_file(path: Path) -> Inspection:
         tflite_metadata=read_tflite_metadata(content) if graph.format == "tflite" else None,
         metadata={key: value for key, value in graph.metadata.items() if value},
         warnings=find_traps(graph),
+        saturation=saturation_of(graph),
     )
 
 
 def inspection_to_dict(inspection: Inspection) -> dict[str, Any]:
     """Plain JSON values: dictionaries, lists, text, finite numbers and None."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(inspection), allow_nan=False))
+    plain["saturation"]["sentence"] = inspection.saturation.sentence
     return plain
 
 
@@ -197,6 +202,7 @@ def _summary(inspection: Inspection) -> Table:
         ("weights", weights or "none"),
         ("per channel", f"{per_channel} of {weighted} convolutions and matrix products"),
         ("integer", f"{integer} of {total} operations in the file; what a runtime executes may differ"),
+        ("saturation", inspection.saturation.sentence),
         ("conversions", f"{inspection.conversion_operations} quantize or dequantize operations"),
         *_metadata(inspection),
     ])
