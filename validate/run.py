@@ -30,6 +30,7 @@ from edgeship.validate.questions.figures import agreements_of, new_row, with_ans
 from edgeship.validate.questions.gate import judge, wrong_answers
 from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
+from edgeship.validate.questions.same_bits import exact_on_every_x86
 from edgeship.validate.questions.scores import Scoring
 from edgeship.validate.report.advice import advice
 from edgeship.validate.report.notes import (
@@ -208,8 +209,10 @@ def _report(
     architectures = {
         visit.target.name: (visit.machine or {}).get("architecture") for visit in found.visits
     } | {CPU: machine["architecture"]}
+    exact = exact_on_every_x86(bundle.manifest.artifacts)
     verdict, failures = judge(
-        rows, found.grids, agreements, config, architectures=architectures, scored=scoring.scores
+        rows, found.grids, agreements, config, architectures=architectures, scored=scoring.scores,
+        exact=exact,
     )
     return Report(
         schema=REPORT_SCHEMA,
@@ -228,7 +231,7 @@ def _report(
             *artifacts_not_run(bundle, found.candidates, found.visits),
             *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
             *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
-            *advice(rows),
+            *advice(rows, exact=exact),
         ),
         targets=tuple(visit.record() for visit in found.visits),
         quantization=bundle.manifest.quantization,

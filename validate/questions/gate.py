@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeship.core.bounds import FLOAT32_DB
@@ -13,6 +13,7 @@ from edgeship.core.text import some
 from edgeship.validate.questions.difference import difference_of
 from edgeship.validate.questions.grid import NOT_MEASURED
 from edgeship.validate.questions.proportions import images_needed, wilson_interval
+from edgeship.validate.questions.same_bits import different_bits
 from edgeship.validate.runner.table import FORMATS, OPTIMIZER, RUNTIMES, taking_part
 from edgeship.validate.subject.rows import CPU, row_label
 from edgeship.validate.targets.target import EMULATED
@@ -43,16 +44,19 @@ def judge(
     *,
     architectures: Mapping[str, str | None] | None = None,
     scored: bool = True,
+    exact: Collection[str] = (),
 ) -> tuple[str, tuple[str, ...]]:
     """The verdict ("pass", "fail", "inconclusive" or "refused") and the reasons, as sentences.
 
     `architectures` are the targets' ("cpu": "x86_64"); an artifact made for others is not gated by what it is there.
     `scored`: there are targets and a metric, so that a row without a figure of its accuracy is not proven.
+    `exact`: the artifacts that give the same bits on every x86 processor (same_bits.py).
 
     A failure outweighs a refusal, which outweighs an inconclusive figure.
     """
     findings = [
-        *_rows(rows, config, architectures or {}, scored), *_grids(grids, config), *_agreements(agreements, config)
+        *_rows(rows, config, architectures or {}, scored), *_bits(rows, exact), *_grids(grids, config),
+        *_agreements(agreements, config),
     ]
     verdicts = {PASS, *(finding.verdict for finding in findings)}
     verdict = next(verdict for verdict in PRECEDENCE if verdict in verdicts)
@@ -97,6 +101,13 @@ def _rows(
         yield from _rounding(row, config)
         if SCHEMES[row.scheme].integer and RUNTIMES[row.runtime].by_runner:
             yield from _coverage(row, config, architectures.get(row.target))
+
+
+def _bits(rows: Sequence[Row], exact: Collection[str]) -> Iterator[Finding]:
+    for row in rows:
+        found = different_bits(row, exact)
+        if found is not None:
+            yield Finding(verdict=FAIL, label=row_label(row.artifact, row.runtime, row.target), sentence=found)
 
 
 def _accuracy(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Finding]:
