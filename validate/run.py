@@ -30,6 +30,7 @@ from edgeship.validate.questions.figures import agreements_of, new_row, with_ans
 from edgeship.validate.questions.gate import judge, wrong_answers
 from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
+from edgeship.validate.questions.same_bits import exact_on_every_x86
 from edgeship.validate.questions.scores import Scoring
 from edgeship.validate.questions.ship import Measurements, what_to_ship
 from edgeship.validate.report.advice import advice
@@ -214,6 +215,7 @@ def _report(
     floats = float_answers(answers, bundle, scoring, len(examples))
     rows = tuple(_rows(bundle, config, found, scoring=scoring, floats=floats))
     agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs))
+    exact = exact_on_every_x86(bundle.manifest.artifacts)
     ship = what_to_ship(Measurements(
         manifest=bundle.manifest, rows=rows, config=config, processors=found.processors, scored=scoring.scores,
         versions={CPU: machine["versions"], **{
@@ -222,7 +224,8 @@ def _report(
         wrong=wrong_answers(rows, found.grids, agreements, config, found.others),
     ))
     verdict, failures = judge(
-        rows, found.grids, agreements, config, others=found.others, ship=ship, scored=scoring.scores
+        rows, found.grids, agreements, config, others=found.others, ship=ship, scored=scoring.scores,
+        exact=exact,
     )
     return Report(
         schema=REPORT_SCHEMA,
@@ -241,7 +244,7 @@ def _report(
             *artifacts_not_run(bundle, found.candidates, found.visits),
             *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
             *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
-            *advice(rows),
+            *advice(rows, exact=exact),
         ),
         targets=tuple(visit.record() for visit in found.visits),
         quantization=bundle.manifest.quantization,

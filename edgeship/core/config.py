@@ -20,7 +20,7 @@ RUNTIMES = (  # the names alone: the core imports no stage; a row each in valida
     "keras", "litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized",
     "litert-web", "onnxruntime-web", "benchmark-model", "onnxruntime-perf-test",
 )
-TARGETS = ("cpu", "ssh", "adb", "arm64", "browser")  # what stands before the ":" of a target's name
+TARGETS = ("cpu", "ssh", "adb", "arm64", "x86", "browser")  # what stands before the ":" of a target's name
 TFLITE_IO = ("int8", "float32")
 WEIGHT_BITS = (8, 7)
 CALIBRATIONS = ("min-max", "batch-mean", "percentile", "mse")
@@ -266,7 +266,8 @@ class ValidateConfig:
     """`[validate]`: where the artifacts are run, and the gates they must pass."""
 
     runtimes: tuple[str, ...] = RUNTIMES
-    targets: tuple[str, ...] = ("cpu",)  # and "ssh://user@host[:port]", "adb[:SERIAL]", "arm64[:CPU]", "browser"
+    # And "ssh://user@host[:port]", "adb[:SERIAL]", "arm64[:CPU]", "x86[:CPU]", "browser".
+    targets: tuple[str, ...] = ("cpu",)
     ssh_command: str = "ssh"  # with options, for example "ssh -F my_config"
     device_python: str = "python3"  # on boards and phones: the Python that has numpy and a runtime's package
     device_folder: str | None = None  # where our folder is made there; None: the system's place for such

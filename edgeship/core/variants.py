@@ -33,7 +33,7 @@ class Processor:
     words: str
     models: str  # which ones, for people
     variants: tuple[str, ...]  # those that are exact here, the fastest first
-    # The same for files whose weights cannot saturate 16 bits (7 bits); None: it makes no difference.
+    # The same for files whose weights cannot saturate 16 bits (their certificate); None: it makes no difference.
     unsaturated: tuple[str, ...] | None = None
     flags: tuple[str, ...] = ()  # instructions, as Linux spells them; one of them is enough
     target: str | None = None  # of `edgeship validate --on`, which stands for it on any machine
@@ -48,7 +48,7 @@ PROCESSORS: dict[str, Processor] = {
     ),
     "x86": Processor(
         words="x86 without VNNI", models="Intel before Ice Lake, AMD before Zen 4",
-        variants=("u8u8",), unsaturated=("u8s8", "u8u8"),
+        variants=("u8u8",), unsaturated=("u8s8", "u8u8"), target="x86:haswell",
         reason="u8 x s8 products saturate in 16 bits, u8 x u8 ones do not; S8S8 runs in float",
     ),
     "arm64-dot": Processor(

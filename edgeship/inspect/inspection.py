@@ -16,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeship.core.files import sha256_of_bytes
+from edgeship.core.saturation import Saturation
 from edgeship.core.text import some
 from edgeship.graph import Graph, Tensor, graph_from_bytes, read_content
 from edgeship.graph.form import form_of
 from edgeship.graph.held import held_weights
+from edgeship.graph.saturation import saturation_of
 from edgeship.graph.tflite_metadata import STANDARD_ENTRY, TfliteMetadata, read_tflite_metadata
 from edgeship.graph.traps import Trap, classify, find_traps
 from edgeship.inspect.processors import Processors, processors_of
@@ -75,6 +77,7 @@ class Inspection:
     tflite_metadata: TfliteMetadata | None  # the standard one
     metadata: dict[str, str]
     warnings: tuple[Trap, ...]
+    saturation: Saturation  # whether sums of products can saturate on x86 processors
 
 
 def inspect_file(path: Path) -> Inspection:
@@ -92,7 +95,7 @@ def inspect_file(path: Path) -> Inspection:
     by_dtype: Counter[str] = Counter()
     for tensor in weights.values():
         by_dtype[tensor.dtype] += _values(tensor)
-    traps = find_traps(graph)
+    saturation = saturation_of(graph)
     held = {item.tensor.name: item for item in held_weights(graph) if item.tensor.name not in weights}
     for item in held.values():
         by_dtype[item.dtype] += item.values
@@ -111,20 +114,22 @@ def inspect_file(path: Path) -> Inspection:
         weighted_operations=len(weighted),
         per_channel_operations=sum(operation.weights.axis is not None for operation in weighted),
         form=form_of(graph),
-        processors=processors_of(graph, traps),
+        processors=processors_of(graph, saturation),
         parameters=sum(map(_values, (weights | biases).values())) + sum(item.values for item in held.values()),
         weights_by_dtype=dict(by_dtype.most_common()),
         preprocessing=_json(graph.metadata, PREPROCESSING_KEY, dict),
         labels=_labels(graph.metadata),
         tflite_metadata=read_tflite_metadata(content) if graph.format == "tflite" else None,
         metadata={key: value for key, value in graph.metadata.items() if value},
-        warnings=traps,
+        warnings=find_traps(graph),
+        saturation=saturation,
     )
 
 
 def inspection_to_dict(inspection: Inspection) -> dict[str, Any]:
     """Plain JSON values: dictionaries, lists, text, finite numbers and None."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(inspection), allow_nan=False))
+    plain["saturation"]["sentence"] = inspection.saturation.sentence
     return plain
 
 
@@ -202,6 +207,7 @@ def _summary(inspection: Inspection) -> Table:
         ("weights", weights or "none"),
         ("per channel", f"{per_channel} of {weighted} convolutions and matrix products"),
         ("integer", f"{integer} of {total} operations in the file; what a runtime executes may differ"),
+        ("saturation", inspection.saturation.sentence),
         ("conversions", f"{inspection.conversion_operations} quantize or dequantize operations"),
         *_metadata(inspection),
     ])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeship.core.saturation import Saturation
 from edgeship.core.variants import exact_on, fastest_on, in_words
 from edgeship.graph import Graph
-from edgeship.graph.traps import Trap
 
 # Activations and weights -> the variant.
 VARIANT_OF = {("uint8", "uint8"): "u8u8", ("uint8", "int8"): "u8s8", ("int8", "int8"): "s8s8"}
-SATURATING = "u8s8"  # the variant whose products can overflow 16 bits, and the trap's code where they do
+SATURATING = "u8s8"  # the variant whose products can overflow 16 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class Processors:
         return f"{self.variant.upper()}: exact on {in_words(self.exact_on)}; the fastest on {fastest}"
 
 
-def processors_of(graph: Graph, traps: Sequence[Trap]) -> Processors | None:
+def processors_of(graph: Graph, saturation: Saturation) -> Processors | None:
     """Return the processors of an ONNX file whose integer products are all of one variant; None for other files."""
     if graph.format != "onnx":
         return None
@@ -38,7 +37,7 @@ def processors_of(graph: Graph, traps: Sequence[Trap]) -> Processors | None:
     variant = variants.pop() if len(variants) == 1 else None
     if variant is None:
         return None
-    small = variant == SATURATING and all(trap.code != SATURATING for trap in traps)
+    small = variant == SATURATING and saturation.cannot_saturate is True
     return Processors(
         variant=variant, exact_on=exact_on(variant, cannot_saturate=small),
         fastest_on=fastest_on(variant, cannot_saturate=small),

@@ -187,12 +187,18 @@ def test_json_is_plain(tmp_path: Path) -> None:
     assert document["inputs"][0]["scale"] is None
     assert document["inputs"][0]["shape"] == [None, 2, 4, 4]
     assert {warning["code"] for warning in document["warnings"]} >= {"broken-scales", "u8s8"}
+    found = document["saturation"]
+    assert (found["cannot_saturate"], found["pairs"], found["layers"][0]["unsafe_pairs"]) == (False, 3, 3)
+    assert found["sentence"].startswith("can saturate on x86 processors without VNNI: 3 of 3 pairs of weights")
 
 
 def test_render_names_what_matters(tmp_path: Path) -> None:
     text = shown(inspected(tmp_path, qdq_model(**INT8_WEIGHTS)))
     for expected in ("onnx (ir", "ai.onnx 17", "1 of 1", "? x 2 x 4 x 4", "DequantizeLinear", "warning u8s8"):
         assert expected in text
+    assert re.search("saturation +can saturate on x86 processors without VNNI: 3 of 3 pairs", text)
+    text = shown(inspected(tmp_path, qdq_model()))
+    assert re.search("saturation +cannot saturate on any x86 processor: 1 product with uint8 weights", text)
     assert "conv" in text
 
 

@@ -23,6 +23,7 @@ from edgeship.validate.questions.findings import (
 )
 from edgeship.validate.questions.grid import NOT_MEASURED
 from edgeship.validate.questions.proportions import images_needed, wilson_interval
+from edgeship.validate.questions.same_bits import different_bits
 from edgeship.validate.questions.speed_gate import speed_findings
 from edgeship.validate.runner.table import FORMATS, OPTIMIZER, RUNTIMES, taking_part
 from edgeship.validate.subject.rows import CPU
@@ -41,18 +42,20 @@ def judge(
     others: Collection[str] = (),
     ship: Sequence[ShipLine] = (),
     scored: bool = True,
+    exact: Collection[str] = (),
 ) -> tuple[str, tuple[str, ...]]:
     """The verdict ("pass", "fail", "inconclusive" or "refused") and the reasons, as sentences.
 
     `others`: the labels of rows whose file is made for other processors than their target's; they decide nothing.
     `ship`: what is to be shipped, whose speed has a gate.
     `scored`: there are targets and a metric, so that a row without a figure of its accuracy is not proven.
+    `exact`: the artifacts that give the same bits on every x86 processor (same_bits.py).
 
     A failure outweighs a refusal, which outweighs an inconclusive figure.
     """
     findings = [
-        *_rows(rows, config, others, scored), *_grids(grids, config), *_agreements(agreements, config, others),
-        *speed_findings(ship, config),
+        *_rows(rows, config, others, scored), *_bits(rows, exact), *_grids(grids, config),
+        *_agreements(agreements, config, others), *speed_findings(ship, config),
     ]
     return worst(*(finding.verdict for finding in findings)), tuple(sentences_of(findings))
 
@@ -103,6 +106,13 @@ def _row(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Finding]
     yield from _rounding(row, config)
     if SCHEMES[row.scheme].integer and RUNTIMES[row.runtime].by_runner:
         yield from _coverage(row, config)
+
+
+def _bits(rows: Sequence[Row], exact: Collection[str]) -> Iterator[Finding]:
+    for row in rows:
+        found = different_bits(row, exact)
+        if found is not None:
+            yield Finding(verdict=FAIL, label=label_of(row), sentence=found)
 
 
 def _accuracy(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Finding]:

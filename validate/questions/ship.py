@@ -16,7 +16,7 @@ from edgeship.core.config import ValidateConfig
 from edgeship.core.measurement import Row
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.core.ship import BY_TIME, ShipLine
-from edgeship.core.variants import FIXED_KERNELS, has_fixed_kernels, variant_of, variants_on
+from edgeship.core.variants import FIXED_KERNELS, has_fixed_kernels, is_for, variant_of, variants_on
 from edgeship.validate.questions.difference import difference_of
 from edgeship.validate.questions.findings import FAIL, PASS, REFUSED, label_of, worst
 from edgeship.validate.questions.gains import Gain, gain_of
@@ -105,9 +105,14 @@ def _file_for(place: Place, scheme: str, manifest: Manifest) -> tuple[Artifact |
         fitting = [item for item in files if not place.float_inputs or item.inputs[0].dtype == FLOAT]
         return next(iter(fitting), None), None
     by_variant = {variant_of(item.name, scheme): item for item in reversed(files)}
-    variants = variants_on(place.processor, cannot_saturate=cannot_saturate(manifest, scheme))
-    found = next((name for name in variants if name in by_variant), None)
-    return by_variant.get(found), None if found == variants[0] else variants[0]
+    best = variants_on(place.processor)[0]
+    for name in variants_on(place.processor, cannot_saturate=True):
+        artifact = by_variant.get(name)
+        small = artifact is not None and cannot_saturate(artifact, manifest)
+        if artifact is not None and is_for(name, place.processor, cannot_saturate=small):
+            fastest = name in (best, variants_on(place.processor, cannot_saturate=small)[0])
+            return artifact, None if fastest else best
+    return None, best
 
 
 def _nothing(name: str, place: Place, variant: str | None) -> ShipLine:

@@ -143,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("bundle", type=Path, metavar="BUNDLE")
     validate.add_argument(
         "--on", action="append", metavar="TARGET",
-        help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], browser",
+        help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], x86[:CPU], "
+        "browser",
     )
     validate.add_argument("--runtime", action="append", metavar="RUNTIME", help="only these runtimes")
     validate.add_argument("--images", type=int, metavar="N", help="only the first N test images")

@@ -5,6 +5,7 @@ looked up, not loaded: loading takes seconds, and the Keras reference is optiona
 
     devices.py    ssh, adb, the runtimes whose programs are for phones
     arm64.py      the emulated Arm processors
+    x86.py        the emulated x86 processors
     browser.py    the browser and the web runtimes
     trials.py     the tiny model, and how trials run at the same time without hanging
     findings.py   one finding, and the table of them
@@ -25,6 +26,7 @@ from edgeship.app.doctor.browser import examine_browser
 from edgeship.app.doctor.devices import examine_adb, examine_ssh, tools_for_phones
 from edgeship.app.doctor.findings import Finding, render
 from edgeship.app.doctor.trials import BUSY, DEADLINE_SECONDS, TRIAL_SECONDS, at_once, infer
+from edgeship.app.doctor.x86 import examine_x86
 from edgeship.core.cpu import cpu_flags
 from edgeship.core.errors import RuntimeFailure
 from edgeship.core.progress import say
@@ -71,6 +73,7 @@ def _jobs() -> list[tuple[str, str, Callable[[], list[Finding]]]]:
         ("target", "browser", examine_browser),
         ("runtime", "benchmark-model", tools_for_phones),
         ("target", "arm64", examine_arm64),
+        ("target", "x86", examine_x86),
         ("target", "ssh", examine_ssh),
         ("target", "adb", examine_adb),
         ("tool", "quantization", lambda: [_installed("quantization", "tool", ("tensorflow-model-optimization",))]),
