@@ -24,6 +24,7 @@ from edgeship.graph.held import held_weights
 from edgeship.graph.saturation import saturation_of
 from edgeship.graph.tflite_metadata import STANDARD_ENTRY, TfliteMetadata, read_tflite_metadata
 from edgeship.graph.traps import Trap, classify, find_traps
+from edgeship.inspect.convolutions import slow_convolutions
 from edgeship.inspect.processors import Processors, processors_of
 
 # Metadata keys under which a file carries its own preprocessing (a JSON object) and labels (a JSON list).
@@ -70,6 +71,7 @@ class Inspection:
     per_channel_operations: int  # those with one weight scale per channel
     form: str  # in words, see edgeship/graph/form.py
     processors: Processors | None  # of an int8 ONNX file
+    slow_convolutions: tuple[str, ...]  # of a U8S8 file: those whose channels miss the fastest kernel on x86, and why
     parameters: int  # stored values of their weights and biases, and of the weights in attention and recurrent layers
     weights_by_dtype: dict[str, int]  # dtype -> stored values, weights only
     preprocessing: dict[str, Any] | None  # docs/metadata.md; None also where it is unreadable
@@ -115,6 +117,7 @@ def inspect_file(path: Path) -> Inspection:
         per_channel_operations=sum(operation.weights.axis is not None for operation in weighted),
         form=form_of(graph),
         processors=processors_of(graph, saturation),
+        slow_convolutions=slow_convolutions(graph),
         parameters=sum(map(_values, (weights | biases).values())) + sum(item.values for item in held.values()),
         weights_by_dtype=dict(by_dtype.most_common()),
         preprocessing=_json(graph.metadata, PREPROCESSING_KEY, dict),
@@ -203,6 +206,11 @@ def _summary(inspection: Inspection) -> Table:
         ("sha256", inspection.sha256),
         ("form", inspection.form),
         *([] if inspection.processors is None else [("processors", inspection.processors.sentence)]),
+        *([] if not inspection.slow_convolutions else [(
+            "slow on x86",
+            f"{len(inspection.slow_convolutions)} convolution(s) miss the fastest int8 kernel: "
+            + some(inspection.slow_convolutions, shown=PLACES_SHOWN, by="; "),
+        )]),
         ("parameters", f"{inspection.parameters:,}"),
         ("weights", weights or "none"),
         ("per channel", f"{per_channel} of {weighted} convolutions and matrix products"),
