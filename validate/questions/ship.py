@@ -87,10 +87,10 @@ def best_scheme(found: Measurements) -> str:
 
 def _merit(scheme: str, found: Measurements) -> tuple[bool, bool, float, float]:
     """What schemes are compared by: it ran, it does not fail, its least accuracy and least SQNR against float Keras."""
-    rows = [
+    every = [
         row for item in found.manifest.artifacts if item.scheme == scheme for row in found.rows_of(item.name)
-        if row.target == CPU
     ]
+    rows = [row for row in every if row.target == CPU] or every
     differences = [item.value for row in rows if (item := difference_of(row, found.config)) is not None]
     noise = [row.parity.sqnr_db for row in rows if row.parity is not None and row.parity.sqnr_db is not None]
     fails = verdict_of(rows, found.config, scored=found.scored) == FAIL

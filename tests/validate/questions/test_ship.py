@@ -118,6 +118,8 @@ def test_the_scheme_that_fails_nothing_and_is_most_accurate_goes_everywhere() ->
     assert best(ptq, qat) == "int8-qat"
     assert best(ptq, qat, wrong=("int8-qat.onnx",)) == "int8-ptq"
     assert best(ptq, row("int8-qat.onnx", delta=0.3, error="crashed")) == "int8-ptq"
+    elsewhere = [dataclasses.replace(item, target="ssh://pi") for item in (ptq, qat)]
+    assert best(*elsewhere) == "int8-qat"
     near, far = (Parity(sqnr_db=db, max_abs_error=0.1, sibling=None, max_lsb=None, differing_share=None,
                         sibling_agreement=None) for db in (30.0, 20.0))
     assert best(row("int8-ptq.onnx", parity=near), row("int8-qat.onnx", parity=far)) == "int8-ptq"

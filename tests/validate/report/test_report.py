@@ -257,6 +257,17 @@ def test_what_is_not_a_number_is_never_zero() -> None:
     assert figures["delta, points [95 %]"] == figures["agreement"] == "reference"
 
 
+def test_a_file_for_other_processors_is_shown_as_such() -> None:
+    def target(row: Row) -> str:
+        return dict(zip(COLUMNS, cells(row), strict=True))["target"]
+
+    other = dataclasses.replace(ROW, for_others="x86 with VNNI")
+    assert (target(ROW), target(other)) == ("cpu", "cpu (made for others)")
+    assert target(dataclasses.replace(other, target="x86:haswell", kind="emulated")) == (
+        "x86:haswell (emulated, made for others)"
+    )
+
+
 def test_a_speedup_is_a_figure_with_its_interval_or_the_reference_itself() -> None:
     def speedup(row: Row) -> str:
         return dict(zip(COLUMNS, cells(row), strict=True))["speed-up [95 %]"]
