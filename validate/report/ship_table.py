@@ -27,7 +27,7 @@ def ship_to_terminal(ship: Sequence[ShipLine]) -> Iterator[RenderableType]:
     for line, row in zip(ship, cells[1:], strict=True):
         yield _row(row, widths, style="")
         style = "red" if line.slower else STYLES[line.verdict]
-        yield Padding(Text(ship_sentence(line), style=style), (0, 0, 0, INDENT))
+        yield Padding(Text(ship_sentence(line), style=style), (0, 0, 0, INDENT), expand=False)
     yield Text(SHIP_LEGEND, style="dim")
 
 
