@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from edgeship.core.bounds import FLOAT32_DB
 from edgeship.core.config import ValidateConfig
 from edgeship.core.measurement import Agreement, Grid, Row
 from edgeship.core.schemes import SCHEMES
@@ -21,6 +20,7 @@ from edgeship.validate.questions.findings import (
     sentences_of,
     worst,
 )
+from edgeship.validate.questions.formats import between, between_formats, format_findings
 from edgeship.validate.questions.grid import NOT_MEASURED
 from edgeship.validate.questions.proportions import images_needed, wilson_interval
 from edgeship.validate.questions.same_bits import different_bits
@@ -30,7 +30,6 @@ from edgeship.validate.subject.rows import CPU
 from edgeship.validate.targets.target import EMULATED
 
 ON_TARGET = " on "  # in a row's label: not on this machine
-ROUNDED_LSB = 1  # one rounding at the output alone
 
 
 def judge(
@@ -226,7 +225,7 @@ def _agreements(
     for agreement in agreements:
         if agreement.first in others or agreement.second in others:
             continue
-        yield from _formats(agreement, config)
+        yield from format_findings(agreement, config)
         computes_in_float = between_formats(agreement) and agreement.max_lsb is None
         same = agreement.top1_agreement
         if same is None or same >= config.min_agreement or computes_in_float:
@@ -244,59 +243,11 @@ def _agreements(
             yield Finding(
                 verdict=FAIL, artifacts=(first, second), sentence=f"{found}; the two files ship as one model"
             )
-        elif first == second and _between(agreement, OPTIMIZER):
+        elif first == second and between(agreement, OPTIMIZER):
             yield Finding(verdict=FAIL, artifacts=(first,), sentence=(
                 f"{found}; the optimized kernels compute something else: on x86 CPUs without VNNI, "
                 "products of uint8 activations and int8 weights saturate; ship the u8u8 variant there"
             ))
-
-
-def _formats(agreement: Agreement, config: ValidateConfig) -> Iterator[Finding]:
-    """Two formats of one model: how far they part, end to end."""
-    if not between_formats(agreement):
-        return
-    artifacts = tuple(label.rsplit(" / ", 1)[0] for label in (agreement.first, agreement.second))
-    found = f"{agreement.first} and {agreement.second}: {formats_sentence(agreement)}"
-    allowed, least = config.max_format_lsb, agreement.least_sqnr_db
-    if allowed is not None and agreement.max_lsb is not None and agreement.max_lsb > allowed:
-        yield Finding(verdict=FAIL, artifacts=artifacts, sentence=f"{found}; validate.max_format_lsb is {allowed}")
-        return
-    rounded = agreement.max_lsb is not None and agreement.max_lsb <= ROUNDED_LSB
-    if agreement.sqnr_db is None or least is None or rounded or agreement.sqnr_db >= least:
-        return
-    if agreement.max_lsb is None and least >= FLOAT32_DB:
-        why = f"they hold the same numbers, so rounding leaves at least {least:.0f} dB; one of them computes otherwise"
-    else:
-        why = (
-            f"their rounding explains {least:.1f} dB: the better one of them is much nearer to float Keras than to the "
-            "other file, so the other one computes something else or rounds worse"
-        )
-    yield Finding(verdict=FAIL, artifacts=artifacts, sentence=f"{found}; {why}")
-
-
-def between_formats(agreement: Agreement) -> bool:
-    """Whether it is of a TFLite and an ONNX file on the runtimes that users have here."""
-    return _between(agreement, FORMATS)
-
-
-def _between(agreement: Agreement, check: str) -> bool:
-    """Whether it is of two runtimes of this machine that take part in the check."""
-    runtimes = {label.rsplit(" / ", 1)[1] for label in (agreement.first, agreement.second)}
-    return len(runtimes) == 2 and runtimes <= taking_part(check)
-
-
-def formats_sentence(agreement: Agreement) -> str:
-    """How far two formats part, in words."""
-    parts = ["equal in every output"] if agreement.max_lsb == 0 else []
-    if agreement.max_lsb:
-        parts.append(f"up to {agreement.max_lsb} LSB apart")
-        if agreement.differing_share is not None:
-            parts.append(f"{agreement.differing_share:.1%} of the outputs differ")
-    if agreement.top1_agreement is not None:
-        parts.append(f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} images")
-    if agreement.sqnr_db is not None and agreement.max_lsb != 0:
-        parts.append(f"{agreement.sqnr_db:.1f} dB from each other on the golden images")
-    return ", ".join(parts) or f"the same values for {agreement.images:,} examples"
 
 
 def _other_target(agreement: Agreement, share: float, config: ValidateConfig) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from edgeship.core.measurement import Agreement, Grid, Latency, LayerErrors, Report, Row, TargetRecord
 from edgeship.validate.process.machine import FLAGS_THAT_MATTER
-from edgeship.validate.questions.gate import between_formats, formats_sentence
+from edgeship.validate.questions.formats import between_formats, formats_sentence
 from edgeship.validate.report.columns import (
     EXACT,
     LEGEND,
