@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import tf_keras
-from google.protobuf.message import DecodeError
 
 from edgeship.core.errors import EdgeshipError, ModelError, StorageError, in_one_line
 from edgeship.core.signals import signal_name
@@ -101,10 +100,11 @@ def _metadata(path: Path) -> str | None:
         saved.ParseFromString((path / GRAPH_FILE).read_bytes())
         nodes = saved.meta_graphs[0].object_graph_def.nodes
         return str(nodes[0].user_object.metadata) or None if nodes else None
-    except (DecodeError, IndexError) as error:
-        raise _damaged(path, in_one_line(error)) from error
     except OSError as error:
         raise ModelError(f"{path}: could not be read ({error.strerror or error})") from error
+    # protobuf's error is of a class that has no types, and a message without a graph is an IndexError.
+    except Exception as error:
+        raise _damaged(path, in_one_line(error)) from error
 
 
 def _numbers(path: Path, folder: Path) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
