@@ -61,13 +61,13 @@ def _first_classes(outputs: Outputs) -> np.ndarray:
 
 def _top1(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
     classes = _first_classes(outputs)
-    _expect(targets.shape == classes.shape, f"class numbers of shape {classes.shape}", targets)
+    _expect_classes(targets, _one(outputs).shape)
     return np.asarray(classes == targets)
 
 
 def _top5(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
     scores = _one(outputs)
-    _expect(targets.shape == scores.shape[:-1], f"class numbers of shape {scores.shape[:-1]}", targets)
+    _expect_classes(targets, scores.shape)
     # Stable, so that of equal scores the class that comes first counts, as in `top1`.
     order = np.argsort(-scores.astype(np.float64), axis=-1, kind="stable")[..., :5]
     return np.asarray((order == targets[..., None]).any(-1))
@@ -197,6 +197,15 @@ def _shaped(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         targets.shape == (*shape, 1) or (*targets.shape, 1) == shape, f"targets of the output's shape {shape}", targets
     )
     return targets.reshape(shape)
+
+
+def _expect_classes(targets: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for targets that are no classes of outputs of this shape, (n, ..., classes)."""
+    _expect(targets.shape == shape[:-1], f"class numbers of shape {shape[:-1]}", targets)
+    if targets.size and not (targets.min() >= 0 and targets.max() < shape[-1] and np.all(targets == np.floor(targets))):
+        raise ValueError(
+            f"expected class numbers from 0 to {shape[-1] - 1}, found {targets.min():g} to {targets.max():g}"
+        )
 
 
 def _expect(fits: bool, expected: str, found: np.ndarray) -> None:

@@ -84,6 +84,9 @@ def test_a_users_function_gets_one_array_or_a_list_of_them() -> None:
 
 @pytest.mark.parametrize(("name", "outputs", "targets", "message"), [
     ("top1", np.zeros((4, 3)), np.zeros((4, 3)), r"expected class numbers of shape \(4,\)"),
+    ("top1", np.zeros((4, 3)), np.array([0, 1, 2, 3]), "expected class numbers from 0 to 2, found 0 to 3"),
+    ("top5", np.zeros((4, 3)), np.array([-1, 0, 0, 0]), "expected class numbers from 0 to 2, found -1 to 0"),
+    ("top1", np.zeros((4, 3)), np.array([0, 0.5, 1, 2]), "expected class numbers from 0 to 2, found 0 to 2"),
     ("mean_squared_error", np.zeros((4, 3)), np.zeros((4, 2)), r"expected targets of the output's shape \(4, 3\)"),
     ("binary_accuracy", np.zeros((4, 3)), np.full((4, 3), 2), "expected labels that are 0 or 1"),
     ("auc", np.zeros((4, 3)), np.zeros(4), "expected one score per example"),
