@@ -161,6 +161,18 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def without_last_one(metric: Metric | None, targets: np.ndarray | None, *, rank: int) -> np.ndarray | None:
+    """Return class numbers without a last axis of one, which Keras takes too; other targets as they are.
+
+    Args:
+        rank: of the outputs that the targets belong to: 2 of (n, classes).
+    """
+    counts_classes = metric is not None and metric.decide is _first_classes
+    if targets is None or not counts_classes or targets.ndim != rank or targets.shape[-1] != 1:
+        return targets
+    return targets[..., 0]
+
+
 def metric_of_function(name: str, function: Callable[[Any, np.ndarray], Any]) -> Metric:
     """Return the metric of a user's function `(outputs, targets) -> one number per example`.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from edgeship.core.metrics import METRICS, metric_of_function
+from edgeship.core.metrics import METRICS, metric_of_function, without_last_one
 
 RANDOM = np.random.default_rng(3)
 
@@ -95,6 +97,16 @@ def test_a_users_function_gets_one_array_or_a_list_of_them() -> None:
 def test_targets_that_do_not_fit(name: str, outputs: np.ndarray, targets: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         METRICS[name].rows([outputs], targets, [outputs])
+
+
+@pytest.mark.parametrize(("name", "shape", "rank", "found"), [
+    ("top1", (5, 1), 2, (5,)), ("top1", (5,), 2, (5,)), ("top1", (5, 1), 3, (5, 1)), ("top5", (5, 3), 2, (5, 3)),
+    ("mean_iou", (5, 4, 4, 1), 4, (5, 4, 4)), ("mean_squared_error", (5, 1), 2, (5, 1)),
+])
+def test_class_numbers_may_stand_in_a_column(name: str, shape: tuple[int, ...], rank: int, found: Any) -> None:
+    targets = without_last_one(METRICS[name], np.zeros(shape), rank=rank)
+    assert targets is not None and targets.shape == found
+    assert without_last_one(METRICS[name], None, rank=rank) is None
 
 
 def test_a_metric_by_name_looks_at_one_output() -> None:
