@@ -43,7 +43,6 @@ class Comparison:
     def save(self, folder: str | Path) -> Path:
         """Write comparison.json, its Markdown and the forms for CI into a folder. Raises StorageError."""
         where = Path(folder)
-        where.mkdir(parents=True, exist_ok=True)
         write_comparison(self.compared, where)
         return where
 

@@ -100,6 +100,11 @@ class QuantizedModel:
             ModelError: the network's structure is not what it was, or a weight is NaN.
         """
         chosen = self.scheme if scheme is None else scheme
+        if chosen not in (FLOAT, self.scheme):
+            raise ConfigError(
+                f"scheme: expected {FLOAT!r}, or {self.scheme!r}, which this model is; found {scheme!r}; other schemes "
+                "come from a configuration (quantize.schemes)"
+            )
         formats = ("onnx", "ort") if format == "ort" else (format,)
         with showing(progress):
             exported = self._export((chosen,), formats, labels=(), golden_examples=GOLDEN_EXAMPLES)

@@ -6,8 +6,9 @@ data set.
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,21 @@ Specs = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 def float_outputs(model: tf_keras.Model, examples: Examples, *, label: str, batch_size: int = 128) -> Batch:
     """Return the float model's outputs on all examples, one array per output."""
     batches = track(examples.batches(batch_size), label=label, total=examples.number_of_batches(batch_size))
-    answers = [tf.nest.flatten(model.predict_on_batch(list(batch))) for batch in batches]
+    with _no_warning_of_retracing():
+        answers = [tf.nest.flatten(model.predict_on_batch(list(batch))) for batch in batches]
     return tuple(np.concatenate(parts) for parts in zip(*answers, strict=True))
+
+
+@contextlib.contextmanager
+def _no_warning_of_retracing() -> Iterator[None]:
+    """Keep TensorFlow from counting models: from the fifth in one process on it warns that Keras compiles each anew."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def golden_bytes(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import edgeship
+from edgeship.core.errors import StorageError
 from tests.api.conftest import DATA
 from tests.api.test_quantized import INPUTS, small
 
@@ -70,6 +71,8 @@ def test_a_metric_of_the_users_is_compared_with_float_example_by_example(
     assert score.delta_ci95 is not None and score.delta_ci95[0] <= (score.delta or 0) <= score.delta_ci95[1]
     folder = report.save(tmp_path / "report")
     assert "closeness" in (folder / "report.md").read_text()
+    with pytest.raises(StorageError, match=r"report\.md/report\.json: could not be written"):
+        report.save(folder / "report.md")
 
 
 def test_a_metric_that_gets_much_worse_fails(bundle: edgeship.Bundle) -> None:

@@ -232,6 +232,11 @@ def test_names_that_do_not_fit_the_classes_and_metrics_that_are_not_there(tmp_pa
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_scheme_that_this_model_is_not() -> None:
+    with pytest.raises(ConfigError, match="scheme: expected 'float32', or 'int8-ptq', which this model is; found"):
+        edgeship.quantize_model(small(), INPUTS).convert(scheme="float16")
+
+
 def test_the_same_numbers_give_the_same_bytes() -> None:
     one, two = (edgeship.quantize_model(small(), INPUTS) for _ in range(2))
     for format in ("tflite", "onnx"):
