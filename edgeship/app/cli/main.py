@@ -260,10 +260,13 @@ def _validate_arrays(bundle: Bundle, config: Config, chosen: ValidateConfig, opt
 
 
 def _show(report: Report, folder: Path) -> int:
+    from edgeship.validate.report.account import account_lines
     from edgeship.validate.report.terminal import report_to_terminal
 
     console = wide_console()
     console.print(report_to_terminal(report, width=console.width))
+    for line in account_lines(report):
+        print_line(line)
     print_line(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
     return VERDICT_CODES[report.verdict]
 
