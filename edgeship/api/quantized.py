@@ -22,6 +22,7 @@ from edgeship.core.config import Config, ExportConfig, QuantizeConfig
 from edgeship.core.errors import ConfigError, ModelError
 from edgeship.core.files import sha256_of_json
 from edgeship.core.layer_names import layer_name
+from edgeship.core.variants import DEFAULT_VARIANTS, PORTABLE
 from edgeship.data.arrays import GivenBatch, Port, given_batches
 from edgeship.data.examples import Batch, examples_of_arrays, examples_sha256
 from edgeship.export.bundle import Source, require_free, write_bundle
@@ -118,7 +119,7 @@ class QuantizedModel:
         folder: str | Path,
         *,
         formats: Sequence[str] = ("tflite", "onnx"),
-        onnx_variants: Sequence[str] = ("u8u8",),
+        onnx_variants: Sequence[str] = DEFAULT_VARIANTS,
         tflite_io: Sequence[str] = ("int8",),
         labels: Sequence[str] = (),
         metric: str | None = None,
@@ -130,7 +131,7 @@ class QuantizedModel:
             folder: a new or empty one, or an earlier bundle, which is replaced whole, or left as it was where something
                 fails.
             formats: of "tflite", "onnx" and "ort".
-            onnx_variants: of "u8u8" (right on every processor), "u8s8" and "s8s8".
+            onnx_variants: of "u8u8" (exact on every processor), "u8s8" (for x86 with VNNI) and "s8s8" (for plain NEON).
             tflite_io: of "int8" and "float32": what int8 TFLite files take and give (browsers take float32 alone).
             labels: of a classifier, the classes' names, which travel inside the files.
             metric: how answers are scored by `validate` (edgeship/core/metrics.py); None: "top1" behind a softmax,
@@ -163,7 +164,7 @@ class QuantizedModel:
 
     def _export(
         self, schemes: tuple[str, ...], formats: tuple[str, ...], *, labels: tuple[str, ...], golden_examples: int,
-        onnx_variants: tuple[str, ...] = ("u8u8",), tflite_io: tuple[str, ...] = ("int8",),
+        onnx_variants: tuple[str, ...] = (PORTABLE,), tflite_io: tuple[str, ...] = ("int8",),
     ) -> Exported:
         config = Config(
             quantize=QuantizeConfig(schemes=schemes),
