@@ -1,4 +1,4 @@
-"""docs/deploy.md and docs/schemes.md say what the table of variants says, and README knows the default."""
+"""docs/deploy.md and docs/schemes.md say what the table of variants says, and docs/own-model.md knows the default."""
 
 from __future__ import annotations
 
@@ -51,4 +51,4 @@ def test_the_release_and_the_default_are_those_of_the_code() -> None:
     for page in ("deploy.md", "schemes.md"):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         assert f"ONNX Runtime {release} or newer" in text
-    assert f"default {default}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"default {default}" in (ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")

@@ -55,7 +55,7 @@ def formats_sentence(agreement: Agreement) -> str:
         if agreement.differing_share is not None:
             parts.append(f"{agreement.differing_share:.1%} of the outputs differ")
     if agreement.top1_agreement is not None:
-        parts.append(f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} images")
+        parts.append(f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} examples")
     if agreement.sqnr_db is not None and agreement.max_lsb != 0:
-        parts.append(f"{agreement.sqnr_db:.1f} dB from each other on the golden images")
+        parts.append(f"{agreement.sqnr_db:.1f} dB from each other on the golden examples")
     return ", ".join(parts) or f"the same values for {agreement.images:,} examples"
