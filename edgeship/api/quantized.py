@@ -31,7 +31,7 @@ from edgeship.export.meanings import PROBABILITIES, YES_OR_NO, meanings_of
 from edgeship.export.proof.exported import Exported
 from edgeship.export.proof.golden import float_outputs
 from edgeship.export.samples import Samples, noise_between
-from edgeship.model.build import load_model, weights_sha256
+from edgeship.model.build import check_weights, load_model, weights_sha256
 from edgeship.model.compile_check import refuse_keras3_arguments, refuse_saving_whole
 from edgeship.model.keras_code import FOR_PYTHON
 from edgeship.model.prepared import Prepared
@@ -207,11 +207,7 @@ class QuantizedModel:
                 f"{self._made.model.name}: the network is not the one that quantize_model made (another model, or "
                 "layers that were added or taken away); train `quantized.keras` itself, or quantize the new model"
             )
-        for weight in self.keras.weights:
-            if not np.all(np.isfinite(weight.numpy())):
-                raise ModelError(
-                    f"{weight.name}: the weight has NaN or infinite values; train again with a lower learning rate"
-                )
+        check_weights(self.keras)
 
 
 def quantize_model(
@@ -260,6 +256,7 @@ def quantize_model(
     config: QuantizeConfig = section(QuantizeConfig, "quantize", options)
     with showing(progress):
         flat = lower_model(model)
+        check_weights(flat)
         ports = ports_of(flat)
         spans = _known_spans(input_ranges, ports)
         made = insert_fake_quantization(
