@@ -26,10 +26,18 @@ from edgeship.data.examples import Examples, examples_of_images
 from edgeship.validate.answers import collect_answers, float_answers
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.process.visits import Visit, visit_target
-from edgeship.validate.questions.figures import agreements_of, new_row, with_answers, with_error, with_times
+from edgeship.validate.questions.figures import (
+    agreements_of,
+    class_counts,
+    new_row,
+    with_answers,
+    with_error,
+    with_times,
+)
 from edgeship.validate.questions.gate import judge, wrong_answers
 from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
+from edgeship.validate.questions.network_cost import network_costs
 from edgeship.validate.questions.scores import Scoring
 from edgeship.validate.report.advice import advice
 from edgeship.validate.report.notes import (
@@ -203,7 +211,7 @@ def _report(
     """Return the judged report, without the layer-by-layer tables."""
     answers = found.answers
     floats = float_answers(answers, bundle, scoring, len(examples))
-    rows = tuple(_rows(bundle, config, found, scoring=scoring, floats=floats))
+    rows = tuple(_rows(bundle, examples, config, found, scoring=scoring, floats=floats))
     agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs))
     architectures = {
         visit.target.name: (visit.machine or {}).get("architecture") for visit in found.visits
@@ -233,6 +241,9 @@ def _report(
         targets=tuple(visit.record() for visit in found.visits),
         quantization=bundle.manifest.quantization,
         not_judged=tuple(not_judged(scoring)),
+        labels=bundle.manifest.labels,
+        float_classes=class_counts(floats.decisions, scoring, bundle),
+        networks=tuple(network_costs(bundle, timeout_seconds=config.timeout_seconds)),
     )
 
 
@@ -245,7 +256,8 @@ def not_judged(scoring: Scoring) -> Iterator[str]:
 
 
 def _rows(
-    bundle: Bundle, config: ValidateConfig, found: _Found, *, scoring: Scoring, floats: FloatAnswers
+    bundle: Bundle, examples: Examples, config: ValidateConfig, found: _Found, *, scoring: Scoring,
+    floats: FloatAnswers,
 ) -> Iterator[Row]:
     answers = found.answers
     for candidate in found.candidates:
@@ -253,6 +265,6 @@ def _rows(
             label = candidate.label
             row = with_answers(
                 new_row(candidate, config), answers.measured.get(label), bundle=bundle, answers=answers,
-                scoring=scoring, floats=floats,
+                examples=examples, scoring=scoring, floats=floats,
             )
             yield with_error(with_times(row, found.timed.get(label)), found.errors.get(label))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.core.decode import read_record
+from edgeship.core.encode import encode
 from edgeship.core.errors import InputError
-from edgeship.core.files import read_text, write_atomically, write_json
+from edgeship.core.files import read_text, write_atomically
 from edgeship.core.measurement import OLDER_SCHEMAS, REPORT_FILE, REPORT_SCHEMA, Report
 from edgeship.validate.report.markdown import report_to_markdown
 
@@ -17,7 +18,7 @@ MARKDOWN_FILE = "report.md"
 
 def write_report(report: Report, folder: Path) -> None:
     """Write `report.json` and `report.md` into `folder`. Raises StorageError."""
-    write_json(folder / REPORT_FILE, report_to_json(report))
+    write_atomically(folder / REPORT_FILE, encode(report).encode())
     write_atomically(folder / MARKDOWN_FILE, report_to_markdown(report).encode())
 
 

@@ -104,8 +104,8 @@ def test_no_figure_may_be_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "message"), [
     (None, "expected a report.json, found none"),
     ("{", "report.json: expected JSON, found none"),
-    ("[]", "expected a report of schema 5 or 6 or 7, found null"),
-    ('{"schema": 4}', "expected a report of schema 5 or 6 or 7, found 4"),
+    ("[]", "expected a report of schema 5 or 6 or 7 or 8, found null"),
+    ('{"schema": 4}', "expected a report of schema 5 or 6 or 7 or 8, found 4"),
     ('{"schema": 6, "rows": []}', "not a complete report"),
 ])
 def test_files_that_are_no_report(tmp_path: Path, content: str | None, message: str) -> None:
