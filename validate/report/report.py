@@ -11,15 +11,23 @@ from edgeship.core.encode import encode
 from edgeship.core.errors import InputError
 from edgeship.core.files import read_text, write_atomically
 from edgeship.core.measurement import OLDER_SCHEMAS, REPORT_FILE, REPORT_SCHEMA, Report
+from edgeship.validate.report.html.pictures import Pictures, write_pictures
+from edgeship.validate.report.html.write import write_report_page
 from edgeship.validate.report.markdown import report_to_markdown
 
 MARKDOWN_FILE = "report.md"
 
 
-def write_report(report: Report, folder: Path) -> None:
-    """Write `report.json` and `report.md` into `folder`. Raises StorageError."""
+def write_report(report: Report, folder: Path, pictures: Pictures | None = None) -> None:
+    """Write `report.json`, `report.md`, `examples.npz` (the pictures) and `report.html` into `folder`.
+
+    Raises:
+        StorageError: a file could not be written.
+    """
     write_atomically(folder / REPORT_FILE, encode(report).encode())
     write_atomically(folder / MARKDOWN_FILE, report_to_markdown(report).encode())
+    write_pictures(pictures, folder)
+    write_report_page(report, folder, pictures)
 
 
 def load_report(path: Path) -> Report:

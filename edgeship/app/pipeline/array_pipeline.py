@@ -279,12 +279,14 @@ class ArrayPipeline:
         write_bundle(self.bundle_folder, exported, model=flat, source=source)
 
     def _validate(self, scratch: Path) -> None:
+        from edgeship.validate.report.html.pictures import pictures_of
         from edgeship.validate.report.report import write_report
         from edgeship.validate.run import validate_examples
         from edgeship.validate.subject.bundle import load_bundle
 
+        test = self._splits.test
         report = validate_examples(
-            load_bundle(self.bundle_folder), self._splits.test, self.config.validate,
+            load_bundle(self.bundle_folder), test, self.config.validate,
             metric=metric_named(self.config.validate.metric),
         )
-        write_report(report, self.out)
+        write_report(report, self.out, pictures_of(report, test, None))

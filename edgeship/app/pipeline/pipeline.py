@@ -313,9 +313,11 @@ class Pipeline:
         write_bundle(self.bundle_folder, exported, model=flat, source=source)
 
     def _validate(self, scratch: Path) -> None:
+        from edgeship.data.examples import examples_of_images
+        from edgeship.validate.report.html.pictures import pictures_of
         from edgeship.validate.report.report import write_report
         from edgeship.validate.run import validate_bundle
         from edgeship.validate.subject.bundle import load_bundle
 
         report = validate_bundle(load_bundle(self.bundle_folder), self.splits.test, self.config.validate)
-        write_report(report, self.out)
+        write_report(report, self.out, pictures_of(report, examples_of_images(self.splits.test, self.spec), self.spec))

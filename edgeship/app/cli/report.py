@@ -1,0 +1,59 @@
+"""The command `report`: report.json or comparison.json -> its page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from edgeship.app.cli.console import print_line
+from edgeship.core.comparison import COMPARISON_FILE
+from edgeship.core.errors import PASS, InputError
+from edgeship.core.measurement import REPORT_FILE
+
+Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+
+
+def add_report(add: Add) -> None:
+    """`edgeship report`."""
+    report = add("report", _report, "draw the page of a report.json or comparison.json again, in the same folder")
+    report.add_argument("folder", type=Path, metavar="FOLDER")
+
+
+def _report(options: argparse.Namespace) -> int:
+    """Draw every page that the folder has figures for. Raises InputError."""
+    drawn = [page for draw in (_of_report, _of_comparison) if (page := draw(options.folder)) is not None]
+    if not drawn:
+        raise InputError(
+            f"{options.folder}: expected a folder with {REPORT_FILE} or {COMPARISON_FILE}, found neither; name the "
+            "folder that `edgeship validate` or `edgeship compare` wrote into"
+        )
+    for page in drawn:
+        print_line(f"report: {page}")
+    return PASS
+
+
+def _of_report(folder: Path) -> Path | None:
+    from edgeship.core.files import write_atomically
+    from edgeship.validate.report.html.page import report_to_html
+    from edgeship.validate.report.html.pictures import read_pictures
+    from edgeship.validate.report.html.write import HTML_FILE
+    from edgeship.validate.report.report import load_report
+
+    if not (folder / REPORT_FILE).exists():
+        return None
+    text = report_to_html(load_report(folder / REPORT_FILE), read_pictures(folder))
+    write_atomically(folder / HTML_FILE, text.encode())
+    return folder / HTML_FILE
+
+
+def _of_comparison(folder: Path) -> Path | None:
+    from edgeship.core.files import write_atomically
+    from edgeship.validate.compare.forms.html import HTML_FILE, comparison_to_html
+    from edgeship.validate.compare.report import load_comparison
+
+    if not (folder / COMPARISON_FILE).exists():
+        return None
+    text = comparison_to_html(load_comparison(folder / COMPARISON_FILE))
+    write_atomically(folder / HTML_FILE, text.encode())
+    return folder / HTML_FILE

@@ -1,0 +1,110 @@
+"""Plots as inline SVG by matplotlib, in the page's own colours, so that they follow its light or dark mode."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeship.core.files import sha256_of_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# matplotlib draws in colours of its own; in the SVG each of these becomes a colour of style.css.
+INK, FAINT = "#010101", "#020202"
+SERIES = ("#0a0101", "#0a0201", "#0a0301", "#0a0401", "#0a0501", "#0a0601")
+VARIABLES = {INK: "--ink", FAINT: "--line", **{color: f"--c{place}" for place, color in enumerate(SERIES, 1)}}
+MARKERS = ("o", "s", "^", "D", "v", "P")
+WIDTH = 5.2  # inches of 72 points: on a phone's 360 points the letters keep their size
+LETTERS = 9
+ROW_HEIGHT, MARGIN = 0.36, 0.7  # inches
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none", "font.size": LETTERS, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
+    "xtick.color": INK, "ytick.color": INK, "grid.color": FAINT, "axes.grid": True, "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.facecolor": "none",
+    "axes.facecolor": "none", "axes.unicode_minus": False,
+    "text.parse_math": False,  # a name with two dollar signs is no formula
+}
+SAID = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A row of a plot: a value with its interval, and single observations."""
+
+    label: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    points: Sequence[float] = ()
+    series: int = 0
+
+
+def svg_of(draw: Callable[[Axes], None], *, height: float, described: str, panels: int = 1) -> str:
+    """Return a figure of one or more axes as an `<svg>` element to stand in a page.
+
+    Args:
+        draw: draws into the axes, or into a list of them where there are several, one below the other.
+        height: in inches.
+        described: what the figure shows, for who cannot see it.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    stream = io.StringIO()
+    # The salt makes identifiers repeat from run to run; _inlined makes them differ from figure to figure.
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "edgeship"}):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.subplots(panels, 1, sharex=panels > 1)
+        draw(axes)
+        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    return _inlined(stream.getvalue(), described)
+
+
+def rows_plot(bars: Sequence[Bar], *, unit: str, described: str, zero: bool = False, logarithmic: bool = False) -> str:
+    """Return a plot with a row per bar: its label, below it a dot with an interval, and single observations."""
+
+    def draw(axes: Axes) -> None:
+        for place, bar in enumerate(bars):
+            color = SERIES[bar.series % len(SERIES)]
+            axes.text(0, place - 0.34, bar.label, transform=axes.get_yaxis_transform(), va="center", ha="left")
+            if bar.points:
+                axes.plot(bar.points, [place] * len(bar.points), "o", color=color, markersize=3, alpha=0.55)
+            if bar.low is not None and bar.high is not None:
+                axes.plot([bar.low, bar.high], [place, place], "-", color=color, linewidth=2)
+            if bar.value is not None:
+                axes.plot([bar.value], [place], MARKERS[bar.series % len(MARKERS)], color=color, markersize=6)
+        if zero:
+            axes.axvline(0, color=INK, linewidth=0.8)
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
+        axes.set_ylim(len(bars) - 0.5, -0.7)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(unit)
+
+    return svg_of(draw, height=ROW_HEIGHT * len(bars) + MARGIN, described=described)
+
+
+def _inlined(svg: str, described: str) -> str:
+    """Return matplotlib's file as an element: without what belongs to a file, with identifiers of its own."""
+    text = SAID.sub("", svg).strip()
+    prefix = f"p{sha256_of_bytes((described + text).encode())[:8]}-"
+    text = re.sub(r'\bid="', f'id="{prefix}', text)
+    text = re.sub(r'(xlink:)?href="#', f'href="#{prefix}', text).replace("url(#", f"url(#{prefix}")
+    for color, variable in VARIABLES.items():
+        text = text.replace(color, f"var({variable})")
+    opening = re.match(r"<svg[^>]*>", text)
+    box = re.search(r'viewBox="([^"]*)"', text)
+    assert opening is not None and box is not None  # matplotlib's own writing
+    head = f'<svg viewBox="{box[1]}" role="img" aria-label="{_attribute(described)}">'
+    return head + text[opening.end():].replace("<defs>\n  \n </defs>", "")
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

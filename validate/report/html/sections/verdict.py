@@ -1,0 +1,41 @@
+"""The verdict, what it does not judge, and which file to ship."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgeship.core.measurement import Report
+from edgeship.validate.report.columns import cells, columns_of
+from edgeship.validate.report.html.blocks import Block, Lines, Table, missing
+from edgeship.validate.report.html.chosen import chosen_row, float_row
+from edgeship.validate.report.markdown import format_lines, grid_sentence, kept_lines
+
+SHIPPING = ("artifact", "runtime", "target", "size", "top-1", "score", "delta, points [95 %]", "speed-up [95 %]")
+
+
+def failures(report: Report) -> Iterator[Block]:
+    """Yield why the verdict is not "pass", and what it says nothing of."""
+    if report.failures:
+        yield Lines(items=report.failures)
+    if report.not_judged:
+        yield Lines(items=[f"not judged: {reason}" for reason in report.not_judged])
+
+
+def ship(report: Report) -> Iterator[Block]:
+    """Yield the file to ship beside the float model."""
+    chosen = chosen_row(report)
+    if chosen is None:
+        yield from missing("no integer file of this bundle ran on a runtime that users run")
+        return
+    rows = [row for row in (float_row(report), chosen) if row is not None]
+    columns = [name for name in SHIPPING if name in columns_of(rows)]
+    yield Table(
+        caption="The float model, and the integer file with the best answers on this machine", columns=columns,
+        rows=[cells(row, columns) for row in rows], marked=frozenset({len(rows) - 1}),
+    )
+    lines = [
+        *kept_lines(report), *(f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}" for grid in report.grids),
+        *format_lines(report),
+    ]
+    if lines:
+        yield Lines(items=lines)
