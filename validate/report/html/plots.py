@@ -6,12 +6,9 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeship.core.files import sha256_of_bytes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 # matplotlib draws in colours of its own; in the SVG each of these becomes a colour of style.css.
 INK, FAINT = "#010101", "#020202"
@@ -43,7 +40,7 @@ class Bar:
     series: int = 0
 
 
-def svg_of(draw: Callable[[Axes], None], *, height: float, described: str, panels: int = 1) -> str:
+def svg_of(draw: Callable[[Any], None], *, height: float, described: str, panels: int = 1) -> str:
     """Return a figure of one or more axes as an `<svg>` element to stand in a page.
 
     Args:
@@ -67,7 +64,7 @@ def svg_of(draw: Callable[[Axes], None], *, height: float, described: str, panel
 def rows_plot(bars: Sequence[Bar], *, unit: str, described: str, zero: bool = False, logarithmic: bool = False) -> str:
     """Return a plot with a row per bar: its label, below it a dot with an interval, and single observations."""
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Any) -> None:
         for place, bar in enumerate(bars):
             color = SERIES[bar.series % len(SERIES)]
             axes.text(0, place - 0.34, bar.label, transform=axes.get_yaxis_transform(), va="center", ha="left")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from edgeship.core.measurement import Report, Row
 from edgeship.validate.report.columns import LEGEND, cells, columns_of, points, share_percent
 from edgeship.validate.report.html.blocks import Block, Lines, Plot, Table, missing
 from edgeship.validate.report.html.plots import FAINT, INK, MARKERS, SERIES, Bar, rows_plot, svg_of
 from edgeship.validate.subject.rows import CPU, row_label
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 FORMATS = (".keras", ".tflite", ".onnx", ".ort")
 
@@ -82,7 +79,7 @@ def everything(report: Report) -> Iterator[Block]:
 def _scatter(rows: Sequence[Row], front: Sequence[Row], described: str) -> str:
     scale = 100 if rows[0].accuracy is not None else 1
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Any) -> None:
         axes.plot([_median(row) for row in front], [_value(row) * scale for row in front], "-", color=INK, linewidth=1)
         for number, row in enumerate(rows, 1):
             series = format_place(row)

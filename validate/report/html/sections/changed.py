@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 from edgeship.core.evidence import ChangedExample, Deviations, Histogram, OutputPair
 from edgeship.core.measurement import Report, Row
@@ -13,9 +13,6 @@ from edgeship.validate.report.html.chosen import chosen_row, integer_rows
 from edgeship.validate.report.html.plots import SERIES, svg_of
 from edgeship.validate.report.html.sections.classes import class_names
 from edgeship.validate.subject.rows import row_label
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 SHOWN_VALUES = 6
 
@@ -133,7 +130,7 @@ def _values(pair: OutputPair, values: tuple[float, ...]) -> str:
 
 
 def _bars(sides: list[tuple[str, Histogram]], unit: str, described: str) -> str:
-    def draw(axes: Axes) -> None:
+    def draw(axes: Any) -> None:
         for place, (name, histogram) in enumerate(sides):
             axes.stairs(
                 histogram.counts, histogram.edges, color=SERIES[place], fill=place == 0, alpha=0.5 if place == 0 else 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 from edgeship.core.evidence import LayerCost, NetworkCost
 from edgeship.core.measurement import LayerErrors, OperationTime, Profile, Report, Row
@@ -15,9 +15,6 @@ from edgeship.validate.report.html.chosen import chosen_row
 from edgeship.validate.report.html.plots import INK, SERIES, svg_of
 from edgeship.validate.report.layer_columns import LAYER_LEGEND, layer_sentence
 from edgeship.validate.subject.rows import CPU, row_label
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 COLUMNS = (
     "layer", "operation", "SQNR dB", "max LSB", "multiply-accumulates", "share of them", "parameters",
@@ -137,7 +134,7 @@ def _profile_of_layers(network: NetworkCost, errors: LayerErrors | None) -> str:
         if item.layer in places and item.sqnr_db is not None
     ]
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Any) -> None:
         above, below = axes if points else (None, axes)
         if above is not None:
             above.plot(*zip(*points, strict=True), "o-", color=SERIES[0], markersize=3, linewidth=1)
