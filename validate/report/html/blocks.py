@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOT_MEASURED = "not measured"
+FIGURE = re.compile(r"[-+]?\d[\d,.]*( ?(%|MB|ms|B|dB)| \(.*\)| \[.*\]|/\d+.*)*$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,10 @@ class Table:
     marked: frozenset[int] = frozenset()  # rows that stand out
     folded: bool = False  # shown when it is opened
     kind: str = "table"
+
+    def is_number(self, column: int) -> bool:
+        """Return whether a column has figures, which stand to the right."""
+        return any(FIGURE.match(row[column]) for row in self.rows if column < len(row))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ INK, FAINT = "#010101", "#020202"
 SERIES = ("#0a0101", "#0a0201", "#0a0301", "#0a0401", "#0a0501", "#0a0601")
 VARIABLES = {INK: "--ink", FAINT: "--line", **{color: f"--c{place}" for place, color in enumerate(SERIES, 1)}}
 MARKERS = ("o", "s", "^", "D", "v", "P")
-WIDTH = 5.2  # inches of 72 points: on a phone's 360 points the letters keep their size
+WIDTH = 4.6  # inches of 72 points, so about as wide as a phone: there the letters keep their size
 LETTERS = 9
 ROW_HEIGHT, MARGIN = 0.36, 0.7  # inches
 STYLE: dict[str, Any] = {
@@ -61,7 +61,9 @@ def svg_of(draw: Callable[[Any], None], *, height: float, described: str, panels
     return _inlined(stream.getvalue(), described)
 
 
-def rows_plot(bars: Sequence[Bar], *, unit: str, described: str, zero: bool = False, logarithmic: bool = False) -> str:
+def rows_plot(
+    bars: Sequence[Bar], *, unit: str, described: str, zero: bool = False, is_logarithmic: bool = False
+) -> str:
     """Return a plot with a row per bar: its label, below it a dot with an interval, and single observations."""
 
     def draw(axes: Any) -> None:
@@ -76,16 +78,44 @@ def rows_plot(bars: Sequence[Bar], *, unit: str, described: str, zero: bool = Fa
                 axes.plot([bar.value], [place], MARKERS[bar.series % len(MARKERS)], color=color, markersize=6)
         if zero:
             axes.axvline(0, color=INK, linewidth=0.8)
-        if logarithmic:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter("")
+        if is_logarithmic:
+            logarithmic(axes)
         axes.set_ylim(len(bars) - 0.5, -0.7)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(unit)
 
     return svg_of(draw, height=ROW_HEIGHT * len(bars) + MARGIN, described=described)
+
+
+def logarithmic(axes: Any) -> None:
+    """Draw the numbers along the bottom by their logarithms, with three labels per power of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def number_points(axes: Any, points: Sequence[tuple[float, float]]) -> None:
+    """Write each point's number, from 1, beside it; numbers that would lie on each other stand together."""
+    axes.figure.draw_without_rendering()  # settles where the axes lie
+    places = axes.transData.transform(points)
+    groups: list[list[int]] = []
+    for number, place in enumerate(places):
+        near = next((group for group in groups if _is_near(places[group[0]], place)), None)
+        if near is None:
+            groups.append([number])
+        else:
+            near.append(number)
+    for group in groups:
+        text = ",".join(str(number + 1) for number in group)
+        axes.annotate(text, points[group[0]], xytext=(4, 4), textcoords="offset points")
+
+
+def _is_near(one: Sequence[float], other: Sequence[float]) -> bool:
+    return abs(one[0] - other[0]) < 2 * LETTERS and abs(one[1] - other[1]) < LETTERS
 
 
 def _inlined(svg: str, described: str) -> str:

@@ -8,8 +8,19 @@ from typing import Any
 from edgeship.core.measurement import Report, Row
 from edgeship.validate.report.columns import LEGEND, cells, columns_of, points, share_percent
 from edgeship.validate.report.html.blocks import Block, Lines, Plot, Table, missing
-from edgeship.validate.report.html.plots import FAINT, INK, MARKERS, SERIES, Bar, rows_plot, svg_of
-from edgeship.validate.subject.rows import CPU, row_label
+from edgeship.validate.report.html.plots import (
+    FAINT,
+    INK,
+    MARKERS,
+    SERIES,
+    Bar,
+    logarithmic,
+    number_points,
+    rows_plot,
+    svg_of,
+)
+from edgeship.validate.runner.table import RUNTIMES
+from edgeship.validate.subject.rows import CPU, KERAS, row_label
 
 FORMATS = (".keras", ".tflite", ".onnx", ".ort")
 
@@ -18,7 +29,11 @@ def against_latency(report: Report) -> Iterator[Block]:
     """Yield a plot per target that measures time: a point per artifact and runtime, and the Pareto front."""
     found = False
     for target in dict.fromkeys(row.target for row in report.rows):
-        rows = [row for row in report.rows if row.target == target and _figure(row) and _median(row) is not None]
+        rows = [
+            row for row in report.rows
+            if row.target == target and _has_figure(row) and _median(row) is not None
+            and (row.runtime == KERAS or RUNTIMES[row.runtime].production)
+        ]
         if not rows:
             continue
         found = True
@@ -81,7 +96,7 @@ def _scatter(rows: Sequence[Row], front: Sequence[Row], described: str) -> str:
 
     def draw(axes: Any) -> None:
         axes.plot([_median(row) for row in front], [_value(row) * scale for row in front], "-", color=INK, linewidth=1)
-        for number, row in enumerate(rows, 1):
+        for row in rows:
             series = format_place(row)
             x, y, (low, high) = _median(row) or 0.0, _value(row) * scale, _interval(row)
             axes.plot([x, x], [low * scale, high * scale], "-", color=SERIES[series], linewidth=1, alpha=0.5)
@@ -89,16 +104,14 @@ def _scatter(rows: Sequence[Row], front: Sequence[Row], described: str) -> str:
             if medians:
                 axes.plot([min(medians), max(medians)], [y, y], "-", color=SERIES[series], linewidth=1, alpha=0.5)
             axes.plot([x], [y], MARKERS[series], color=SERIES[series], markersize=5)
-            axes.annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points")
         for series in sorted({format_place(row) for row in rows}):
             axes.plot([], [], MARKERS[series], color=SERIES[series], label=FORMATS[series].removeprefix("."))
         axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), labelcolor=INK)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
+        logarithmic(axes)
         axes.grid(color=FAINT)
         axes.set_xlabel("median ms per inference (logarithmic)")
         axes.set_ylabel(_name(rows))
+        number_points(axes, [(_median(row) or 0.0, _value(row) * scale) for row in rows])
 
     return svg_of(draw, height=3.6, described=described)
 
@@ -119,7 +132,7 @@ def _difference(row: Row) -> Bar | None:
     return found
 
 
-def _figure(row: Row) -> bool:
+def _has_figure(row: Row) -> bool:
     return row.accuracy is not None or row.score is not None
 
 

@@ -25,7 +25,7 @@ def launches(report: Report) -> Iterator[Block]:
     bars = [bar for row in timed if (bar := _bar(row)) is not None]
     if bars:
         yield Plot(
-            svg=rows_plot(bars, unit="ms per inference (logarithmic)", logarithmic=True, described=(
+            svg=rows_plot(bars, unit="ms per inference (logarithmic)", is_logarithmic=True, described=(
                 "Median latency of each launch of each row; the figures are in the table below"
             )),
             caption="Small dots: the median of one launch, a fresh process; large mark: the median of all inferences; "

@@ -12,7 +12,7 @@ from edgeship.core.schemes import SCHEMES
 from edgeship.validate.report.columns import share_percent
 from edgeship.validate.report.html.blocks import NOT_MEASURED, Block, Lines, Plot, Table, missing
 from edgeship.validate.report.html.chosen import chosen_row
-from edgeship.validate.report.html.plots import INK, SERIES, svg_of
+from edgeship.validate.report.html.plots import SERIES, svg_of
 from edgeship.validate.report.layer_columns import LAYER_LEGEND, layer_sentence
 from edgeship.validate.subject.rows import CPU, row_label
 
@@ -32,7 +32,7 @@ def layers(report: Report) -> Iterator[Block]:
     networks = {item.artifact: item for item in report.networks}
     names = [name for name in networks if _is_integer(report, name)]
     if not names:
-        yield from missing("an older version of edgeship wrote this report, or no file could be read")
+        yield from missing("no integer file of this bundle could be read")
         return
     chosen = chosen_row(report)
     first = chosen.artifact if chosen is not None and chosen.artifact in names else names[0]
@@ -76,7 +76,7 @@ def _of_file(
     row = _profiled(report, network.artifact)
     profile = None if row is None else row.profile
     totals = (
-        f"{_count(network.multiply_accumulates)} multiply-accumulates, {network.parameters:,} parameters, activations "
+        f"{network.parameters:,} parameters; multiply-accumulates: {_count(network.multiply_accumulates)}; activations "
         f"alive at once: {_bytes(network.arena_bytes)}"
     )
     if not folded:
@@ -128,7 +128,7 @@ def _time_of(item: LayerCost, times: Mapping[str, OperationTime]) -> OperationTi
 
 def _profile_of_layers(network: NetworkCost, errors: LayerErrors | None) -> str:
     costs = [item.multiply_accumulates or 0 for item in network.layers]
-    places = {item.layer: place for place, item in enumerate(network.layers)}
+    places = {item.layer: place for place, item in enumerate(network.layers, 1)}
     points = [] if errors is None else [
         (places[item.layer], item.sqnr_db) for item in errors.layers
         if item.layer in places and item.sqnr_db is not None
@@ -139,7 +139,8 @@ def _profile_of_layers(network: NetworkCost, errors: LayerErrors | None) -> str:
         if above is not None:
             above.plot(*zip(*points, strict=True), "o-", color=SERIES[0], markersize=3, linewidth=1)
             above.set_ylabel("SQNR, dB")
-        below.bar(range(len(costs)), [cost / 1e6 for cost in costs], color=SERIES[1], edgecolor=INK, linewidth=0.2)
+        below.bar(range(1, len(costs) + 1), [cost / 1e6 for cost in costs], color=SERIES[1])
+        below.xaxis.get_major_locator().set_params(integer=True)
         below.set_ylabel("million MACs")
         below.set_xlabel("layer, in the order in which they run")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from edgeship.core.measurement import Report
-from edgeship.validate.report.html.blocks import Block, Section
+from edgeship.validate.report.html.blocks import Block, Section, missing
 from edgeship.validate.report.html.sections import accuracy, changed, classes, latency, layers, surroundings, verdict
 
 # The section's id and title -> what draws it, from the report and the examples that have pictures.
 Draw = Callable[[Report, Collection[int]], Iterable[Block]]
 SECTIONS: dict[tuple[str, str], Draw] = {
-    ("failures", "Why it is not a pass"): lambda report, _: verdict.failures(report),
+    ("failures", "Failures, and what is not judged"): lambda report, _: verdict.failures(report),
     ("ship", "What to ship"): lambda report, _: verdict.ship(report),
     ("accuracy-latency", "Accuracy against latency"): lambda report, _: accuracy.against_latency(report),
     ("differences", "Differences from float Keras"): lambda report, _: accuracy.paired(report),
@@ -24,11 +24,13 @@ SECTIONS: dict[tuple[str, str], Draw] = {
     ("time", "Where the time goes"): lambda report, _: layers.where_the_time_goes(report),
     ("targets", "Targets side by side"): lambda report, _: latency.targets(report),
     ("memory", "Memory and sizes"): lambda report, _: latency.memory(report),
+    ("formats", "The same integers in both formats"): lambda report, _: verdict.formats(report),
     ("rows", "All figures"): lambda report, _: accuracy.everything(report),
     ("environment", "Environment"): lambda report, _: surroundings.environment(report),
     ("reproduce", "How to reproduce"): lambda report, _: surroundings.reproduction(report),
 }
-ONLY_WHERE_THERE_IS_SOME = ("failures",)
+OF_CLASSES, OF_VALUES = ("confusion", "classes", "changed"), ("outputs",)
+FIRST_WITH_EVIDENCE = 8  # the schema of report.json
 
 
 def sections_of(report: Report, pictures: Collection[int]) -> list[Section]:
@@ -37,7 +39,17 @@ def sections_of(report: Report, pictures: Collection[int]) -> list[Section]:
     Args:
         pictures: the places of the test examples that have pictures.
     """
-    found = [
-        Section(id=id, title=title, blocks=list(draw(report, pictures))) for (id, title), draw in SECTIONS.items()
+    has_values = any(row.deviations is not None for row in report.rows)
+    unfit = ("failures" if report.verdict == "pass" and not report.not_judged else "", *(
+        OF_CLASSES if has_values else OF_VALUES
+    ))
+    return [
+        Section(id=id, title=title, blocks=_blocks(id, draw, report, pictures))
+        for (id, title), draw in SECTIONS.items() if id not in unfit
     ]
-    return [section for section in found if section.blocks or section.id not in ONLY_WHERE_THERE_IS_SOME]
+
+
+def _blocks(id: str, draw: Draw, report: Report, pictures: Collection[int]) -> list[Block]:
+    if report.schema < FIRST_WITH_EVIDENCE and id in (*OF_CLASSES, *OF_VALUES, "layers"):
+        return missing("an older version of edgeship wrote report.json; validate again")
+    return list(draw(report, pictures))

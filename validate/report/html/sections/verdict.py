@@ -8,7 +8,7 @@ from edgeship.core.measurement import Report
 from edgeship.validate.report.columns import cells, columns_of
 from edgeship.validate.report.html.blocks import Block, Lines, Table, missing
 from edgeship.validate.report.html.chosen import chosen_row, float_row
-from edgeship.validate.report.markdown import format_lines, grid_sentence, kept_lines
+from edgeship.validate.report.markdown import AGREEMENT_COLUMNS, agreement_cells, grid_sentence, kept_lines
 
 SHIPPING = ("artifact", "runtime", "target", "size", "top-1", "score", "delta, points [95 %]", "speed-up [95 %]")
 
@@ -33,9 +33,23 @@ def ship(report: Report) -> Iterator[Block]:
         caption="The float model, and the integer file with the best answers on this machine", columns=columns,
         rows=[cells(row, columns) for row in rows], marked=frozenset({len(rows) - 1}),
     )
-    lines = [
-        *kept_lines(report), *(f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}" for grid in report.grids),
-        *format_lines(report),
-    ]
-    if lines:
-        yield Lines(items=lines)
+    if kept := list(kept_lines(report)):
+        yield Lines(items=kept)
+
+
+def formats(report: Report) -> Iterator[Block]:
+    """Yield how the TFLite and the ONNX files of each scheme compare, tensor by tensor and answer by answer."""
+    if not report.grids and not report.agreements:
+        yield from missing("no scheme has files in both formats, or their rows did not run")
+        return
+    if report.grids:
+        yield Lines(items=[f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}" for grid in report.grids])
+    mismatches = [f"{grid.onnx}: {mismatch}" for grid in report.grids for mismatch in grid.mismatches]
+    if mismatches:
+        yield Lines(items=mismatches)
+    if report.agreements:
+        yield Table(
+            caption=f"Pairs of rows on the same {report.agreements[0].images:,} examples; difference: second minus "
+            "first",
+            columns=AGREEMENT_COLUMNS, rows=[agreement_cells(item) for item in report.agreements], folded=True,
+        )
