@@ -16,6 +16,7 @@ Schema history of `report.json`:
     7   any task: `Row.score`, `Parity.agreement`, `not_judged`; of an `Agreement`, what compares classes may be null
     8   what report.html draws (evidence.py): `Row.classes`, `Row.changed`, `Row.deviations`, `float_classes`, `labels`,
         `networks`
+    8   what to ship: `ship`; files that are made for other processors: `Row.for_others`
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 from edgeship.core.artifact import Quantization
 from edgeship.core.evidence import ChangedAnswers, ClassCounts, Deviations, NetworkCost
+from edgeship.core.ship import ShipLine
 
 REPORT_SCHEMA = 8
 OLDER_SCHEMAS = (5, 6, 7)  # that are read too: later ones only add fields
@@ -214,6 +216,9 @@ class Row:
     deviations: Deviations | None = None  # of answers that are values, against float Keras's
     error: str | None = None
     refused: bool = False  # the error is the target's (not there, link cut ...), not the artifact's
+    # The processors that its file is made for, in words, where this target has another one: the verdict does not
+    # depend on the row. None: the file is made for this target.
+    for_others: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,3 +313,4 @@ class Report:
     labels: tuple[str, ...] = ()  # of the classes; none: no classifier, or one whose classes have no names
     float_classes: ClassCounts | None = None  # of float Keras, here or else at the export
     networks: tuple[NetworkCost, ...] = ()  # of the files that are read, in the bundle's order
+    ship: tuple[ShipLine, ...] = ()  # which file goes where

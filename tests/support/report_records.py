@@ -35,6 +35,7 @@ from edgeship.core.measurement import (
     Score,
     TargetRecord,
 )
+from edgeship.core.ship import ShipLine
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.report.html.pictures import Pictures
 from edgeship.validate.timing.latency import summarize
@@ -72,6 +73,17 @@ def row(artifact: str, runtime: str, *, scheme: str, median_ms: float, **changes
         latency=latency(median_ms), peak_memory_bytes=45_000_000, classes=OWN,
     )
     return dataclasses.replace(made, **changes)
+
+
+def ship_line(file: str) -> ShipLine:
+    """Return the line of a file that phones are to run."""
+    return ShipLine(
+        place="litert", words="phones and boards, LiteRT", runtime="litert", file=file, scheme="int8-qat",
+        size_bytes=1_404_928, float_file="float32.tflite", size_share=0.26, metric="top1", delta=-0.04,
+        delta_ci95=(-0.12, 0.04), accuracy_of=f"{file} / litert", speedup=None, speedup_ci95=None, speedup_by=None,
+        speedup_of=None, speedup_missing="the bundle has no float32.tflite", slower=False, verdict="pass",
+        why="the integer file of the scheme that was trained for integers",
+    )
 
 
 def classifier(name: str = "int8-qat.tflite", label: str = "<b>two") -> Report:
@@ -138,7 +150,7 @@ def classifier(name: str = "int8-qat.tflite", label: str = "<b>two") -> Report:
             name="arm64:cortex-a53", kind="emulated", machine={"cpu_model": "cortex-a53"}, state_before=None,
             state_after=None, error=None,
         ),),
-        layer_errors=(errors,), labels=("one", label, "three"), float_classes=FLOATS,
+        layer_errors=(errors,), ship=(ship_line(name),), labels=("one", label, "three"), float_classes=FLOATS,
         networks=(NetworkCost(
             artifact=name, layers=layers, multiply_accumulates=None, parameters=625, arena_bytes=2048,
         ),),

@@ -154,6 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
     validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
+    for command in (run, validate):
+        command.add_argument("--all", action="store_true", help="also print the table of all rows, which report.md has")
     for key, text in DEVICE_OPTIONS.items():
         validate.add_argument(f"--{key.replace('_', '-')}", metavar="X", help=text)
     add_compare(add, DEVICE_OPTIONS)
@@ -178,7 +180,7 @@ def _run(options: argparse.Namespace) -> int:
     if report is None:
         print_line(f"run: this worker's part is done; the chief leaves the results in {pipeline.out}")
         return PASS
-    return _show(report, pipeline.out)
+    return _show(report, pipeline.out, everything=options.all)
 
 
 def _stage(options: argparse.Namespace) -> int:
@@ -245,7 +247,7 @@ def _validate(options: argparse.Namespace) -> int:
         report, examples = validate_bundle(bundle, test, chosen, layers=options.layers), examples_of_images(test, spec)
     out = options.out or options.bundle.resolve().parent
     write_report(report, out, pictures_of(report, examples, spec))
-    return _show(report, out)
+    return _show(report, out, everything=options.all)
 
 
 def _validate_arrays(
@@ -267,11 +269,11 @@ def _validate_arrays(
     return validate_examples(bundle, test, chosen, metric=metric, layers=options.layers), test
 
 
-def _show(report: Report, folder: Path) -> int:
+def _show(report: Report, folder: Path, *, everything: bool) -> int:
     from edgeship.validate.report.terminal import report_to_terminal
 
     console = wide_console()
-    console.print(report_to_terminal(report, width=console.width))
+    console.print(report_to_terminal(report, width=console.width, everything=everything))
     print_line(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
     return VERDICT_CODES[report.verdict]
 

@@ -146,7 +146,7 @@ def test_layers_kept_in_float_are_shown_everywhere(tmp_path: Path) -> None:
     assert "| 55/56 (1 kept) |" in text
     assert "int8\\_qat.tflite / litert: executed in float on purpose: CONV\\_2D conv\\_2/float" in text
     stream = io.StringIO()
-    Console(file=stream, width=260).print(report_to_terminal(report, width=260))
+    Console(file=stream, width=260).print(report_to_terminal(report, width=260, everything=True))
     assert "int8-mixed: kept in float: conv_2" in stream.getvalue()
     write_report(report, tmp_path)
     assert load_report(tmp_path / "report.json") == report
@@ -214,7 +214,7 @@ def test_layer_tables_are_in_the_report_and_a_line_each_on_the_terminal(tmp_path
     assert "int8.onnx: not measured: no float32.onnx." in text
     assert "layer by layer" not in report_to_markdown(dataclasses.replace(REPORT, grids=()))
     stream = io.StringIO()
-    Console(file=stream, width=260).print(report_to_terminal(report, width=260))
+    Console(file=stream, width=260).print(report_to_terminal(report, width=260, everything=True))
     assert "int8_qat.tflite, layer by layer: first bad layer is conv_2 (CONV_2D): -1.2 dB" in stream.getvalue()
     write_report(report, tmp_path)
     assert load_report(tmp_path / "report.json") == report
@@ -223,7 +223,7 @@ def test_layer_tables_are_in_the_report_and_a_line_each_on_the_terminal(tmp_path
 def test_the_terminal_shows_the_same_columns() -> None:
     stream = io.StringIO()
     report = dataclasses.replace(REPORT, rows=(*REPORT.rows, EMULATED))
-    Console(file=stream, width=260).print(report_to_terminal(report, width=260))
+    Console(file=stream, width=260).print(report_to_terminal(report, width=260, everything=True))
     text = stream.getvalue()
     for name in columns_of(REPORT.rows):
         assert name in text
@@ -234,7 +234,7 @@ def test_the_terminal_shows_the_same_columns() -> None:
 
 def test_a_narrow_window_does_without_columns_and_says_so() -> None:
     stream = io.StringIO()
-    Console(file=stream, width=130).print(report_to_terminal(REPORT, width=130))
+    Console(file=stream, width=130).print(report_to_terminal(REPORT, width=130, everything=True))
     text = stream.getvalue()
     assert "in report.md: p90 ms, SQNR dB, size" in text and "median ms" in text
     assert "-0.80 [-1.97, +0.37]" in text  # whole, not folded

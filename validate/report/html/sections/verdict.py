@@ -9,6 +9,13 @@ from edgeship.validate.report.columns import cells, columns_of
 from edgeship.validate.report.html.blocks import Block, Lines, Table, missing
 from edgeship.validate.report.html.chosen import chosen_row, float_row
 from edgeship.validate.report.markdown import AGREEMENT_COLUMNS, agreement_cells, grid_sentence, kept_lines
+from edgeship.validate.report.ship_lines import (
+    SHIP_COLUMNS,
+    SHIP_LEGEND,
+    ship_cells,
+    ship_sentence,
+    ship_sources,
+)
 
 SHIPPING = ("artifact", "runtime", "target", "size", "top-1", "score", "delta, points [95 %]", "speed-up [95 %]")
 
@@ -22,7 +29,15 @@ def failures(report: Report) -> Iterator[Block]:
 
 
 def ship(report: Report) -> Iterator[Block]:
-    """Yield the file to ship beside the float model."""
+    """Yield which file goes where; of a report that does not say so, the best integer file beside the float model."""
+    if report.ship:
+        yield Table(
+            caption="Which file goes where, and whether it is good enough there", columns=(*SHIP_COLUMNS, "why"),
+            rows=[[*ship_cells(line), ship_sentence(line)] for line in report.ship],
+            marked=frozenset(place for place, line in enumerate(report.ship) if line.verdict == "fail" or line.slower),
+        )
+        yield Lines(items=[SHIP_LEGEND, *ship_sources(report.ship)])
+        return
     chosen = chosen_row(report)
     if chosen is None:
         yield from missing("no integer file of this bundle ran on a runtime that users run")
