@@ -11,6 +11,7 @@ from edgeship.core.encode import encode
 from edgeship.core.errors import InputError
 from edgeship.core.files import read_text, write_atomically
 from edgeship.core.measurement import OLDER_SCHEMAS, REPORT_FILE, REPORT_SCHEMA, Report
+from edgeship.validate.report.consistency import check_report
 from edgeship.validate.report.html.pictures import Pictures, write_pictures
 from edgeship.validate.report.html.write import write_report_page
 from edgeship.validate.report.markdown import report_to_markdown
@@ -38,7 +39,8 @@ def load_report(path: Path) -> Report:
     """
     text = read_text(path, expected=f"a {REPORT_FILE}", advice="validate again", error=InputError)
     return read_record(
-        Report, text, where=path, schema=REPORT_SCHEMA, older=OLDER_SCHEMAS, what="report", again="validate again"
+        Report, text, where=path, schema=REPORT_SCHEMA, older=OLDER_SCHEMAS, what="report", again="validate again",
+        check=check_report,
     )
 
 

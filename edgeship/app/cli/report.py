@@ -1,4 +1,4 @@
-"""The command `report`: report.json or comparison.json -> its page."""
+"""The commands `report` and `history`: figures on disk -> a page."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from pathlib import Path
 from edgeship.app.cli.console import print_line
 from edgeship.core.comparison import COMPARISON_FILE
 from edgeship.core.errors import PASS, InputError
+from edgeship.core.files import write_atomically
 from edgeship.core.measurement import REPORT_FILE
 
 Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
 
 def add_report(add: Add) -> None:
-    """`edgeship report`."""
+    """`edgeship report` and `edgeship history`."""
     report = add("report", _report, "draw the page of a report.json or comparison.json again, in the same folder")
     report.add_argument("folder", type=Path, metavar="FOLDER")
+    history = add("history", _history, "one page of many reports, or of a history.csv: the trend over commits")
+    history.add_argument("folder", type=Path, metavar="FOLDER")
+    history.add_argument("--out", type=Path, metavar="DIR", help="where history.html goes (default: FOLDER)")
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -34,7 +38,6 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _of_report(folder: Path) -> Path | None:
-    from edgeship.core.files import write_atomically
     from edgeship.validate.report.html.page import report_to_html
     from edgeship.validate.report.html.pictures import read_pictures
     from edgeship.validate.report.html.write import HTML_FILE
@@ -48,7 +51,6 @@ def _of_report(folder: Path) -> Path | None:
 
 
 def _of_comparison(folder: Path) -> Path | None:
-    from edgeship.core.files import write_atomically
     from edgeship.validate.compare.forms.html import HTML_FILE, comparison_to_html
     from edgeship.validate.compare.report import load_comparison
 
@@ -57,3 +59,15 @@ def _of_comparison(folder: Path) -> Path | None:
     text = comparison_to_html(load_comparison(folder / COMPARISON_FILE))
     write_atomically(folder / HTML_FILE, text.encode())
     return folder / HTML_FILE
+
+
+def _history(options: argparse.Namespace) -> int:
+    """Draw the trend. Raises InputError."""
+    from edgeship.validate.report.html.history import HTML_FILE, history_to_html, read_entries
+
+    folder = options.folder.parent if options.folder.is_file() else options.folder
+    page = (options.out or folder) / HTML_FILE
+    text = history_to_html(read_entries(options.folder), title=f"History of {folder.resolve().name}")
+    write_atomically(page, text.encode())
+    print_line(f"history: {page}")
+    return PASS

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeship.validate.compare.forms.html import comparison_to_html
+from edgeship.validate.report.html.history import FIGURES, Entry, history_to_html
 from edgeship.validate.report.html.page import report_to_html
 from edgeship.validate.report.html.sections.table import SECTIONS
 from tests.support.comparison_records import every_kind
@@ -24,10 +25,18 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 needs_validator = pytest.mark.skipif(
     not VALIDATOR.exists() or shutil.which("node") is None, reason="needs npm install --prefix tests/npm"
 )
+ENTRIES = [
+    Entry(
+        time=f"2026-01-0{day}", name="int8.onnx / onnxruntime", verdict=verdict, source=HOSTILE,
+        values={**dict.fromkeys(FIGURES), "accuracy": 97.5, "size": 1.5, "median ms": 0.5 * day},
+    )
+    for day, verdict in ((1, "pass"), (2, "fail"), (3, "inconclusive"))
+]
 PAGES = {
     "classifier": lambda: report_to_html(classifier(), pictures()),
     "hostile": lambda: report_to_html(classifier(name=HOSTILE, label=HOSTILE), pictures()),
     "values": lambda: report_to_html(regression()),
+    "history": lambda: history_to_html(ENTRIES, title="History of runs"),
     "comparison": lambda: comparison_to_html(every_kind()),
 }
 
