@@ -270,11 +270,14 @@ def _validate_arrays(
 
 
 def _show(report: Report, folder: Path, *, everything: bool) -> int:
+    from edgeship.validate.report.html.write import HTML_FILE
+    from edgeship.validate.report.report import MARKDOWN_FILE
     from edgeship.validate.report.terminal import report_to_terminal
 
     console = wide_console()
     console.print(report_to_terminal(report, width=console.width, everything=everything))
-    print_line(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
+    page = folder / HTML_FILE
+    print_line(f"verdict: {report.verdict}   report: {page if page.exists() else folder / MARKDOWN_FILE}")
     return VERDICT_CODES[report.verdict]
 
 

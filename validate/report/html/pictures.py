@@ -82,6 +82,8 @@ def read_pictures(folder: Path) -> Pictures | None:
             found = Pictures(index=arrays["index"], pixels=arrays["pixels"])
         if found.pixels.dtype != np.uint8 or found.pixels.ndim != 4 or found.pixels.shape[-1] not in (1, 3):
             raise ValueError(f"pixels of {found.pixels.dtype} {found.pixels.shape}")
+        if 0 in found.pixels.shape[1:]:
+            raise ValueError("pictures without pixels")
         if found.index.shape != (len(found.pixels),) or found.index.dtype != np.int64:
             raise ValueError(f"an index of {found.index.dtype} {found.index.shape}")
     # Damaged bytes make zipfile, zlib and NumPy raise nearly anything.
