@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ VARIABLES = {INK: "--ink", FAINT: "--line", **{color: f"--c{place}" for place, c
 MARKERS = ("o", "s", "^", "D", "v", "P")
 WIDTH = 4.6  # inches of 72 points, so about as wide as a phone: there the letters keep their size
 LETTERS = 9
-ROW_HEIGHT, MARGIN = 0.36, 0.7  # inches
+ROW_HEIGHT, LINE_HEIGHT, MARGIN = 0.36, 0.15, 0.7  # inches
+MOST_LETTERS, MOST_LABEL_LINES = 62, 3  # of a label: as many as the width holds
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "font.size": LETTERS, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
     "xtick.color": INK, "ytick.color": INK, "grid.color": FAINT, "axes.grid": True, "axes.axisbelow": True,
@@ -65,27 +67,32 @@ def rows_plot(
     bars: Sequence[Bar], *, unit: str, described: str, zero: bool = False, is_logarithmic: bool = False
 ) -> str:
     """Return a plot with a row per bar: its label, below it a dot with an interval, and single observations."""
+    labels = [textwrap.wrap(bar.label, MOST_LETTERS)[:MOST_LABEL_LINES] for bar in bars]
+    height = ROW_HEIGHT + LINE_HEIGHT * (max(map(len, labels)) - 1)
 
     def draw(axes: Any) -> None:
-        for place, bar in enumerate(bars):
+        for place, (bar, label) in enumerate(zip(bars, labels, strict=True)):
             color = SERIES[bar.series % len(SERIES)]
-            axes.text(0, place - 0.34, bar.label, transform=axes.get_yaxis_transform(), va="center", ha="left")
+            axes.text(
+                0, place - 0.06 / height, "\n".join(label), transform=axes.get_yaxis_transform(), va="bottom",
+                ha="left", in_layout=False,
+            )
             if bar.points:
                 axes.plot(bar.points, [place] * len(bar.points), "o", color=color, markersize=3, alpha=0.55)
-            if bar.low is not None and bar.high is not None:
-                axes.plot([bar.low, bar.high], [place, place], "-", color=color, linewidth=2)
+            ends = [end for end in (bar.low, bar.value, bar.high) if end is not None]  # an interval may have one end
+            axes.plot(ends, [place] * len(ends), "-", color=color, linewidth=2)
             if bar.value is not None:
                 axes.plot([bar.value], [place], MARKERS[bar.series % len(MARKERS)], color=color, markersize=6)
         if zero:
             axes.axvline(0, color=INK, linewidth=0.8)
         if is_logarithmic:
             logarithmic(axes)
-        axes.set_ylim(len(bars) - 0.5, -0.7)
+        axes.set_ylim(len(bars) - 0.6, -1)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(unit)
 
-    return svg_of(draw, height=ROW_HEIGHT * len(bars) + MARGIN, described=described)
+    return svg_of(draw, height=height * len(bars) + MARGIN, described=described)
 
 
 def logarithmic(axes: Any) -> None:

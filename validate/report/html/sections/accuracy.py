@@ -41,8 +41,8 @@ def against_latency(report: Report) -> Iterator[Block]:
         place = "this machine" if target == CPU else target
         yield Plot(
             svg=_scatter(rows, front, f"Accuracy against latency on {place}: the numbers are in the table below"),
-            caption=f"On {place}. Up and to the left is better; the line joins what no other point beats in both. "
-            "Vertical bars: 95 % intervals; horizontal bars: from the fastest to the slowest launch.",
+            caption=f"On {place}. {_better(rows)} and to the left is better; the line joins what no other point beats "
+            "in both. Vertical bars: 95 % intervals; horizontal bars: from the fastest to the slowest launch.",
         )
         yield Table(
             caption=f"The points on {place}; on the front: no other point is both faster and better",
@@ -164,6 +164,11 @@ def _launches(row: Row) -> list[float]:
 def _name(rows: Sequence[Row]) -> str:
     score = rows[0].score
     return "top-1, %" if score is None else score.metric
+
+
+def _better(rows: Sequence[Row]) -> str:
+    score = rows[0].score
+    return "Up" if score is None or score.higher_is_better else "Down"
 
 
 def _text(row: Row) -> str:

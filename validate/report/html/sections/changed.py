@@ -140,5 +140,6 @@ def _bars(sides: list[tuple[str, Histogram]], unit: str, described: str) -> str:
             axes.legend(loc="upper right")
         axes.set_xlabel(unit)
         axes.set_ylabel("examples")
+        axes.yaxis.get_major_locator().set_params(integer=True)
 
     return svg_of(draw, height=2.8, described=described)
