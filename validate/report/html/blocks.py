@@ -15,6 +15,7 @@ class Lines:
     """Sentences as a list."""
 
     items: Sequence[str]
+    folded_under: str | None = None  # the line that opens them; None: they are open
     kind: str = "lines"
 
 

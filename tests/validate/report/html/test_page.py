@@ -56,7 +56,7 @@ def test_figures_are_there_with_their_names(page: str) -> None:
     for expected in (
         "FAIL: at least one gate does not hold", "int8-qat.onnx / onnxruntime: crashed",
         "Largest drop: three, from 4 to 3 of 5 right (-20.0 points of recall)", "2 of 25 answers changed (8.00 %)",
-        "float: three 60.0 %", "file: <b>two 50.0 %", "36,864", "1,024 B", "75.0 %", "21.9", "1.7 M instructions",
+        "float: three (60.0 %)", "file: <b>two (50.0 %)", "36,864", "1,024 B", "75.0 %", "21.9", "1.7 M instructions",
         "phones and boards, LiteRT int8-qat.tflite 26 % -4.00 [-12.00, +4.00] not measured pass: the integer file",
         "edgeship validate out/int8-qat.tflite --on cpu --on arm64:cortex-a53", "energy", "not measured",
     ):

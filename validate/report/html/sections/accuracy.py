@@ -88,7 +88,7 @@ def everything(report: Report) -> Iterator[Block]:
     """Yield the main table."""
     columns = columns_of(report.rows)
     yield Table(caption="All rows", columns=columns, rows=[cells(row, columns) for row in report.rows])
-    yield Lines(items=LEGEND)
+    yield Lines(items=LEGEND, folded_under="What the columns are")
 
 
 def _scatter(rows: Sequence[Row], front: Sequence[Row], described: str) -> str:

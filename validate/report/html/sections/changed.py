@@ -86,8 +86,8 @@ def _card(
         return names[index] if index < len(names) else str(index)
 
     lines = [
-        f"float: {name(item.float_answer)} {write(item.float_output)}",
-        f"file: {name(item.answer)} {write(item.output)}",
+        f"float: {name(item.float_answer)} ({write(item.float_output)})",
+        f"file: {name(item.answer)} ({write(item.output)})",
     ]
     if item.target is not None:
         outcome = {item.float_answer: "lost", item.answer: "gained"}.get(item.target, "wrong before and after")

@@ -29,7 +29,7 @@ def launches(report: Report) -> Iterator[Block]:
                 "Median latency of each launch of each row; the figures are in the table below"
             )),
             caption="Small dots: the median of one launch, a fresh process; large mark: the median of all inferences; "
-            "line: the 95 % interval of the launches' median, where there are 6 launches or more.",
+            "line: an interval of 95 % or more for the launches' median, where there are 6 launches or more.",
         )
     columns = [name for name in SPEED if name != "M instructions" or any(row.instructions for row in report.rows)]
     yield Table(caption="Speed", columns=columns, rows=[cells(row, columns) for row in report.rows])
@@ -41,7 +41,7 @@ def launches(report: Report) -> Iterator[Block]:
         ],
         folded=True,
     )
-    yield Lines(items=DETAILS_LEGEND)
+    yield Lines(items=DETAILS_LEGEND, folded_under="What the columns are")
 
 
 def targets(report: Report) -> Iterator[Block]:

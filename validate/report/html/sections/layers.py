@@ -40,7 +40,7 @@ def layers(report: Report) -> Iterator[Block]:
     for name in sorted(names, key=lambda name: name != first):
         yield from _of_file(report, networks[name], errors.get(name), folded=name != first)
     if errors:
-        yield Lines(items=LAYER_LEGEND)
+        yield Lines(items=LAYER_LEGEND, folded_under="What the columns are")
 
 
 def where_the_time_goes(report: Report) -> Iterator[Block]:

@@ -36,7 +36,8 @@ def ship(report: Report) -> Iterator[Block]:
             rows=[[*ship_cells(line), ship_sentence(line)] for line in report.ship],
             marked=frozenset(place for place, line in enumerate(report.ship) if line.verdict == "fail" or line.slower),
         )
-        yield Lines(items=[SHIP_LEGEND, *ship_sources(report.ship)])
+        yield Lines(items=[SHIP_LEGEND])
+        yield Lines(items=ship_sources(report.ship), folded_under="Where each line was measured")
         return
     chosen = chosen_row(report)
     if chosen is None:
