@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeship.core.evidence import LayerCost, NetworkCost
@@ -14,6 +14,7 @@ from edgeship.validate.report.html.blocks import NOT_MEASURED, Block, Lines, Plo
 from edgeship.validate.report.html.chosen import chosen_row
 from edgeship.validate.report.html.plots import SERIES, svg_of
 from edgeship.validate.report.layer_columns import LAYER_LEGEND, layer_sentence
+from edgeship.validate.report.markdown import PROFILE_ROWS
 from edgeship.validate.subject.rows import CPU, row_label
 
 COLUMNS = (
@@ -51,16 +52,21 @@ def where_the_time_goes(report: Report) -> Iterator[Block]:
         return
     chosen = chosen_row(report)
     for row, profile in sorted(profiled, key=lambda pair: pair[0] is not chosen):
-        yield Table(
-            caption=f"{row_label(row.artifact, row.runtime, row.target)}: {len(profile.operations)} operations, "
-            f"{share_percent(profile.share_told, 0)} of {profile.inference_us:.0f} us per inference under the profiler",
-            columns=("operation", "kind", "mean us", "share"),
-            rows=[
-                [item.operation, item.kind, f"{item.mean_us:.1f}", share_percent(item.share, 1)]
-                for item in profile.operations
-            ],
-            folded=row is not chosen,
+        caption = (
+            f"{row_label(row.artifact, row.runtime, row.target)}: {len(profile.operations)} operations, "
+            f"{share_percent(profile.share_told, 0)} of {profile.inference_us:.0f} us per inference under the profiler"
         )
+        shown = len(profile.operations) if row is not chosen else PROFILE_ROWS
+        yield _operations(caption, profile.operations[:shown], folded=row is not chosen)
+        if profile.operations[shown:]:
+            yield _operations("The operations that take less", profile.operations[shown:], folded=True)
+
+
+def _operations(caption: str, operations: Sequence[OperationTime], *, folded: bool) -> Table:
+    return Table(
+        caption=caption, columns=("operation", "kind", "mean us", "share"), folded=folded,
+        rows=[[item.operation, item.kind, f"{item.mean_us:.1f}", share_percent(item.share, 1)] for item in operations],
+    )
 
 
 def _is_integer(report: Report, artifact: str) -> bool:
