@@ -67,7 +67,8 @@ def compare_files(
     """Compare two .tflite or .onnx files (or two bundles) for latency, after exact checks of what they compute with.
 
     Args:
-        baseline, candidate: paths, or the bytes of two files of one format.
+        baseline: a path, or the bytes of a file.
+        candidate: the same, of one format with the baseline.
         on: where to run: "cpu", "ssh://user@host", "adb", "arm64".
         runtimes: only these; none: the one that users run.
         options: of `Settings` (tolerance, limit, max_seconds, threads, pin, cpus, exact, timing, seed).

@@ -20,6 +20,7 @@ from edgeship.model.keras2 import is_graph
 from edgeship.model.keras3 import as_keras2
 from edgeship.model.keras3.recognize import fresh_keras
 from edgeship.model.keras_file import load_keras_model
+from edgeship.model.predict import predict_batch
 from edgeship.model.resnet import build_resnet
 from edgeship.model.weights import load_weights
 
@@ -108,7 +109,7 @@ def check_probabilities(model: tf_keras.Model, images: Images, *, spec: Preproce
 
 def probe(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> np.ndarray:
     """The outputs on a few images, float32 (n, classes)."""
-    outputs: np.ndarray = model.predict_on_batch(preprocess(images.images[:PROBE_IMAGES], spec))
+    outputs: np.ndarray = predict_batch(model, preprocess(images.images[:PROBE_IMAGES], spec))
     return outputs
 
 

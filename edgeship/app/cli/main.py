@@ -56,7 +56,7 @@ def entry_point() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = command_parser().parse_args(arguments)
     try:
         _check_out(getattr(options, "out", None))
         code: int = options.call(options)
@@ -104,7 +104,7 @@ def _check_out(folder: Path | None) -> None:
         raise ConfigError(f"--out: {folder}: nothing may be written in {there}; choose another folder")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edgeship",
         description="Train once, ship two: int8 TFLite and int8 ONNX from one Keras model with custom layers, "
