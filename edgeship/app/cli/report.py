@@ -19,6 +19,9 @@ def add_report(add: Add) -> None:
     """`edgeship report` and `edgeship history`."""
     report = add("report", _report, "draw the page of a report.json or comparison.json again, in the same folder")
     report.add_argument("folder", type=Path, metavar="FOLDER")
+    report.add_argument(
+        "--card", type=Path, metavar="BUNDLE", help="also write MODEL_CARD.md into this bundle, from its report.json"
+    )
     history = add("history", _history, "one page of many reports, or of a history.csv: the trend over commits")
     history.add_argument("folder", type=Path, metavar="FOLDER")
     history.add_argument("--out", type=Path, metavar="DIR", help="where history.html goes (default: FOLDER)")
@@ -34,6 +37,8 @@ def _report(options: argparse.Namespace) -> int:
         )
     for page in drawn:
         print_line(f"report: {page}")
+    if options.card is not None:
+        print_line(f"card: {_card(options.folder, options.card)}")
     return PASS
 
 
@@ -48,6 +53,17 @@ def _of_report(folder: Path) -> Path | None:
     text = report_to_html(load_report(folder / REPORT_FILE), read_pictures(folder))
     write_atomically(folder / HTML_FILE, text.encode())
     return folder / HTML_FILE
+
+
+def _card(folder: Path, bundle: Path) -> Path:
+    """Write the bundle's model card. Raises InputError, BundleError."""
+    from edgeship.validate.compare.run import checked_out_commit
+    from edgeship.validate.report.model_card import write_model_card
+    from edgeship.validate.report.report import load_report
+    from edgeship.validate.subject.bundle import load_bundle
+
+    manifest, report = load_bundle(bundle).manifest, load_report(folder / REPORT_FILE)
+    return write_model_card(manifest, report, bundle, commit=checked_out_commit())
 
 
 def _of_comparison(folder: Path) -> Path | None:
