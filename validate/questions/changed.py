@@ -25,6 +25,7 @@ from edgeship.core.evidence import (
 from edgeship.data.examples import Batch, Examples
 
 BARS = 30  # of a histogram
+MOST_ELEMENTS = 1 << 22  # that are held as float64 at a time: 32 MB
 
 
 class Changes:
@@ -149,8 +150,13 @@ def example_sha256(examples: Examples, index: int) -> str:
 
 
 def _squares(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    difference = (one.astype(np.float64) - other.astype(np.float64)).reshape(len(one), -1)
-    return np.asarray(np.mean(difference**2, axis=1))
+    """Return each example's mean square difference; a few examples at a time, since maps are large in float64."""
+    step = max(1, MOST_ELEMENTS // max(1, one[0].size))
+    parts = []
+    for start in range(0, len(one), step):
+        first, second = (side[start : start + step].astype(np.float64) for side in (one, other))
+        parts.append(np.mean(((first - second) ** 2).reshape(len(first), -1), axis=1))
+    return np.concatenate(parts)
 
 
 def _first(values: np.ndarray) -> tuple[float, ...]:

@@ -25,6 +25,16 @@ def check_report(report: Report) -> None:
         raise ValueError(f"expected as many classes everywhere, found {sizes}")
 
 
+    for index, row in enumerate(report.rows):
+        found = row.deviations
+        for histogram in () if found is None else (found.distances, found.scores, found.float_scores):
+            if histogram is not None and len(histogram.edges) != len(histogram.counts) + 1:
+                raise ValueError(
+                    f"rows[{index}].deviations: expected one more edge than counts, found {len(histogram.edges)} and "
+                    f"{len(histogram.counts)}"
+                )
+
+
 def _words(report: Report) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """(place, the word there, the words that may be there)."""
     yield "verdict", report.verdict, VERDICTS

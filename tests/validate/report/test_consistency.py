@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
+from edgeship.core.evidence import Histogram
 from edgeship.core.measurement import Report
 from edgeship.validate.report.consistency import check_report
-from tests.support.report_records import FLOATS, classifier
+from tests.support.report_records import FLOATS, classifier, regression
 
 WHOLE = classifier()
 ROW = WHOLE.rows[1]
@@ -26,6 +27,12 @@ def test_a_report_of_our_own_is_consistent() -> None:
     (with_row(runtime="abacus"), r"rows\[0\]\.runtime: expected one of"),
     (with_row(classes=dataclasses.replace(FLOATS, right=(1, 2))), r"rows\[0\]\.classes: expected lists of one length"),
     (with_row(classes=dataclasses.replace(FLOATS, confusion=((1,),))), "lists of one length, found 1, 3"),
+    (
+        with_row(deviations=dataclasses.replace(
+            regression().rows[1].deviations, scores=Histogram(edges=(0.0, 1.0), counts=(1, 2))
+        )),
+        r"rows\[0\]\.deviations: expected one more edge than counts, found 2 and 2",
+    ),
     (
         dataclasses.replace(WHOLE, float_classes=dataclasses.replace(
             FLOATS, examples=(1,), answered=(1,), right=(1,), confusion=None

@@ -54,8 +54,10 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """Counts by right class (down) and answer (across). `signed`: differences, where a positive one is worse off the
-    diagonal."""
+    """Counts by right class (down) and answer (across).
+
+    `signed`: differences of two such matrices; a positive one is better on the diagonal and worse beside it.
+    """
 
     caption: str
     labels: Sequence[str]
