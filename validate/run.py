@@ -17,7 +17,7 @@ import numpy as np
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import BundleError, DataError, ParityFailure, RuntimeFailure
 from edgeship.core.measurement import REPORT_SCHEMA, Grid, Report, Row
-from edgeship.core.metrics import METRICS, Metric
+from edgeship.core.metrics import METRICS, Metric, without_last_one
 from edgeship.core.progress import say
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.version import __version__
@@ -38,6 +38,7 @@ from edgeship.validate.questions.gate import judge, wrong_answers
 from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
 from edgeship.validate.questions.network_cost import network_costs
+from edgeship.validate.questions.same_bits import exact_on_every_x86
 from edgeship.validate.questions.scores import Scoring
 from edgeship.validate.questions.ship import Measurements, what_to_ship
 from edgeship.validate.report.advice import advice
@@ -47,6 +48,7 @@ from edgeship.validate.report.notes import (
     few_launches,
     limited_images,
     missing_baselines,
+    parts_missing,
     pinning,
 )
 from edgeship.validate.report.notes import made_for_others as notes_on_others
@@ -97,7 +99,8 @@ def validate_examples(
     check_inputs(bundle, examples)
     if config.images is not None:
         examples = examples.first(config.images)
-    scoring = Scoring(metric=metric, targets=examples.targets)
+    rank = bundle.golden.float_outputs[0].ndim
+    scoring = Scoring(metric=metric, targets=without_last_one(metric, examples.targets, rank=rank))
     machine = describe_machine()  # first: it has the load before we made any
     found = _measure(bundle, examples, scoring, config)
     report = _report(bundle, examples, scoring, config, machine, found)
@@ -190,7 +193,7 @@ def _measure(bundle: Bundle, examples: Examples, scoring: Scoring, config: Valid
         visits = [visit_target(name, config, stack) for name in dict.fromkeys(config.targets)]
         rows = candidates(bundle, config, [visit.target for visit in visits])
         absent = _absent(visits)
-        present = [row for row in rows if row.target.name not in absent]
+        present = [row for row in rows if row.target.name not in absent and row.part_missing is None]
         answers = collect_answers(
             present, bundle, examples, scoring, timeout_seconds=config.timeout_seconds, folder=folder
         )
@@ -222,6 +225,7 @@ def _report(
     floats = float_answers(answers, bundle, scoring, len(examples))
     rows = tuple(_rows(bundle, examples, config, found, scoring=scoring, floats=floats))
     agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs))
+    exact = exact_on_every_x86(bundle.manifest.artifacts)
     ship = what_to_ship(Measurements(
         manifest=bundle.manifest, rows=rows, config=config, processors=found.processors, scored=scoring.scores,
         versions={CPU: machine["versions"], **{
@@ -230,7 +234,8 @@ def _report(
         wrong=wrong_answers(rows, found.grids, agreements, config, found.others),
     ))
     verdict, failures = judge(
-        rows, found.grids, agreements, config, others=found.others, ship=ship, scored=scoring.scores
+        rows, found.grids, agreements, config, others=found.others, ship=ship, scored=scoring.scores,
+        exact=exact,
     )
     return Report(
         schema=REPORT_SCHEMA,
@@ -246,10 +251,10 @@ def _report(
         notes=(
             *floats.notes, *limited_images(bundle, len(examples)), *notes_on_others(rows, found.processors),
             *answers.notes,
-            *artifacts_not_run(bundle, found.candidates, found.visits),
+            *parts_missing(found.candidates), *artifacts_not_run(bundle, found.candidates, found.visits),
             *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
             *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
-            *advice(rows),
+            *advice(rows, exact=exact),
         ),
         targets=tuple(visit.record() for visit in found.visits),
         quantization=bundle.manifest.quantization,

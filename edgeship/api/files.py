@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeship.api.options import section, several
 from edgeship.api.progress import Progress, showing
 from edgeship.api.text import as_text
 from edgeship.core.comparison import Check
@@ -42,7 +43,6 @@ class Comparison:
     def save(self, folder: str | Path) -> Path:
         """Write comparison.json, its Markdown and the forms for CI into a folder. Raises StorageError."""
         where = Path(folder)
-        where.mkdir(parents=True, exist_ok=True)
         write_comparison(self.compared, where)
         return where
 
@@ -77,13 +77,14 @@ def compare_files(
         ArtifactError: a file that is broken.
         ConfigError: files that cannot be compared, an option out of range.
     """
+    settings = section(Settings, "compare", options)
     with showing(progress), tempfile.TemporaryDirectory(prefix="edgeship-files-") as folder:
         first, second = (
             _path(item, Path(folder) / name) for item, name in ((baseline, "baseline"), (candidate, "candidate"))
         )
         found = compare(
-            pair_arms(first, second), Settings(**options), ValidateConfig(targets=tuple(on)), baseline=first.name,
-            candidate=second.name, runtimes=tuple(runtimes),
+            pair_arms(first, second), settings, ValidateConfig(targets=several(on)), baseline=first.name,
+            candidate=second.name, runtimes=several(runtimes),
         )
     return Comparison(found)
 
@@ -103,8 +104,9 @@ def inspect_file(file: str | Path | bytes) -> Inspection:
 
 def _path(file: str | Path | bytes, place: Path) -> Path:
     """Return the path of a file; bytes are written where a temporary folder has room for them."""
-    if not isinstance(file, bytes):
+    if not isinstance(file, bytes | bytearray | memoryview):
         return Path(file)
+    file = bytes(file)
     is_tflite = file[4:8] == b"TFL3"  # the identifier of the format (tensorflow/lite/schema/schema.fbs)
     path = place.with_suffix(".tflite" if is_tflite else ".onnx")
     path.write_bytes(file)

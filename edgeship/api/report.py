@@ -63,7 +63,6 @@ class Report:
     def save(self, folder: str | Path) -> Path:
         """Write report.json, report.md and report.html into a folder, and return the folder. Raises StorageError."""
         where = Path(folder)
-        where.mkdir(parents=True, exist_ok=True)
         write_report(self.measured, where, self._pictures)
         return where
 

@@ -20,7 +20,7 @@ RUNTIMES = (  # the names alone: the core imports no stage; a row each in valida
     "keras", "litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized",
     "litert-web", "onnxruntime-web", "benchmark-model", "onnxruntime-perf-test",
 )
-TARGETS = ("cpu", "ssh", "adb", "arm64", "browser")  # what stands before the ":" of a target's name
+TARGETS = ("cpu", "ssh", "adb", "arm64", "x86", "browser")  # what stands before the ":" of a target's name
 TFLITE_IO = ("int8", "float32")
 WEIGHT_BITS = (8, 7)
 CALIBRATIONS = ("min-max", "batch-mean", "percentile", "mse")
@@ -100,7 +100,7 @@ class ModelConfig:
     weights: str | None = None  # a checkpoint for the home model: .safetensors, .pth, .pt, .bin, .h5 or .keras
     new_head: bool = False  # with weights: the classifier starts anew, for other classes
     factory: str | None = None  # "package.module:function" -> tf_keras.Model
-    path: str | None = None  # a trained .keras or .h5 file
+    path: str | None = None  # a trained .keras or .h5 file, or a SavedModel folder of Keras 2
     trust_code: bool = False  # with path: the file may run code of its own (Lambda layers, modules that it names)
     custom_objects: tuple[str, ...] = ()  # modules that register the model's own layers
 
@@ -266,7 +266,8 @@ class ValidateConfig:
     """`[validate]`: where the artifacts are run, and the gates they must pass."""
 
     runtimes: tuple[str, ...] = RUNTIMES
-    targets: tuple[str, ...] = ("cpu",)  # and "ssh://user@host[:port]", "adb[:SERIAL]", "arm64[:CPU]", "browser"
+    # And "ssh://user@host[:port]", "adb[:SERIAL]", "arm64[:CPU]", "x86[:CPU]", "browser".
+    targets: tuple[str, ...] = ("cpu",)
     ssh_command: str = "ssh"  # with options, for example "ssh -F my_config"
     device_python: str = "python3"  # on boards and phones: the Python that has numpy and a runtime's package
     device_folder: str | None = None  # where our folder is made there; None: the system's place for such

@@ -15,8 +15,8 @@ Item = TypeVar("Item")
 # Progress goes to standard error: standard output is for results.
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-# In a log a stage says when it begins and what it made. In between it says no more than a sign of life: some CI services
-# end a job that has been silent for 10 minutes.
+# In a log a stage says when it begins and what it made. In between there is no more than a sign of life: some CI
+# services end a job that has been silent for 10 minutes.
 LOG_EVERY_SECONDS = 300.0
 _listener: list[Callable[[str], None] | None] = [None]
 

@@ -33,7 +33,7 @@ class Processor:
     words: str
     models: str  # which ones, for people
     variants: tuple[str, ...]  # those that are exact here, the fastest first
-    # The same for files whose weights cannot saturate 16 bits (7 bits); None: it makes no difference.
+    # The same for files whose weights cannot saturate 16 bits (their certificate); None: it makes no difference.
     unsaturated: tuple[str, ...] | None = None
     flags: tuple[str, ...] = ()  # instructions, as Linux spells them; one of them is enough
     target: str | None = None  # of `edgeship validate --on`, which stands for it on any machine
@@ -44,15 +44,15 @@ PROCESSORS: dict[str, Processor] = {
     "x86-vnni": Processor(
         words="x86 with VNNI", models="Intel since Ice Lake and Alder Lake, AMD since Zen 4",
         variants=("u8s8", "u8u8"), flags=("avx512_vnni", "avx_vnni"),
-        reason="VNNI adds u8 x s8 in 32 bits, and takes no u8 x u8; ONNX Runtime 1.28 or newer",
+        reason="VNNI sums u8 x s8 products in 32 bits, u8 x u8 does without it (ONNX Runtime 1.28 or newer)",
     ),
     "x86": Processor(
         words="x86 without VNNI", models="Intel before Ice Lake, AMD before Zen 4",
-        variants=("u8u8",), unsaturated=("u8s8", "u8u8"),
+        variants=("u8u8",), unsaturated=("u8s8", "u8u8"), target="x86:haswell",
         reason="u8 x s8 products saturate in 16 bits, u8 x u8 ones do not; S8S8 runs in float",
     ),
     "arm64-dot": Processor(
-        words="Arm with dot products", models="Cortex-A76 and later: phones since 2019, Raspberry Pi 5, Apple",
+        words="Arm with dot products", models="Cortex-A76 and later: phones since 2019, Raspberry Pi 5, Apple silicon",
         variants=("u8u8", "u8s8", "s8s8"), flags=("asimddp", "i8mm"), target="arm64:cortex-a76",
         reason="all are exact; U8U8 gains most from dot and matrix (i8mm) instructions",
     ),
@@ -90,7 +90,7 @@ def variant_of(file: str, scheme: str) -> str | None:
     if SCHEMES[scheme].source != FAKE_QUANTIZED or not file.endswith((".onnx", ".ort")):
         return None
     stem = file.rpartition(".")[0]
-    return next((name for name in VARIANTS if stem == f"{scheme}-{name}"), PORTABLE)
+    return next((name for name in VARIANTS if stem.endswith(f"-{name}")), PORTABLE)
 
 
 def file_of(scheme: str, variant: str) -> str:

@@ -87,8 +87,8 @@ def test_boards_need_no_edgeship():
     for snippet in PYTHON_SNIPPETS.values():
         imported = set(re.findall(r"^(?:import|from) (\w+)", (SNIPPETS / snippet).read_text(), re.MULTILINE))
         assert imported <= {
-        "json", "sys", "platform", "pathlib", "typing", "numpy", "PIL", "ai_edge_litert", "onnxruntime",
-    }
+            "json", "sys", "platform", "pathlib", "typing", "numpy", "PIL", "ai_edge_litert", "onnxruntime",
+        }
 
 
 # ONNX Runtime Web, in Node.js --------------------------------------------------------------------------------

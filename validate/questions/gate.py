@@ -23,6 +23,7 @@ from edgeship.validate.questions.findings import (
 )
 from edgeship.validate.questions.grid import NOT_MEASURED
 from edgeship.validate.questions.proportions import images_needed, wilson_interval
+from edgeship.validate.questions.same_bits import different_bits
 from edgeship.validate.questions.speed_gate import speed_findings
 from edgeship.validate.runner.table import FORMATS, OPTIMIZER, RUNTIMES, taking_part
 from edgeship.validate.subject.rows import CPU
@@ -41,18 +42,20 @@ def judge(
     others: Collection[str] = (),
     ship: Sequence[ShipLine] = (),
     scored: bool = True,
+    exact: Collection[str] = (),
 ) -> tuple[str, tuple[str, ...]]:
     """The verdict ("pass", "fail", "inconclusive" or "refused") and the reasons, as sentences.
 
     `others`: the labels of rows whose file is made for other processors than their target's; they decide nothing.
     `ship`: what is to be shipped, whose speed has a gate.
     `scored`: there are targets and a metric, so that a row without a figure of its accuracy is not proven.
+    `exact`: the artifacts that give the same bits on every x86 processor (same_bits.py).
 
     A failure outweighs a refusal, which outweighs an inconclusive figure.
     """
     findings = [
-        *_rows(rows, config, others, scored), *_grids(grids, config), *_agreements(agreements, config, others),
-        *speed_findings(ship, config),
+        *_rows(rows, config, others, scored), *_bits(rows, exact), *_grids(grids, config),
+        *_agreements(agreements, config, others), *speed_findings(ship, config),
     ]
     return worst(*(finding.verdict for finding in findings)), tuple(sentences_of(findings))
 
@@ -105,6 +108,13 @@ def _row(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Finding]
         yield from _coverage(row, config)
 
 
+def _bits(rows: Sequence[Row], exact: Collection[str]) -> Iterator[Finding]:
+    for row in rows:
+        found = different_bits(row, exact)
+        if found is not None:
+            yield Finding(verdict=FAIL, label=label_of(row), sentence=found)
+
+
 def _accuracy(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Finding]:
     """Non-inferiority: is the whole interval of the paired difference above what is allowed?"""
     label = label_of(row)
@@ -145,7 +155,7 @@ def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
     differs = (parity.max_abs_error or 0) > 0
     if parity.sqnr_db is not None and differs and parity.sqnr_db < parity.least_sqnr_db:
         yield Finding(verdict=FAIL, label=label, artifacts=artifacts, sentence=(
-            f"its answers to the golden images are {parity.sqnr_db:.1f} dB from float Keras's, and the rounding of a "
+            f"its answers to the golden examples are {parity.sqnr_db:.1f} dB from float Keras's, and the rounding of a "
             f"{row.scheme} file leaves at least {parity.least_sqnr_db:.0f} dB; it computes something else"
         ))
     if row.accuracy is None or row.accuracy.agreement is None:
@@ -155,8 +165,8 @@ def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
     _, upper = wilson_interval(round(row.accuracy.agreement * row.accuracy.images), row.accuracy.images)
     if upper < least:
         yield Finding(verdict=FAIL, label=label, artifacts=artifacts, sentence=(
-            f"predicts float Keras's class for {row.accuracy.agreement:.1%} of {row.accuracy.images:,} images (at most "
-            f"{upper:.1%} of all, with 95 % confidence), and the rounding of a {row.scheme} file leaves at least "
+            f"predicts float Keras's class for {row.accuracy.agreement:.1%} of {row.accuracy.images:,} examples (at "
+            f"most {upper:.1%} of all, with 95 % confidence), and the rounding of a {row.scheme} file leaves at least "
             f"{least:.1%}; it computes something else"
         ))
 
@@ -227,7 +237,7 @@ def _agreements(
         first, second = (label.rsplit(" / ", 1)[0] for label in (agreement.first, agreement.second))
         found = (
             f"{agreement.first} and {agreement.second} predict the same class for "
-            f"{same:.1%} of {agreement.images:,} images, validate.min_agreement is "
+            f"{same:.1%} of {agreement.images:,} examples, validate.min_agreement is "
             f"{config.min_agreement:.1%}"
         )
         if between_formats(agreement):
@@ -283,9 +293,9 @@ def formats_sentence(agreement: Agreement) -> str:
         if agreement.differing_share is not None:
             parts.append(f"{agreement.differing_share:.1%} of the outputs differ")
     if agreement.top1_agreement is not None:
-        parts.append(f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} images")
+        parts.append(f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} examples")
     if agreement.sqnr_db is not None and agreement.max_lsb != 0:
-        parts.append(f"{agreement.sqnr_db:.1f} dB from each other on the golden images")
+        parts.append(f"{agreement.sqnr_db:.1f} dB from each other on the golden examples")
     return ", ".join(parts) or f"the same values for {agreement.images:,} examples"
 
 
@@ -296,6 +306,6 @@ def _other_target(agreement: Agreement, share: float, config: ValidateConfig) ->
     if upper < config.min_agreement:
         yield Finding(verdict=FAIL, sentence=(
             f"{agreement.second}: predicts the same class as on this machine for {share:.1%} of "
-            f"{agreement.images:,} images (at most {upper:.1%} of all, with 95 % confidence), "
+            f"{agreement.images:,} examples (at most {upper:.1%} of all, with 95 % confidence), "
             f"validate.min_agreement is {config.min_agreement:.1%}; its kernels compute something else"
         ))

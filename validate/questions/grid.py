@@ -75,7 +75,7 @@ def _measure_grid(
     except ArtifactError as error:
         return _without(tflite, onnx, str(error))
     layers, failed = None, None
-    if saturates(bundle.manifest, onnx.name, onnx.scheme, this_processor()):
+    if saturates(onnx, bundle.manifest, this_processor()):
         failed = f"{NOT_MEASURED}its products saturate on this processor, which it is not made for"
     else:
         try:

@@ -16,7 +16,7 @@ from edgeship.core.config import ValidateConfig
 from edgeship.core.measurement import Row
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.core.ship import BY_TIME, ShipLine
-from edgeship.core.variants import FIXED_KERNELS, file_of, has_fixed_kernels, variants_on
+from edgeship.core.variants import FIXED_KERNELS, has_fixed_kernels, is_for, variant_of, variants_on
 from edgeship.validate.questions.difference import difference_of
 from edgeship.validate.questions.findings import FAIL, PASS, REFUSED, label_of, worst
 from edgeship.validate.questions.gains import Gain, gain_of
@@ -30,7 +30,7 @@ from edgeship.validate.targets.target import DEVICE, EMULATED, NATIVE
 
 FLOAT, TFLITE, TOP1, ORT = "float32", "tflite", "top1", "onnxruntime"
 KINDS = (DEVICE, NATIVE, EMULATED)  # a time says more than instructions do
-ARM, VNNI = "arm64", "x86-vnni"
+ARM, VNNI, LITERT = "arm64", "x86-vnni", "litert"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +85,8 @@ def best_scheme(found: Measurements) -> str:
     return max(next((group for group in groups if group), schemes), key=lambda name: _merit(name, found))
 
 
-def _merit(scheme: str, found: Measurements) -> tuple[bool, float, float]:
-    """What schemes are compared by: it does not fail, its least accuracy against float Keras, its least SQNR."""
+def _merit(scheme: str, found: Measurements) -> tuple[bool, bool, float, float]:
+    """What schemes are compared by: it ran, it does not fail, its least accuracy and least SQNR against float Keras."""
     rows = [
         row for item in found.manifest.artifacts if item.scheme == scheme for row in found.rows_of(item.name)
         if row.target == CPU
@@ -95,19 +95,24 @@ def _merit(scheme: str, found: Measurements) -> tuple[bool, float, float]:
     noise = [row.parity.sqnr_db for row in rows if row.parity is not None and row.parity.sqnr_db is not None]
     fails = verdict_of(rows, found.config, scored=found.scored) == FAIL
     fails = fails or bool({row.artifact for row in rows} & {*found.wrong})
-    return not fails, min(differences, default=0.0), min(noise, default=0.0)
+    return bool(rows), not fails, min(differences, default=0.0), min(noise, default=0.0)
 
 
 def _file_for(place: Place, scheme: str, manifest: Manifest) -> tuple[Artifact | None, str | None]:
     """Return the bundle's best file for a place, and the variant that would be better; None: there is no such."""
-    files = {item.name: item for item in manifest.artifacts if item.scheme == scheme and item.format == place.format}
+    files = [item for item in manifest.artifacts if item.scheme == scheme and item.format == place.format]
     if SCHEMES[scheme].source != FAKE_QUANTIZED or place.processor is None:
-        fitting = [item for item in files.values() if not place.float_inputs or item.inputs[0].dtype == "float32"]
+        fitting = [item for item in files if not place.float_inputs or item.inputs[0].dtype == FLOAT]
         return next(iter(fitting), None), None
-    variants = variants_on(place.processor, cannot_saturate=cannot_saturate(manifest, scheme))
-    artifact = next((files[name] for item in variants if (name := file_of(scheme, item)) in files), None)
-    best = artifact is not None and artifact.name == file_of(scheme, variants[0])
-    return artifact, None if best else variants[0]
+    by_variant = {variant_of(item.name, scheme): item for item in reversed(files)}
+    best = variants_on(place.processor)[0]
+    for name in variants_on(place.processor, cannot_saturate=True):
+        artifact = by_variant.get(name)
+        small = artifact is not None and cannot_saturate(artifact, manifest)
+        if artifact is not None and is_for(name, place.processor, cannot_saturate=small):
+            fastest = name in (best, variants_on(place.processor, cannot_saturate=small)[0])
+            return artifact, None if fastest else best
+    return None, best
 
 
 def _nothing(name: str, place: Place, variant: str | None) -> ShipLine:
@@ -120,8 +125,8 @@ def _nothing(name: str, place: Place, variant: str | None) -> ShipLine:
 
 
 def _line(name: str, place: Place, artifact: Artifact, found: Measurements, *, missing: str | None) -> ShipLine:
-    files = {item.name: item for item in found.manifest.artifacts}
-    sibling = files.get(f"{FLOAT}.{place.format}")
+    floats = [item for item in found.manifest.artifacts if (item.scheme, item.format) == (FLOAT, place.format)]
+    sibling = next(iter(floats), None)
     here = [row for row in found.rows_of(artifact.name) if found.is_at(row, place)]
     proof = _proof(artifact, here, found)
     row, gain = _gain(here, sibling, found)
@@ -183,8 +188,11 @@ def _gain(here: Sequence[Row], sibling: Artifact | None, found: Measurements) ->
 
 def _rank(row: Row, found: Measurements) -> tuple[bool, bool, int]:
     """Devices first; then Arm, which phones and boards have; then what times were measured on."""
-    is_arm = (found.processors.get(row.target) or "").startswith(ARM)
-    return row.kind != DEVICE, not is_arm, KINDS.index(row.kind)
+    return row.kind != DEVICE, not _is_arm(row, found), KINDS.index(row.kind)
+
+
+def _is_arm(row: Row, found: Measurements) -> bool:
+    return (found.processors.get(row.target) or "").startswith(ARM)
 
 
 def _why_not(place: Place, here: Sequence[Row], artifact: Artifact, sibling: Artifact | None) -> str:
@@ -204,7 +212,9 @@ def _why(
 ) -> Iterator[str]:
     """Say what speaks against the file, and then what for it."""
     if row is not None and gain is not None and gain.is_loss:
-        yield f"SLOWER on {row.target} than {FLOAT}.{place.format}: ship that one where its size fits"
+        yield f"SLOWER on {row.target} than {FLOAT}.{place.format}, which is better where its size fits"
+    elif row is not None and name == LITERT and row.kind == NATIVE and not _is_arm(row, found):
+        yield f"timed on {row.target}, which is no Arm processor"
     for version in dict.fromkeys(str(found.versions.get(item.target, {}).get(ORT)) for item in here):
         if name == VNNI and not has_fixed_kernels({ORT: version}):
             yield (

@@ -261,7 +261,7 @@ def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
         return
     yield "## Pairs on one integer grid, or of one scheme in two formats"
     yield table(AGREEMENT_COLUMNS, map(agreement_cells, agreements))
-    yield from bullets([f"delta: second minus first, on the same {agreements[0].images:,} images"])
+    yield from bullets([f"delta: second minus first, on the same {agreements[0].images:,} examples"])
 
 
 def agreement_cells(item: Agreement) -> list[str]:
@@ -321,7 +321,7 @@ def _layer_errors(tables: Sequence[LayerErrors]) -> Iterator[str]:
     yield from bullets(LAYER_LEGEND)
     for item in tables:
         against = "" if item.reference is None else f" against {item.reference}"
-        images = "" if not item.images else f", {item.images} images"
+        images = "" if not item.images else f", {item.images} examples"
         yield escaped(f"{item.artifact}{against}{images}: {layer_sentence(item)}.")
         if item.layers:
             yield table(LAYER_COLUMNS, layer_cells(item))

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeship.core.artifact import Manifest
+from edgeship.core.artifact import Artifact, Manifest
 from edgeship.core.cpu import cpu_flags
 from edgeship.core.variants import exact_on, in_words, is_for, processor_of, variant_of, variants_on
 from edgeship.validate.subject.rows import CPU, Candidate
@@ -36,16 +36,18 @@ def processors_of(machines: Mapping[str, Mapping[str, Any] | None]) -> dict[str,
     return found
 
 
-def cannot_saturate(manifest: Manifest, scheme: str) -> bool:
-    """Whether the weights of a scheme are so small that no two products overflow 16 bits."""
-    account = manifest.quantization.get(scheme)
+def cannot_saturate(artifact: Artifact, manifest: Manifest) -> bool:
+    """Whether no two products of a file overflow 16 bits: by its certificate; in an older bundle by its bits."""
+    if artifact.saturation is not None:
+        return artifact.saturation.cannot_saturate is True
+    account = manifest.quantization.get(artifact.scheme)
     return account is not None and account.weight_bits == SAFE_BITS
 
 
-def saturates(manifest: Manifest, file: str, scheme: str, processor: str | None) -> bool:
+def saturates(artifact: Artifact, manifest: Manifest, processor: str | None) -> bool:
     """Whether a file may answer wrong on a class of processors: its kernels there add products in 16 bits."""
-    variant = variant_of(file, scheme)
-    if variant is None or processor is None or cannot_saturate(manifest, scheme):
+    variant = variant_of(artifact.name, artifact.scheme)
+    if variant is None or processor is None or cannot_saturate(artifact, manifest):
         return False
     return variant in variants_on(processor, cannot_saturate=True) and not is_for(variant, processor)
 
@@ -58,7 +60,7 @@ def made_for_others(
     for row in rows:
         if row.artifact is None or not row.kind.production:
             continue
-        variant, small = variant_of(row.name, row.scheme), cannot_saturate(manifest, row.scheme)
+        variant, small = variant_of(row.name, row.scheme), cannot_saturate(row.artifact, manifest)
         if variant is not None and not is_for(variant, processors.get(row.target.name), cannot_saturate=small):
             found[row.label] = in_words(exact_on(variant, cannot_saturate=small))
     return found

@@ -145,7 +145,8 @@ def command_parser() -> argparse.ArgumentParser:
     validate.add_argument("bundle", type=Path, metavar="BUNDLE")
     validate.add_argument(
         "--on", action="append", metavar="TARGET",
-        help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], browser",
+        help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], x86[:CPU], "
+        "browser",
     )
     validate.add_argument("--runtime", action="append", metavar="RUNTIME", help="only these runtimes")
     validate.add_argument("--images", type=int, metavar="N", help="only the first N test images")
@@ -270,12 +271,15 @@ def _validate_arrays(
 
 
 def _show(report: Report, folder: Path, *, everything: bool) -> int:
+    from edgeship.validate.report.account import account_lines
     from edgeship.validate.report.html.write import HTML_FILE
     from edgeship.validate.report.report import MARKDOWN_FILE
     from edgeship.validate.report.terminal import report_to_terminal
 
     console = wide_console()
     console.print(report_to_terminal(report, width=console.width, everything=everything))
+    for line in account_lines(report):
+        print_line(line)
     page = folder / HTML_FILE
     print_line(f"verdict: {report.verdict}   report: {page if page.exists() else folder / MARKDOWN_FILE}")
     return VERDICT_CODES[report.verdict]

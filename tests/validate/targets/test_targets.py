@@ -28,6 +28,7 @@ CONFIG = ValidateConfig()
 
 @pytest.mark.parametrize(("name", "found"), [
     ("cpu", "cpu"), ("browser", "browser"), ("arm64", "arm64:cortex-a76"), ("arm64:max", "arm64:max"),
+    ("x86", "x86:haswell"), ("x86:Nehalem", "x86:nehalem"),
     ("adb", "adb"), ("adb:0a1b2c", "adb:0a1b2c"), ("ssh://pi@board:22", "ssh://pi@board:22"),
 ])
 def test_names(name: str, found: str) -> None:
@@ -51,7 +52,8 @@ def test_every_target_says_what_it_is_and_which_runtimes_it_has() -> None:
 
 def test_a_wrong_target_is_usage_and_exit_code_2(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["validate", str(tiny_bundle), "--on", "toaster"]) == 2
-    assert "validate.targets: expected one of cpu, ssh, adb, arm64, browser; found 'toaster'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "validate.targets: expected one of cpu, ssh, adb, arm64, x86, browser; found 'toaster'" in said
 
 
 def test_a_target_without_its_part_is_exit_code_4(

@@ -28,6 +28,7 @@ def write_page(path: Path, draw: Callable[[], str]) -> bool:
         if error.name is None or error.name.partition(".")[0] not in REPORT:
             raise
         say(f"{path.name} is not written: {how_to_install(error.name)}")
+        path.unlink(missing_ok=True)  # of other figures than those that were written now
         return False
     write_atomically(path, text.encode())
     return True

@@ -126,6 +126,7 @@ def test_without_its_packages_the_rest_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
+    (tmp_path / "report.html").write_text("of a run before")
     assert not write_report_page(classifier(), tmp_path)
     write_report(classifier(), tmp_path, pictures())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["examples.npz", "report.json", "report.md"]
