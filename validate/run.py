@@ -26,10 +26,18 @@ from edgeship.data.examples import Examples, examples_of_images
 from edgeship.validate.answers import collect_answers, float_answers
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.process.visits import Visit, visit_target
-from edgeship.validate.questions.figures import agreements_of, new_row, with_answers, with_error, with_times
+from edgeship.validate.questions.figures import (
+    agreements_of,
+    class_counts,
+    new_row,
+    with_answers,
+    with_error,
+    with_times,
+)
 from edgeship.validate.questions.gate import judge, wrong_answers
 from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
+from edgeship.validate.questions.network_cost import network_costs
 from edgeship.validate.questions.same_bits import exact_on_every_x86
 from edgeship.validate.questions.scores import Scoring
 from edgeship.validate.questions.ship import Measurements, what_to_ship
@@ -215,7 +223,7 @@ def _report(
     """Return the judged report, without the layer-by-layer tables."""
     answers = found.answers
     floats = float_answers(answers, bundle, scoring, len(examples))
-    rows = tuple(_rows(bundle, config, found, scoring=scoring, floats=floats))
+    rows = tuple(_rows(bundle, examples, config, found, scoring=scoring, floats=floats))
     agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs))
     exact = exact_on_every_x86(bundle.manifest.artifacts)
     ship = what_to_ship(Measurements(
@@ -251,6 +259,9 @@ def _report(
         targets=tuple(visit.record() for visit in found.visits),
         quantization=bundle.manifest.quantization,
         not_judged=tuple(not_judged(scoring)),
+        labels=bundle.manifest.labels,
+        float_classes=class_counts(floats.decisions, scoring, bundle),
+        networks=tuple(network_costs(bundle, timeout_seconds=config.timeout_seconds)),
         ship=ship,
     )
 
@@ -264,7 +275,8 @@ def not_judged(scoring: Scoring) -> Iterator[str]:
 
 
 def _rows(
-    bundle: Bundle, config: ValidateConfig, found: _Found, *, scoring: Scoring, floats: FloatAnswers
+    bundle: Bundle, examples: Examples, config: ValidateConfig, found: _Found, *, scoring: Scoring,
+    floats: FloatAnswers,
 ) -> Iterator[Row]:
     answers = found.answers
     for candidate in found.candidates:
@@ -272,7 +284,7 @@ def _rows(
             label = candidate.label
             row = with_answers(
                 new_row(candidate, config), answers.measured.get(label), bundle=bundle, answers=answers,
-                scoring=scoring, floats=floats,
+                examples=examples, scoring=scoring, floats=floats,
             )
             timed = with_times(row, found.timed.get(label))
             yield dataclasses.replace(with_error(timed, found.errors.get(label)), for_others=found.others.get(label))

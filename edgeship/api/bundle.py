@@ -16,6 +16,7 @@ from edgeship.core.errors import ConfigError
 from edgeship.core.metrics import METRICS, Metric, metric_of_function
 from edgeship.data.arrays import Port, given_arrays, given_targets
 from edgeship.data.examples import examples_of_arrays
+from edgeship.validate.report.html.pictures import pictures_of
 from edgeship.validate.run import validate_examples
 from edgeship.validate.subject import bundle as files
 
@@ -90,7 +91,8 @@ class Bundle:
             measured = validate_examples(
                 self._checked, examples, _config(options), metric=chosen, layers=layers
             )
-        return Report(measured)
+        return Report(measured, pictures_of(measured, examples, self.manifest.preprocessing))
+
 
 
 def load_bundle(folder: str | Path) -> Bundle:

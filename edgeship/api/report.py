@@ -13,6 +13,7 @@ from edgeship.api.text import as_text
 from edgeship.core.measurement import Report as Measured
 from edgeship.core.measurement import Row
 from edgeship.core.ship import ShipLine
+from edgeship.validate.report.html.pictures import Pictures
 from edgeship.validate.report.report import report_to_json, write_report
 from edgeship.validate.report.terminal import report_to_terminal
 
@@ -26,8 +27,9 @@ class Report:
     `print(report)` gives the summary of the command line; a notebook shows it as HTML.
     """
 
-    def __init__(self, measured: Measured) -> None:
+    def __init__(self, measured: Measured, pictures: Pictures | None = None) -> None:
         self.measured = measured
+        self._pictures = pictures
 
     @property
     def verdict(self) -> str:
@@ -59,9 +61,9 @@ class Report:
         return report_to_json(self.measured)
 
     def save(self, folder: str | Path) -> Path:
-        """Write report.json and report.md into a folder, and return the folder. Raises StorageError."""
+        """Write report.json, report.md and report.html into a folder, and return the folder. Raises StorageError."""
         where = Path(folder)
-        write_report(self.measured, where)
+        write_report(self.measured, where, self._pictures)
         return where
 
     def __str__(self) -> str:

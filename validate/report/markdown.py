@@ -38,6 +38,9 @@ HEADLINES = {
 }
 
 PROFILE_ROWS = 10
+AGREEMENT_COLUMNS = (
+    "first", "second", "top-1 agreement", "max LSB", "differing outputs", "SQNR dB (least)", "delta, points [95 %]",
+)
 
 FOR_COMPARISONS = ("identity", "counters")  # of what a target tells: for programs, see validate/compare/environment.py
 
@@ -257,24 +260,19 @@ def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
     if not agreements:
         return
     yield "## Pairs on one integer grid, or of one scheme in two formats"
-    yield table(
-        [
-            "first", "second", "top-1 agreement", "max LSB", "differing outputs", "SQNR dB (least)",
-            "delta, points [95 %]",
-        ],
-        [
-            [
-                item.first, item.second,
-                NOT_APPLICABLE if item.top1_agreement is None else share_percent(item.top1_agreement),
-                NOT_APPLICABLE if item.max_lsb is None else str(item.max_lsb),
-                NOT_APPLICABLE if item.differing_share is None else share_percent(item.differing_share),
-                _between(item),
-                _accuracy_delta(item),
-            ]
-            for item in agreements
-        ],
-    )
+    yield table(AGREEMENT_COLUMNS, map(agreement_cells, agreements))
     yield from bullets([f"delta: second minus first, on the same {agreements[0].images:,} examples"])
+
+
+def agreement_cells(item: Agreement) -> list[str]:
+    """Return a pair's cells, in the order of AGREEMENT_COLUMNS."""
+    return [
+        item.first, item.second,
+        NOT_APPLICABLE if item.top1_agreement is None else share_percent(item.top1_agreement),
+        NOT_APPLICABLE if item.max_lsb is None else str(item.max_lsb),
+        NOT_APPLICABLE if item.differing_share is None else share_percent(item.differing_share),
+        _between(item), _accuracy_delta(item),
+    ]
 
 
 def _accuracy_delta(item: Agreement) -> str:
