@@ -55,12 +55,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     lines = [machine(), "", HEAD, "|" + " --- |" * HEAD.count(" |")]
+    print("\n".join(lines))
     for case in (*map(_of_run, options.run), *(_of_mlperf(options.mlperf) if options.mlperf else ())):
-        lines += rows_of(case)
-    table = "\n".join(lines) + "\n"
-    print(table)
+        for line in rows_of(case):
+            print(line, flush=True)
+            lines.append(line)
     if options.out:
-        options.out.write_text(table)
+        options.out.write_text("\n".join(lines) + "\n")
 
 
 def _of_run(pair: tuple[Path, Path]) -> Case:

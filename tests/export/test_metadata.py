@@ -145,6 +145,7 @@ def test_every_format_says_the_same(contents, manifest, tmp_path, name, dtype, z
         },
         "output": {
             "name": "probabilities", "dtype": dtype, "scale": artifact.outputs[0].scale, "zero_point": zero_point,
+            "values": "probabilities",
         },
     }
 
