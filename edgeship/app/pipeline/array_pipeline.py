@@ -19,6 +19,7 @@ import numpy as np
 from edgeship.api.bundle import metric_named
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.model_key import model_key
+from edgeship.app.pipeline.output_record import form_for_graphs, read_output
 from edgeship.app.pipeline.source_key import forget_edited_modules, named_modules, put_first, source_key
 from edgeship.app.pipeline.stage import Stage
 from edgeship.core.artifact import MANIFEST_FILE
@@ -231,8 +232,6 @@ class ArrayPipeline:
 
     @property
     def _output(self) -> str | None:
-        from edgeship.app.pipeline.output_stage import read_output
-
         return read_output(self.output_file)
 
     def _choose_output(self) -> None:
@@ -267,7 +266,6 @@ class ArrayPipeline:
         write_atomically(self._state_file(scheme), state_bytes(quantized, keep_float=config.keep_float, notes={}))
 
     def _with_output(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
-        from edgeship.app.pipeline.output_stage import form_for_graphs
         from edgeship.quantize.output_form import for_training
 
         return for_training(self._prepare(flat, keep_float), form_for_graphs(self._output))
@@ -291,7 +289,6 @@ class ArrayPipeline:
     def _export(self, scratch: Path) -> None:
         from edgeship.app.pipeline import lowered
         from edgeship.app.pipeline.export_stage import output_meanings, prepared_schemes
-        from edgeship.app.pipeline.output_stage import form_for_graphs
         from edgeship.export.bundle import Source, write_bundle
         from edgeship.export.files import export_files
         from edgeship.export.proof.golden import float_outputs

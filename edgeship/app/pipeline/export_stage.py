@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import tf_keras
 
-from edgeship.app.pipeline.output_stage import form_for_graphs
+from edgeship.app.pipeline.output_record import form_for_graphs
 from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import Config
 from edgeship.core.output_forms import LOGITS

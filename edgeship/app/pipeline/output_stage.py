@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tf_keras
 
-from edgeship.core.files import write_json
-from edgeship.core.output_forms import AUTO, PROBABILITIES, resolve
+from edgeship.app.pipeline.output_record import write_output
+from edgeship.core.output_forms import AUTO, resolve
 from edgeship.core.progress import say
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.quantize.output_form import check_form, measure_softmax, softmax_outputs
-
-SCHEMA = 1
 
 
 def choose_output(
@@ -41,15 +38,4 @@ def choose_output(
             form = resolve(asked, facts)
             why = "; ".join(item.sentence for item in facts) or "no scheme has an int8 softmax"
         say(f"output: {form}: {why}")
-    write_json(path, {"schema": SCHEMA, "asked": asked, "output": form, "why": why})
-
-
-def read_output(path: Path) -> str | None:
-    """Return the form in a file of `choose_output`; None: the network does not end in a softmax."""
-    form: str | None = json.loads(path.read_text())["output"]
-    return form
-
-
-def form_for_graphs(output: str | None) -> str:
-    """Return the form that the graphs are made in: where there is no softmax, as they are."""
-    return output or PROBABILITIES
+    write_output(path, form, asked=asked, why=why)

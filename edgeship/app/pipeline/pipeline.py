@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.model_key import model_key
+from edgeship.app.pipeline.output_record import form_for_graphs, read_output
 from edgeship.app.pipeline.source_key import named_modules, put_first
 from edgeship.app.pipeline.stage import Stage
 from edgeship.core.artifact import MANIFEST_FILE, Preprocessing
@@ -300,8 +301,6 @@ class Pipeline:
 
     @property
     def _output(self) -> str | None:
-        from edgeship.app.pipeline.output_stage import read_output
-
         return read_output(self.output_file)
 
     def _choose_output(self) -> None:
@@ -337,7 +336,6 @@ class Pipeline:
 
     def _export(self, scratch: Path) -> None:
         from edgeship.app.pipeline.export_stage import export_schemes
-        from edgeship.app.pipeline.output_stage import form_for_graphs
         from edgeship.export.bundle import source_of_images, write_bundle
         from edgeship.model import build
         from edgeship.quantize.output_form import float_form

@@ -12,7 +12,7 @@ from typing import Any
 import tf_keras
 
 from edgeship.app.pipeline.float_stage import held_out
-from edgeship.app.pipeline.output_stage import form_for_graphs
+from edgeship.app.pipeline.output_record import form_for_graphs
 from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import Config
 from edgeship.core.files import write_atomically, write_json

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeship.app.cli.main import main
-from edgeship.app.pipeline.output_stage import read_output
+from edgeship.app.pipeline.output_record import read_output
 from edgeship.core.artifact import manifest_from_json
 from edgeship.validate.report.report import load_report
 from tests.support import faint_classes
