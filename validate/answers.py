@@ -129,7 +129,12 @@ class _Collector:
     def _read_plan(self, answer: dict[str, Any]) -> None:
         try:
             coverage, notes = coverage_of_answer(answer["plan"])
-            self.coverage = None if coverage is None else with_kept_float(coverage, self._kept_float())
+            account = self.bundle.manifest.quantization.get(self.candidate.scheme)
+            if coverage is not None and account is not None:
+                coverage = with_kept_float(coverage, account.kept_float, outputs=account.float_outputs)
+            elif coverage is not None:
+                coverage = with_kept_float(coverage, ())
+            self.coverage = coverage
             notes = (*answer["notes"], *notes)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RuntimeFailure(
@@ -137,10 +142,6 @@ class _Collector:
                 f"({type(error).__name__}: {error})"
             ) from error
         self.notes += [f"{self.candidate.label}: {note}" for note in notes]
-
-    def _kept_float(self) -> tuple[str, ...]:
-        account = self.bundle.manifest.quantization.get(self.candidate.scheme)
-        return () if account is None else account.kept_float
 
     def _check(self, outputs: Batch, examples: int) -> None:
         expected = [((examples, *spec.shape[1:]), spec.dtype) for spec in self.specs]

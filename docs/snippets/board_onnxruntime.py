@@ -65,11 +65,14 @@ def quantize(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
     return np.clip(integers, limits.min, limits.max).astype(tensor["dtype"])
 
 
-def dequantize(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
-    """The tensor's integers -> float32."""
-    if tensor["scale"] is None:
-        return values
-    return (values.astype(np.float32) - tensor["zero_point"]) * np.float32(tensor["scale"])
+def probabilities_of(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """The output's integers, floats or logits -> float32 probabilities."""
+    if tensor["scale"] is not None:
+        values = (values.astype(np.float32) - tensor["zero_point"]) * np.float32(tensor["scale"])
+    if tensor["values"] == "logits":
+        values = np.exp(values - values.max())
+        values = values / values.sum()
+    return values
 
 
 def main(model: Path, picture: Path) -> None:
@@ -80,7 +83,7 @@ def main(model: Path, picture: Path) -> None:
     with Image.open(picture) as opened:
         inputs = {spec["input"]["name"]: prepare(opened, spec)}
     (output,) = session.run([spec["output"]["name"]], inputs)
-    probabilities = dequantize(output[0], spec["output"])
+    probabilities = probabilities_of(output[0], spec["output"])
     best = int(probabilities.argmax())
     print(f"{labels[best]}\t{probabilities[best]:.4f}")
 

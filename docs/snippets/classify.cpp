@@ -100,6 +100,28 @@ std::vector<Number> values_of(const Pixels& pixels, const json& spec) {
     return values;
 }
 
+// The output -> probabilities. It is of the input's type, or float32 behind a softmax that is computed in float.
+template <typename Number>
+std::vector<float> probabilities_of(const Ort::Value& answer, const json& tensor) {
+    const size_t count = answer.GetTensorTypeAndShapeInfo().GetElementCount();
+    std::vector<float> values;
+    if (tensor.at("scale").is_null()) {
+        const float* numbers = answer.GetTensorData<float>();
+        values.assign(numbers, numbers + count);
+    } else {
+        const Number* numbers = answer.GetTensorData<Number>();
+        for (size_t index = 0; index < count; ++index)
+            values.push_back((numbers[index] - tensor.at("zero_point").get<int>()) * tensor.at("scale").get<float>());
+    }
+    if (tensor.at("values") == "logits") {
+        const float largest = *std::max_element(values.begin(), values.end());
+        float sum = 0;
+        for (float& value : values) sum += value = std::exp(value - largest);
+        for (float& value : values) value /= sum;
+    }
+    return values;
+}
+
 // Runs the model and gives the probabilities.
 template <typename Number>
 std::vector<float> run(Ort::Session& session, const Pixels& pixels, const json& spec) {
@@ -113,13 +135,7 @@ std::vector<float> run(Ort::Session& session, const Pixels& pixels, const json& 
     const std::string input_name = spec.at("input").at("name"), output_name = tensor.at("name");
     const char *inputs[] = {input_name.c_str()}, *outputs[] = {output_name.c_str()};
     const auto answers = session.Run(Ort::RunOptions{nullptr}, inputs, &input, 1, outputs, 1);
-    const Number* numbers = answers.front().template GetTensorData<Number>();
-    const size_t count = answers.front().GetTensorTypeAndShapeInfo().GetElementCount();
-    std::vector<float> probabilities(numbers, numbers + count);
-    if (!tensor.at("scale").is_null())
-        for (float& number : probabilities)
-            number = (number - tensor.at("zero_point").get<int>()) * tensor.at("scale").get<float>();
-    return probabilities;
+    return probabilities_of<Number>(answers.front(), tensor);
 }
 
 // An entry of the model's metadata as JSON.

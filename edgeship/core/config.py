@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.core.errors import ConfigError
+from edgeship.core.output_forms import AUTO, OUTPUT_FORMS
 from edgeship.core.schemes import BOUNDED_SCHEMES, DEFAULT_SCHEMES, SCHEMES
 from edgeship.core.variants import DEFAULT_VARIANTS, VARIANTS
 
@@ -228,8 +229,11 @@ class ExportConfig:
     tflite_io: tuple[str, ...] = ("int8",)
     onnx_variants: tuple[str, ...] = DEFAULT_VARIANTS  # activations x weights, see edgeship/core/variants.py
     golden_images: int = 32
+    # What int8 files give behind a softmax: a form of edgeship/core/output_forms.py; "auto": by the calibration data.
+    output: str = AUTO
 
     def __post_init__(self) -> None:
+        _one_of("export.output", self.output, (AUTO, *OUTPUT_FORMS))
         for name in self.formats:
             _one_of("export.formats", name, FORMATS)
         for dtype in self.tflite_io:

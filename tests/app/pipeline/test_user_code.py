@@ -145,7 +145,7 @@ def test_what_cannot_be_loaded_again_is_trained_saved_and_exported(tmp_path):
     pipeline_of(tmp_path, factory, config).train()
     later = pipeline_of(tmp_path, factory, config)  # as another command, or after an interruption
     later.export()
-    assert later.cache.ran == ["quantize int8-ptq", "export"]
+    assert later.cache.ran == ["output", "quantize int8-ptq", "export"]
     manifest = load_bundle(later.bundle_folder).manifest
     assert manifest.reference.custom_objects == ("edgeship.model.flat_layers",)
     assert {artifact.name for artifact in manifest.artifacts} == {
