@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from edgeship.graph.kinds import GRID_KEEPING
 from edgeship.graph.records import Operation, Tensor, affine_grid
+from edgeship.graph.resized_codes import resized_codes
 
 # QOperator kinds (what ONNX Runtime makes of a QDQ file): where each tensor's scale and zero point are, as
 # (tensor, scale, zero point) among the inputs, and (scale, zero point) of the output.
@@ -49,11 +50,13 @@ def attach_grids(tensors: dict[str, Tensor], operations: tuple[Operation, ...]) 
     """Replace the integer tensors in `tensors` by ones with scales, zero points and axis.
 
     A tensor's producer decides, then its readers where they agree, then, over operations that only move
-    or clip values (Transpose, Reshape, MaxPool, Concat), the tensor on the other side.
+    or clip values (Transpose, Reshape, MaxPool, Concat) and over a Resize of codes, the tensor on the other side.
     """
+    resized = list(resized_codes(tensors, operations))
+    counting = {id(operation) for pair in resized for operation in pair}
     made: dict[str, Grid | None] = {}
     read: dict[str, Grid | None] = {}
-    for operation in operations:
+    for operation in [item for item in operations if id(item) not in counting]:
         inputs, output = grid_positions(operation)
         if output is not None:
             _note(made, operation, operation.outputs[0], output, tensors)
@@ -65,13 +68,24 @@ def attach_grids(tensors: dict[str, Tensor], operations: tuple[Operation, ...]) 
     for operation in operations:
         if operation.kind == "QLinearConv" and len(operation.inputs) == 9 and operation.inputs[8]:
             _attach_bias_grid(tensors, operation)
-    moves = [operation for operation in operations if operation.kind in KEEPING_KINDS]
-    for operation in moves:
-        for name in filter(None, operation.outputs):
-            _copy_grid(tensors, operation.inputs[0], name)
-    for operation in reversed(moves):
-        for source in operation.inputs if operation.kind == "Concat" else operation.inputs[:1]:
-            _copy_grid(tensors, operation.outputs[0], source)
+    moves = list(_moves(operations, {id(after): before for before, after in resized}))
+    for sources, results in moves:
+        for name in filter(None, results):
+            _copy_grid(tensors, sources[0], name)
+    for sources, results in reversed(moves):
+        for source in sources:
+            _copy_grid(tensors, results[0], source)
+
+
+def _moves(
+    operations: tuple[Operation, ...], resized: Mapping[int, Operation]
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(sources, results) of what keeps a grid; `resized`: id of the last operation of a Resize of codes -> the first."""
+    for operation in operations:
+        if id(operation) in resized:
+            yield resized[id(operation)].inputs[:1], operation.outputs
+        elif operation.kind in KEEPING_KINDS:
+            yield operation.inputs if operation.kind == "Concat" else operation.inputs[:1], operation.outputs
 
 
 def _dequantized_by_arithmetic(
