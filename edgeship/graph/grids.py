@@ -69,12 +69,17 @@ def attach_grids(tensors: dict[str, Tensor], operations: tuple[Operation, ...]) 
         if operation.kind == "QLinearConv" and len(operation.inputs) == 9 and operation.inputs[8]:
             _attach_bias_grid(tensors, operation)
     moves = list(_moves(operations, {id(after): before for before, after in resized}))
-    for sources, results in moves:
-        for name in filter(None, results):
-            _copy_grid(tensors, sources[0], name)
+    _copy_forwards(tensors, moves)
     for sources, results in reversed(moves):
         for source in sources:
             _copy_grid(tensors, results[0], source)
+    _copy_forwards(tensors, moves)  # once more, to what else is made of what one reader told of
+
+
+def _copy_forwards(tensors: dict[str, Tensor], moves: Iterable[tuple[tuple[str, ...], tuple[str, ...]]]) -> None:
+    for sources, results in moves:
+        for name in filter(None, results):
+            _copy_grid(tensors, sources[0], name)
 
 
 def _moves(
