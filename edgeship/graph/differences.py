@@ -10,10 +10,10 @@ import numpy as np
 from edgeship.core.integers import SHIFTS
 from edgeship.graph.kernels import Constant, constant_of, kernel_differences, kernel_of
 from edgeship.graph.kinds import WEIGHTED
+from edgeship.graph.marked import is_before_marked
 from edgeship.graph.matching import FAMILIES, IN_ORDER, Matching, OperationPair, TensorPair, as_int8
 from edgeship.graph.moves import Moves
 from edgeship.graph.records import Graph, Operation, affine_grid
-from edgeship.graph.resized_codes import counts_codes
 
 ELEMENTWISE = frozenset({"sum", "difference", "multiplication", "division", "smallest", "largest", "prelu"})
 
@@ -86,16 +86,12 @@ def _grids(pair: TensorPair, onnx: Graph) -> Iterator[tuple[np.ndarray, np.ndarr
     assert pair.onnx.scales is not None
     yield pair.onnx.scales, as_int8(pair.onnx)
     for reader in onnx.consumers.get(pair.onnx.name, ()):
-        if reader.kind == "DequantizeLinear" and reader.inputs[0] == pair.onnx.name and not _is_resized(reader, onnx):
+        if reader.kind == "DequantizeLinear" and reader.inputs[0] == pair.onnx.name:
+            if is_before_marked(reader, onnx):
+                continue
             grid = affine_grid(onnx.tensors, reader, reader.inputs[:3])
             if grid is not None:
                 yield grid["scales"], np.unique(grid["zero_points"] - shift)
-
-
-def _is_resized(conversion: Operation, graph: Graph) -> bool:
-    """Whether a conversion counts codes for a Resize, which says nothing of their grid."""
-    readers = graph.consumers.get(conversion.outputs[0], ())
-    return any(reader.kind == "Resize" for reader in readers) and counts_codes(conversion, graph.tensors)
 
 
 def _constants(pair: OperationPair, first: Moves, second: Moves) -> Iterator[tuple[str, list[str] | None]]:

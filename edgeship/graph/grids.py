@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgeship.graph.kinds import GRID_KEEPING
+from edgeship.graph.marked import marked, tanh_grids
 from edgeship.graph.records import Operation, Tensor, affine_grid
-from edgeship.graph.resized_codes import resized_codes
 
 # QOperator kinds (what ONNX Runtime makes of a QDQ file): where each tensor's scale and zero point are, as
 # (tensor, scale, zero point) among the inputs, and (scale, zero point) of the output.
@@ -34,7 +34,7 @@ POSITIONS: dict[str, Positions] = {
 }
 
 # Of integers these keep the grid of their first input too; all inputs of a Concat have one.
-KEEPING_KINDS = GRID_KEEPING | {"Clip", "Pad", "Concat", "Split", "DepthToSpace", "SpaceToDepth"}
+KEEPING_KINDS = GRID_KEEPING | {"Clip", "Pad", "Concat", "Split", "DepthToSpace", "SpaceToDepth", "ReduceMax"}
 
 Grid = dict[str, Any]  # the fields scales, zero_points and axis of a Tensor
 
@@ -52,23 +52,27 @@ def attach_grids(tensors: dict[str, Tensor], operations: tuple[Operation, ...]) 
     A tensor's producer decides, then its readers where they agree, then, over operations that only move
     or clip values (Transpose, Reshape, MaxPool, Concat) and over a Resize of codes, the tensor on the other side.
     """
-    resized = list(resized_codes(tensors, operations))
-    counting = {id(operation) for pair in resized for operation in pair}
+    found = list(marked(tensors, operations))
+    others = {id(operation) for item in found for operation in (item.before, item.after)}
+    tanhs = {
+        name: {"scales": scales, "zero_points": zero_points, "axis": None}
+        for item in found if item.kind == "Sigmoid" for name, scales, zero_points in tanh_grids(item, tensors)
+    }
     made: dict[str, Grid | None] = {}
     read: dict[str, Grid | None] = {}
-    for operation in [item for item in operations if id(item) not in counting]:
+    for operation in [item for item in operations if id(item) not in others]:
         inputs, output = grid_positions(operation)
         if output is not None:
             _note(made, operation, operation.outputs[0], output, tensors)
         for tensor, scale, zero_point in inputs:
             if tensor < len(operation.inputs):
                 _note(read, operation, operation.inputs[tensor], (scale, zero_point), tensors)
-    for name, grid in {**dict(_dequantized_by_arithmetic(tensors, operations)), **read, **made}.items():
+    for name, grid in {**dict(_dequantized_by_arithmetic(tensors, operations)), **tanhs, **read, **made}.items():
         _attach(tensors, name, grid)
     for operation in operations:
         if operation.kind == "QLinearConv" and len(operation.inputs) == 9 and operation.inputs[8]:
             _attach_bias_grid(tensors, operation)
-    moves = list(_moves(operations, {id(after): before for before, after in resized}))
+    moves = list(_moves(operations, {id(item.after): item.before for item in found if item.kind == "Resize"}))
     _copy_forwards(tensors, moves)
     for sources, results in reversed(moves):
         for source in sources:
@@ -85,7 +89,7 @@ def _copy_forwards(tensors: dict[str, Tensor], moves: Iterable[tuple[tuple[str, 
 def _moves(
     operations: tuple[Operation, ...], resized: Mapping[int, Operation]
 ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """(sources, results) of what keeps a grid; `resized`: id of the last operation of a Resize of codes -> the first."""
+    """(sources, results) of what keeps a grid; `resized`: id of the conversion behind a Resize -> that before it."""
     for operation in operations:
         if id(operation) in resized:
             yield resized[id(operation)].inputs[:1], operation.outputs

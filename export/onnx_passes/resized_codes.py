@@ -28,7 +28,7 @@ from edgeship.export.onnx_passes.editing import (
     same_grid,
     text_attribute,
 )
-from edgeship.graph.resized_codes import ONE, STEP
+from edgeship.graph.marked import ONE, STEP
 
 
 def resized_codes(model: onnx.ModelProto) -> None:
