@@ -47,8 +47,8 @@ ROLES: dict[type, Role] = {
     **dict.fromkeys((flat_layers.DepthToSpace, flat_layers.StridedSlice), Role.SAME),
 }
 # SAME layers whose results are between grid points and must be rounded to them.
-ROUNDED = (layers.AveragePooling2D, layers.UpSampling2D, layers.Resizing)
-RESIZES = (layers.UpSampling2D, layers.Resizing)
+RESIZES = (layers.UpSampling2D, layers.Resizing, flat_layers.Resize)
+ROUNDED = (layers.AveragePooling2D, *RESIZES)
 INTERPOLATIONS = ("nearest", "bilinear")  # of which both runtimes have a kernel
 
 

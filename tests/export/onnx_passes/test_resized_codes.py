@@ -14,6 +14,7 @@ from edgeship.export.onnx.convert import convert_onnx
 from edgeship.graph import read_onnx
 from edgeship.graph.differences import compare
 from edgeship.graph.matching import match
+from edgeship.model import flat_layers
 from tests.support.networks import convert, quantized_model
 from tests.support.two_files import codes_of, onnx_answers, tflite_answers
 
@@ -23,6 +24,8 @@ LINEAR = {"interpolation": "bilinear", "name": "resized"}
 # Weights of a few bits: float32 and LiteRT's whole numbers hold the same sums.
 EXACT = {
     "2": UP(2, **LINEAR), "4": UP(4, **LINEAR), "2 by 1": UP((2, 1), **LINEAR), "1 by 8": UP((1, 8), **LINEAR),
+    "corners on corners": flat_layers.Resize((15, 23), "bilinear", align_corners=True, name="resized"),
+    "as TensorFlow 1": flat_layers.Resize((16, 6), "bilinear", name="resized"),
     "half": RESIZED(4, 6, **LINEAR), "quarter": RESIZED(2, 3, **LINEAR), "up and down": RESIZED(16, 6, **LINEAR),
 }
 # LiteRT's weights have 11 bits: each is off by 2^-12 at most, which is 2 * 2^-12 * 255 = 0.125 steps of a result, so
@@ -32,7 +35,10 @@ CLOSE = {
     "3": UP(3, **LINEAR), "5 by 7": UP((5, 7), **LINEAR), "a third": RESIZED(3, 4, **LINEAR),
     "13 x 11": RESIZED(13, 11, **LINEAR), "7 x 31": RESIZED(7, 31, **LINEAR), "1 x 1": RESIZED(1, 1, **LINEAR),
 }
-MOVED = {"nearest": RESIZED(13, 5, interpolation="nearest", name="resized"), "nearest 2": UP(2, name="resized")}
+MOVED = {
+    "nearest as TensorFlow 1": flat_layers.Resize((16, 18), "nearest", name="resized"),
+    "nearest": RESIZED(13, 5, interpolation="nearest", name="resized"), "nearest 2": UP(2, name="resized"),
+}
 
 
 def files_of(layer):
