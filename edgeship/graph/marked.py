@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -77,10 +78,9 @@ def tanh_grids(found: Marked, tensors: Mapping[str, Tensor]) -> Iterator[tuple[s
         yield before.inputs[0], np.array([scale / 2]), np.array([int(zero_point)], np.int64)
 
 
-def _constant(operation: Operation, at: int, tensors: Mapping[str, Tensor]) -> np.generic | None:
-    """The one number of an input; None where it has none or several."""
+def _constant(operation: Operation, at: int, tensors: Mapping[str, Tensor]) -> Any:
+    """Return the one number of an input, of NumPy's type; None where it has none or several."""
     data = tensors[operation.inputs[at]].data if len(operation.inputs) > at and operation.inputs[at] else None
     if data is None or data.size != 1:
         return None
-    number: np.generic = data.reshape(())[()]
-    return number
+    return data.reshape(())[()]

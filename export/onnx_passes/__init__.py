@@ -11,7 +11,7 @@ from edgeship.export.onnx_passes.channels_first_scaling import channels_first_sc
 from edgeship.export.onnx_passes.fold_pad import fold_pad
 from edgeship.export.onnx_passes.integer_bias import integer_bias
 from edgeship.export.onnx_passes.integer_clip import integer_clip
-from edgeship.export.onnx_passes.integer_maximum import integer_maximum
+from edgeship.export.onnx_passes.integer_moves import integer_moves
 from edgeship.export.onnx_passes.integer_pad import integer_pad
 from edgeship.export.onnx_passes.mean_as_pool import mean_as_pool
 from edgeship.export.onnx_passes.own_products import own_products
@@ -29,7 +29,7 @@ FLOAT_PASSES: tuple[Pass, ...] = (*BOTH, unshare, canonical)
 INTEGER_PASSES: tuple[Pass, ...] = (*BOTH, mean_as_pool, unshare, integer_bias, own_products)
 # They put the zero points as they are into the graph, so they come after those are final.
 ON_INTEGERS: tuple[Pass, ...] = (
-    integer_pad, integer_maximum, integer_clip, requantize, resized_codes, tanh_codes, canonical
+    integer_pad, integer_moves, integer_clip, requantize, resized_codes, tanh_codes, canonical
 )
 VARIANTS: dict[str | None, tuple[Pass, ...]] = {
     None: FLOAT_PASSES,

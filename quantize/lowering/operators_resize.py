@@ -53,8 +53,8 @@ def _sizes(call: Call) -> tuple[tuple[int, int], tuple[int, int]] | None:
     size = static_shape(call["size"])
     if tensor.shape.rank != 4 or size is None or None in size or None in tensor.shape[1:3]:
         return None
-    before, after = tuple(map(int, tensor.shape[1:3])), tuple(map(int, size))
-    return (before[0], before[1]), (after[0], after[1])
+    (height, width), (rows, columns) = tensor.shape[1:3], size
+    return (int(height), int(width)), (int(rows or 0), int(columns or 0))
 
 
 RESIZES: dict[str, Callable[[Call], Result]] = {

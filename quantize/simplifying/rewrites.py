@@ -20,6 +20,7 @@ from edgeship.model.keras2 import maker_of
 from edgeship.quantize.simplifying.average_pooling import averaged
 from edgeship.quantize.simplifying.padding import joined_padding
 from edgeship.quantize.simplifying.replacement import Replacement, nothing
+from edgeship.quantize.simplifying.shared_dense import shared_dense
 from edgeship.quantize.simplifying.sizes import center_crop, global_max, picked, random_crop, resizing
 from edgeship.quantize.simplifying.transposed import sub_pixel
 
@@ -74,6 +75,12 @@ def _weighted(layer: Any) -> Replacement | None:
         return activate(parts, layer.activation, parts.layer("", type(layer), **config)(tensor))
 
     return Replacement(layer, build, {"": layer.get_weights()})
+
+
+def _dense(layer: Any) -> Replacement | None:
+    over_units = activation_kind(layer.activation) == "softmax"
+    made = shared_dense(layer, lambda parts, x: activate(parts, layer.activation, x), over_units=over_units)
+    return made or _weighted(layer)
 
 
 def _separable(layer: Any) -> Replacement:
@@ -264,7 +271,7 @@ REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
     layers.Conv2D: _weighted,
     layers.DepthwiseConv2D: _weighted,
     layers.Conv2DTranspose: _weighted,
-    layers.Dense: _weighted,
+    layers.Dense: _dense,
     layers.SeparableConv2D: _separable,
     layers.Activation: _activation,
     layers.ReLU: _relu,

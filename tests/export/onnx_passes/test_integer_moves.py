@@ -1,4 +1,4 @@
-"""A maximum over axes is an integer kernel in the ONNX file, and answers as LiteRT's."""
+"""A maximum over axes and a block of pixels as channels are integer kernels in the ONNX file, with LiteRT's answers."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ def maxout(image):
     lambda image: flat_layers.Reduce("max", [3], keepdims=True, name="largest")(layers.Conv2D(4, 3)(image)),
     lambda image: flat_layers.Reduce("max", [2], name="largest")(layers.Conv2D(4, 3, name="conv")(image)),
     lambda image: layers.GlobalMaxPooling2D(name="largest")(layers.Conv2D(4, 3, name="conv")(image)),
-], ids=["maxout", "of channels, at the end", "of columns", "of an image"])
-def test_a_maximum_is_an_integer_kernel(build, tmp_path):
+    lambda image: layers.Conv2D(2, 1, name="out")(flat_layers.DepthToSpace(2, inverse=True, name="blocks")(
+        flat_layers.StridedSlice([(0, 6, None), (2, 8, None)], name="part")(layers.Conv2D(4, 1, name="conv")(image))
+    )),
+], ids=["maxout", "of channels, at the end", "of columns", "of an image", "blocks of a part"])
+def test_it_is_an_integer_kernel(build, tmp_path):
     image = layers.Input((8, 8, 3), name="image")
     quantized, noise = quantized_model(tf_keras.Model(image, build(image), name="net"))
     content, graph = convert(quantized)

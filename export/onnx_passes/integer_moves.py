@@ -1,7 +1,8 @@
-"""A maximum over axes on integers instead of between DequantizeLinear and QuantizeLinear.
+"""A maximum over axes, or a block of pixels as channels, on integers instead of between two conversions.
 
-Rounding keeps order, so the largest value of a grid has the largest code. ONNX Runtime pools 8-bit integers, and it
-computes ReduceMax of them, but leaves a ReduceMax or GlobalMaxPool between the two conversions in float.
+Moved codes are the codes of moved values, and rounding keeps order, so the largest value of a grid has the largest
+code. ONNX Runtime computes SpaceToDepth and ReduceMax of 8-bit integers, but leaves these and a GlobalMaxPool in float
+where they stand between a DequantizeLinear and a QuantizeLinear (1.32).
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from edgeship.export.onnx_passes.editing import (
     same_grid,
 )
 
+KINDS = ("ReduceMax", "GlobalMaxPool", "SpaceToDepth")
 
-def integer_maximum(model: onnx.ModelProto) -> None:
-    """Move every ReduceMax and GlobalMaxPool before the DequantizeLinear it reads, as a ReduceMax.
+
+def integer_moves(model: onnx.ModelProto) -> None:
+    """Move every SpaceToDepth, ReduceMax and GlobalMaxPool (as a ReduceMax) before the DequantizeLinear it reads.
 
     Requires: axes as an attribute (opset 17). Ensures: one whose readers quantize to the grid of its input works on
     integers.
     """
-    for node in [item for item in model.graph.node if item.op_type in ("ReduceMax", "GlobalMaxPool")]:
+    for node in [item for item in model.graph.node if item.op_type in KINDS]:
         constants, source = initializers(model), producers(model).get(node.input[0])
         readers = consumers(model).get(node.output[0], [])
         if source is None or source.op_type != "DequantizeLinear" or source.input[0] in constants or not readers:
