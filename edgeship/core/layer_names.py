@@ -5,7 +5,11 @@ Files and messages know the layer's name alone.
 
 from __future__ import annotations
 
+import re
+
 WRAPPER_PREFIX = "quant_"
+# What ONNX Runtime appends to the names of the kernels that it makes itself.
+KERNEL_SUFFIXES = re.compile(r"(_token_\d+|_nchwc|_quant)+$")
 
 
 def wrapper_name(layer: str) -> str:

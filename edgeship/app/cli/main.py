@@ -93,15 +93,15 @@ def _foreign(error: Exception) -> tuple[str, int]:
     return f"{in_one_line(error)}: this is a fault of edgeship; edgeship --debug ... shows where it happened", FAULT
 
 
-def _check_out(folder: Path | None) -> None:
-    """Refuse an --out that cannot become a folder, before hours are spent. Raises ConfigError."""
+def _check_out(folder: Path | None, *, option: str = "--out") -> None:
+    """Refuse a folder for results that cannot become a folder, before hours are spent. Raises ConfigError."""
     if folder is None:
         return  # each command has its default
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists() or path.is_symlink())
     if not there.is_dir():
-        raise ConfigError(f"--out: {folder}: expected a folder, found the file {there}; choose another")
+        raise ConfigError(f"{option}: {folder}: expected a folder, found the file {there}; choose another")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"--out: {folder}: nothing may be written in {there}; choose another folder")
+        raise ConfigError(f"{option}: {folder}: nothing may be written in {there}; choose another folder")
 
 
 def command_parser() -> argparse.ArgumentParser:
@@ -167,6 +167,13 @@ def command_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--json", action="store_true", help="as JSON")
     inspect.add_argument(
         "--mobile", action="store_true", help="also what ONNX Runtime says of NNAPI and Core ML for an .onnx file"
+    )
+    inspect.add_argument(
+        "--node-data", type=Path, metavar="OUT", help="also write node data for Model Explorer into this folder"
+    )
+    inspect.add_argument(
+        "--report", type=Path, metavar="REPORT",
+        help="with --node-data: the report.json of the file's bundle, for errors and times",
     )
     setup = add("setup", _setup, "fetch what a target needs: arm64 (70 MB, seconds) or browser (180 MB)")
     setup.add_argument("part", choices=("arm64", "browser"), metavar="PART", help="arm64 or browser")
@@ -295,11 +302,31 @@ def _inspect(options: argparse.Namespace) -> int:
         _print_json(inspection_to_dict(inspection))
     else:
         Console().print(render(inspection))
+    if options.node_data is not None:
+        _write_node_data(options.file, options.node_data, options.report)
+    elif options.report is not None:
+        raise ConfigError("--report: is for --node-data OUT, which is not there; add it, or leave --report out")
     if options.mobile:
         from edgeship.inspect.mobile import mobile_usability
 
         print_line(mobile_usability(options.file))
     return PASS
+
+
+def _write_node_data(file: Path, out: Path, report_file: Path | None) -> None:
+    import json
+
+    from edgeship.core.files import write_atomically
+    from edgeship.graph import read_graph
+    from edgeship.inspect.node_data import node_data
+    from edgeship.validate.report.report import load_report
+
+    _check_out(out, option="--node-data")
+    report = None if report_file is None else load_report(report_file)
+    documents = node_data(read_graph(file), report=report, artifact=file.name)
+    for name, document in documents.items():
+        write_atomically(out / f"{name}.json", json.dumps(document, indent=1).encode())
+    print_line(f"node data for Model Explorer in {out}: {', '.join(sorted(documents))}")
 
 
 def _setup(options: argparse.Namespace) -> int:

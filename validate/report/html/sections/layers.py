@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeship.core.evidence import LayerCost, NetworkCost
+from edgeship.core.layer_names import KERNEL_SUFFIXES
 from edgeship.core.measurement import LayerErrors, OperationTime, Profile, Report, Row
 from edgeship.core.schemes import SCHEMES
 from edgeship.validate.report.columns import share_percent
@@ -21,8 +21,6 @@ COLUMNS = (
     "layer", "operation", "SQNR dB", "max LSB", "multiply-accumulates", "share of them", "parameters",
     "activation bytes", "share of the time",
 )
-# What ONNX Runtime appends to the names of the kernels that it makes itself.
-GENERATED = re.compile(r"(_token_\d+|_nchwc|_quant)+$")
 NO_ERRORS = (
     "the errors of layers are measured where an integer file's answers fail, or with `edgeship validate --layers`"
 )
@@ -108,7 +106,7 @@ def _profiled(report: Report, artifact: str) -> Row | None:
 
 def _rows(network: NetworkCost, errors: LayerErrors | None, profile: Profile | None) -> Iterator[list[str]]:
     found = {} if errors is None else {item.layer: item for item in errors.layers}
-    times = {} if profile is None else {GENERATED.sub("", item.operation): item for item in profile.operations}
+    times = {} if profile is None else {KERNEL_SUFFIXES.sub("", item.operation): item for item in profile.operations}
     told = 0.0
     for item in network.layers:
         error, time = found.get(item.layer), _time_of(item, times)
@@ -126,7 +124,7 @@ def _rows(network: NetworkCost, errors: LayerErrors | None, profile: Profile | N
 
 def _time_of(item: LayerCost, times: Mapping[str, OperationTime]) -> OperationTime | None:
     """Return the kernel that the runtime names by a layer; a fused one has the name of the convolution in it."""
-    for name in (item.layer, GENERATED.sub("", item.layer), item.layer.partition("/")[0]):
+    for name in (item.layer, KERNEL_SUFFIXES.sub("", item.layer), item.layer.partition("/")[0]):
         if name in times:
             return times[name]
     return None
