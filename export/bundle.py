@@ -58,6 +58,19 @@ class Source:
     test_float_top1: np.ndarray | None = None  # int64 (n_test,), of a classifier with a test split
 
 
+def require_free(folder: Path) -> None:
+    """Raise StorageError where a bundle must not take a folder's place: there is a file, or something else in it."""
+    if folder.is_dir():
+        names = sorted(item.name for item in folder.iterdir())
+        if names and not {MANIFEST_FILE, GOLDEN_FILE} <= set(names):
+            raise StorageError(
+                f"{folder}: expected a new folder, an empty one, or an earlier bundle, which is replaced whole; found "
+                f"a folder with {names[0]!r} in it; choose another"
+            )
+    elif folder.exists() or folder.is_symlink():
+        raise StorageError(f"{folder}: expected a folder for the bundle, found a file; choose another")
+
+
 def write_bundle(
     folder: Path,
     exported: Exported,

@@ -67,7 +67,7 @@ def calibrate(quantized: QuantizedModel, batches: Iterable[Any], *, method: str)
     for item in quantized.ranges:
         item.seed(method)
     if dead := [item.name.removesuffix("_range") for item in quantized.ranges if item.is_dead]:
-        say(f"quantize: {', '.join(dead)}: only zeros on all calibration images; is this meant?")
+        say(f"quantize: {', '.join(dead)}: only zeros on all calibration examples; is this meant?")
 
 
 def freeze_ranges(quantized: QuantizedModel) -> None:

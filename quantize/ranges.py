@@ -100,9 +100,9 @@ class Range(layers.Layer):
         if self.fixed:
             return
         if not self.seen.extremes:
-            raise ModelError(f"{self.name}: no calibration image reached this tensor")
+            raise ModelError(f"{self.name}: no calibration example reached this tensor")
         if not self.seen.is_finite:
-            raise ModelError(f"{self.name}: NaN or infinite values on the calibration images")
+            raise ModelError(f"{self.name}: NaN or infinite values on the calibration examples")
         low, high = CALIBRATIONS[calibration](self.seen)
         if self.known is not None:
             low, high = min(low, self.known[0]), max(high, self.known[1])
@@ -112,8 +112,9 @@ class Range(layers.Layer):
             low, high = DEAD_RANGE
         if high - low <= LEAST_RANGE:
             raise ModelError(
-                f"{self.name}: all values on the calibration images are from {low:.3g} to {high:.3g}; expected a range "
-                f"above {LEAST_RANGE}, below which TFLite has no grid; is the layer dead, or its input wrongly scaled?"
+                f"{self.name}: all values on the calibration examples are from {low:.3g} to {high:.3g}; expected a "
+                f"range above {LEAST_RANGE}, below which TFLite has no grid; is the layer dead, or its input wrongly "
+                "scaled?"
             )
         self.assign(low, high)
         self.mode = Mode.FOLLOW

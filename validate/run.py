@@ -17,7 +17,7 @@ import numpy as np
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import BundleError, DataError, ParityFailure, RuntimeFailure
 from edgeship.core.measurement import REPORT_SCHEMA, Grid, Report, Row
-from edgeship.core.metrics import METRICS, Metric
+from edgeship.core.metrics import METRICS, Metric, without_last_one
 from edgeship.core.progress import say
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.version import __version__
@@ -40,6 +40,7 @@ from edgeship.validate.report.notes import (
     limited_images,
     made_for_others,
     missing_baselines,
+    parts_missing,
     pinning,
 )
 from edgeship.validate.subject.bundle import Bundle
@@ -88,7 +89,8 @@ def validate_examples(
     check_inputs(bundle, examples)
     if config.images is not None:
         examples = examples.first(config.images)
-    scoring = Scoring(metric=metric, targets=examples.targets)
+    rank = bundle.golden.float_outputs[0].ndim
+    scoring = Scoring(metric=metric, targets=without_last_one(metric, examples.targets, rank=rank))
     machine = describe_machine()  # first: it has the load before we made any
     found = _measure(bundle, examples, scoring, config)
     report = _report(bundle, examples, scoring, config, machine, found)
@@ -178,7 +180,7 @@ def _measure(bundle: Bundle, examples: Examples, scoring: Scoring, config: Valid
         visits = [visit_target(name, config, stack) for name in dict.fromkeys(config.targets)]
         rows = candidates(bundle, config, [visit.target for visit in visits])
         absent = _absent(visits)
-        present = [row for row in rows if row.target.name not in absent]
+        present = [row for row in rows if row.target.name not in absent and row.part_missing is None]
         answers = collect_answers(
             present, bundle, examples, scoring, timeout_seconds=config.timeout_seconds, folder=folder
         )
@@ -228,7 +230,7 @@ def _report(
         notes=(
             *floats.notes, *limited_images(bundle, len(examples)), *made_for_others(rows, architectures),
             *answers.notes,
-            *artifacts_not_run(bundle, found.candidates, found.visits),
+            *parts_missing(found.candidates), *artifacts_not_run(bundle, found.candidates, found.visits),
             *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
             *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
             *advice(rows, exact=exact),

@@ -55,7 +55,6 @@ class Report:
     def save(self, folder: str | Path) -> Path:
         """Write report.json and report.md into a folder, and return the folder. Raises StorageError."""
         where = Path(folder)
-        where.mkdir(parents=True, exist_ok=True)
         write_report(self.measured, where)
         return where
 

@@ -101,7 +101,7 @@ class ModelConfig:
     weights: str | None = None  # a checkpoint for the home model: .safetensors, .pth, .pt, .bin, .h5 or .keras
     new_head: bool = False  # with weights: the classifier starts anew, for other classes
     factory: str | None = None  # "package.module:function" -> tf_keras.Model
-    path: str | None = None  # a trained .keras or .h5 file
+    path: str | None = None  # a trained .keras or .h5 file, or a SavedModel folder of Keras 2
     trust_code: bool = False  # with path: the file may run code of its own (Lambda layers, modules that it names)
     custom_objects: tuple[str, ...] = ()  # modules that register the model's own layers
 

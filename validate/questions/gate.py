@@ -150,7 +150,7 @@ def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
     differs = (parity.max_abs_error or 0) > 0
     if parity.sqnr_db is not None and differs and parity.sqnr_db < parity.least_sqnr_db:
         yield Finding(verdict=FAIL, label=label, artifacts=artifacts, sentence=(
-            f"its answers to the golden images are {parity.sqnr_db:.1f} dB from float Keras's, and the rounding of a "
+            f"its answers to the golden examples are {parity.sqnr_db:.1f} dB from float Keras's, and the rounding of a "
             f"{row.scheme} file leaves at least {parity.least_sqnr_db:.0f} dB; it computes something else"
         ))
     if row.accuracy is None or row.accuracy.agreement is None:
@@ -160,8 +160,8 @@ def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
     _, upper = wilson_interval(round(row.accuracy.agreement * row.accuracy.images), row.accuracy.images)
     if upper < least:
         yield Finding(verdict=FAIL, label=label, artifacts=artifacts, sentence=(
-            f"predicts float Keras's class for {row.accuracy.agreement:.1%} of {row.accuracy.images:,} images (at most "
-            f"{upper:.1%} of all, with 95 % confidence), and the rounding of a {row.scheme} file leaves at least "
+            f"predicts float Keras's class for {row.accuracy.agreement:.1%} of {row.accuracy.images:,} examples (at "
+            f"most {upper:.1%} of all, with 95 % confidence), and the rounding of a {row.scheme} file leaves at least "
             f"{least:.1%}; it computes something else"
         ))
 
@@ -236,7 +236,7 @@ def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iter
         first, second = (label.rsplit(" / ", 1)[0] for label in (agreement.first, agreement.second))
         found = (
             f"{agreement.first} and {agreement.second} predict the same class for "
-            f"{same:.1%} of {agreement.images:,} images, validate.min_agreement is "
+            f"{same:.1%} of {agreement.images:,} examples, validate.min_agreement is "
             f"{config.min_agreement:.1%}"
         )
         if between_formats(agreement):
@@ -292,9 +292,9 @@ def formats_sentence(agreement: Agreement) -> str:
         if agreement.differing_share is not None:
             parts.append(f"{agreement.differing_share:.1%} of the outputs differ")
     if agreement.top1_agreement is not None:
-        parts.append(f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} images")
+        parts.append(f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} examples")
     if agreement.sqnr_db is not None and agreement.max_lsb != 0:
-        parts.append(f"{agreement.sqnr_db:.1f} dB from each other on the golden images")
+        parts.append(f"{agreement.sqnr_db:.1f} dB from each other on the golden examples")
     return ", ".join(parts) or f"the same values for {agreement.images:,} examples"
 
 
@@ -305,6 +305,6 @@ def _other_target(agreement: Agreement, share: float, config: ValidateConfig) ->
     if upper < config.min_agreement:
         yield Finding(verdict=FAIL, sentence=(
             f"{agreement.second}: predicts the same class as on this machine for {share:.1%} of "
-            f"{agreement.images:,} images (at most {upper:.1%} of all, with 95 % confidence), "
+            f"{agreement.images:,} examples (at most {upper:.1%} of all, with 95 % confidence), "
             f"validate.min_agreement is {config.min_agreement:.1%}; its kernels compute something else"
         ))

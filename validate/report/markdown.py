@@ -255,7 +255,7 @@ def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
             for item in agreements
         ],
     )
-    yield from bullets([f"delta: second minus first, on the same {agreements[0].images:,} images"])
+    yield from bullets([f"delta: second minus first, on the same {agreements[0].images:,} examples"])
 
 
 def _accuracy_delta(item: Agreement) -> str:
@@ -304,7 +304,7 @@ def _layer_errors(tables: Sequence[LayerErrors]) -> Iterator[str]:
     yield from bullets(LAYER_LEGEND)
     for item in tables:
         against = "" if item.reference is None else f" against {item.reference}"
-        images = "" if not item.images else f", {item.images} images"
+        images = "" if not item.images else f", {item.images} examples"
         yield escaped(f"{item.artifact}{against}{images}: {layer_sentence(item)}.")
         if item.layers:
             yield table(LAYER_COLUMNS, layer_cells(item))

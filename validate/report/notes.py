@@ -23,7 +23,7 @@ def limited_images(bundle: Bundle, images: int) -> Iterator[str]:
     split = bundle.manifest.splits.get("test")
     whole = images if split is None else split["images"]
     if images < whole:
-        yield f"validate.images: only the first {images:,} of {whole:,} test images were used"
+        yield f"validate.images: only the first {images:,} of {whole:,} test examples were used"
 
 
 def artifacts_not_run(bundle: Bundle, rows: Sequence[Candidate], visits: Sequence[Visit]) -> Iterator[str]:
@@ -93,3 +93,10 @@ def missing_baselines(rows: Sequence[Candidate], errors: Mapping[str, RuntimeFai
     for row in rows:
         if not row.reported and row.label in errors:
             yield f"not compared with this machine: {errors[row.label]}"
+
+
+def parts_missing(rows: Sequence[Candidate]) -> Iterator[str]:
+    """Rows that need a part of edgeship which is not installed."""
+    for row in rows:
+        if row.part_missing is not None:
+            yield f"{row.label}: not measured: {row.part_missing}; the verdict is that of the other rows"

@@ -54,7 +54,7 @@ def entry_point() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = command_parser().parse_args(arguments)
     try:
         _check_out(getattr(options, "out", None))
         code: int = options.call(options)
@@ -102,7 +102,7 @@ def _check_out(folder: Path | None) -> None:
         raise ConfigError(f"--out: {folder}: nothing may be written in {there}; choose another folder")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edgeship",
         description="Train once, ship two: int8 TFLite and int8 ONNX from one Keras model with custom layers, "
@@ -261,10 +261,13 @@ def _validate_arrays(bundle: Bundle, config: Config, chosen: ValidateConfig, opt
 
 
 def _show(report: Report, folder: Path) -> int:
+    from edgeship.validate.report.account import account_lines
     from edgeship.validate.report.terminal import report_to_terminal
 
     console = wide_console()
     console.print(report_to_terminal(report, width=console.width))
+    for line in account_lines(report):
+        print_line(line)
     print_line(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
     return VERDICT_CODES[report.verdict]
 

@@ -204,7 +204,7 @@ def test_layer_tables_are_in_the_report_and_a_line_each_on_the_terminal(tmp_path
     )
     report = dataclasses.replace(REPORT, layer_errors=(table, healthy, absent))
     text = report_to_markdown(report)
-    assert "int8\\_qat.tflite against float32.tflite, 4 images: first bad layer is conv\\_2 (CONV\\_2D): -1.2 dB, " \
+    assert "int8\\_qat.tflite against float32.tflite, 4 examples: first bad layer is conv\\_2 (CONV\\_2D): -1.2 dB, " \
         "up to 130.5 LSB off, 45.6 % saturated." in text
     assert "| conv\\_1 | CONV\\_2D | 35.0 | 2.1 | 0.00 % |  |" in text
     assert "| conv\\_2 | CONV\\_2D | -1.2 | 130.5 | 45.60 % | first bad layer |" in text
