@@ -55,6 +55,7 @@ class Source:
     labels: tuple[str, ...]
     metric: str | None
     float_outputs: Batch  # of the golden examples
+    output: str | None = None  # the form of a classifier's output (edgeship/core/output_forms.py)
     test_float_top1: np.ndarray | None = None  # int64 (n_test,), of a classifier with a test split
 
 
@@ -81,7 +82,8 @@ def write_bundle(
     """Write the bundle folder: made beside it under a temporary name, then renamed.
 
     Args:
-        model: the lowered float model, saved as the reference: loading it needs none of the user's code.
+        model: the lowered float model, of the output that the files give; it is saved as the reference, and loading it
+            needs none of the user's code.
         source: what the files were made from.
 
     Raises:
@@ -125,6 +127,7 @@ def write_bundle(
             preprocessing=source.preprocessing,
             labels=source.labels,
             metric=source.metric,
+            output=source.output,
             reference=Reference(
                 file=REFERENCE_FILE, sha256=sha256_of_file(temporary / REFERENCE_FILE),
                 custom_objects=("edgeship.model.flat_layers",),
@@ -140,16 +143,18 @@ def write_bundle(
 
 
 def source_of_images(
-    model: tf_keras.Model, *, weights_sha256: str, splits: Splits, spec: Preprocessing, config: Config
+    model: tf_keras.Model, *, weights_sha256: str, splits: Splits, spec: Preprocessing, config: Config,
+    output: str | None = None,
 ) -> Source:
     """Return the source of a bundle that was made by a configuration: the float model answers the whole test split."""
     test = examples_of_images(splits.test, spec)
-    (probabilities,) = float_outputs(model, test, label="float Keras on the test split")
+    (answers,) = float_outputs(model, test, label="float Keras on the test split")
     golden = min(config.export.golden_images, len(test))
     return Source(
         config_sha256=sha256_of_json(_portable(config)), weights_sha256=weights_sha256,
         data=config_to_dict(config.data), splits=splits_record(splits), preprocessing=spec, labels=splits.labels,
-        metric="top1", float_outputs=(probabilities[:golden],), test_float_top1=probabilities.argmax(-1),
+        metric="top1", float_outputs=(answers[:golden],), test_float_top1=answers.argmax(-1),
+        output=output,
     )
 
 

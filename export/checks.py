@@ -27,7 +27,7 @@ INTEGER_TYPES = {"int8": ("int8", "int32"), "int16": ("int8", "int16", "int32", 
 
 def check_tflite(
     content: bytes, *, name: str, scheme: str, layers: Collection[str] = (), kept_float: Collection[str] = (),
-    weight_bits: int = 8,
+    weight_bits: int = 8, float_outputs: Collection[str] = (),
 ) -> None:
     """Hold a TFLite file against every promise of its scheme.
 
@@ -35,6 +35,7 @@ def check_tflite(
         layers: the names of the Keras model's layers, after which the file's tensors are named.
         kept_float: those that stay in float; what converts to and from float around them may too.
         weight_bits: 8, or 7 for weights of +-63.
+        float_outputs: outputs whose softmax is computed in float, on purpose.
 
     Raises:
         ExportError: naming the file and every broken promise.
@@ -47,7 +48,8 @@ def check_tflite(
     if promised.integer:
         floats = frozenset(
             operation.name for operation in graph.operations
-            if operation.kind not in TFLITE_CONVERSIONS and layer_of(operation.outputs[0], layers) in set(kept_float)
+            if (operation.kind not in TFLITE_CONVERSIONS and layer_of(operation.outputs[0], layers) in set(kept_float))
+            or (operation.kind == "SOFTMAX" and operation.outputs[0] in float_outputs)
         )
         broken += _only_integers(graph, INTEGER_TYPES[promised.activations], floats)
         broken += _only_floats(graph, floats) + _rounds_inside(graph, floats, layers)
@@ -60,7 +62,7 @@ def check_tflite(
 
 def check_onnx(
     content: bytes, *, name: str, activations: str, weights: str, weight_bits: int = 8, float_weights: int = 0,
-    layers: Collection[str] = (), kept_float: Collection[str] = (),
+    layers: Collection[str] = (), kept_float: Collection[str] = (), float_outputs: Collection[str] = (),
 ) -> None:
     """Hold an integer ONNX file against every promise: types, per-channel weights, bias scales, no Pad in float.
 
@@ -68,6 +70,7 @@ def check_onnx(
         layers: the names of the Keras model's layers, after which the file's tensors are named.
         kept_float: those that stay in float.
         float_weights: how many convolutions and matrix products stay in float: as many as in the TFLite file.
+        float_outputs: outputs whose softmax is computed in float, on purpose.
 
     Raises:
         ExportError: naming the file and every broken promise.
@@ -91,8 +94,9 @@ def check_onnx(
         if weighted.bias is not None and weighted.bias.dtype != "int32" and weighted.weights.dtype == weights:
             broken.append(f"{weighted.operation.name}: bias is {weighted.bias.dtype}, not int32")
     for tensor in (*graph.inputs, *graph.outputs):
-        if graph.tensors[tensor].dtype != activations and not float_weights:
-            broken.append(f"{tensor}: {graph.tensors[tensor].dtype}, not {activations}")
+        wanted = "float32" if tensor in float_outputs else activations
+        if graph.tensors[tensor].dtype != wanted and not float_weights:
+            broken.append(f"{tensor}: {graph.tensors[tensor].dtype}, not {wanted}")
     broken += _per_channel_convolutions(graph) + _weight_codes(graph, weight_bits)
     broken += _bias_scales(graph) + _sane_scales(graph)
     _raise_if_any(name, broken)

@@ -13,6 +13,7 @@ from edgeship.core.config import Config
 from edgeship.core.errors import ExportError
 from edgeship.core.progress import say
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, Scheme
+from edgeship.core.variants import PORTABLE, file_of
 from edgeship.export.checks import check_onnx, check_tflite, float_weighted, quantized_layers
 from edgeship.export.meanings import meanings_of
 from edgeship.export.metadata import with_metadata
@@ -26,7 +27,7 @@ from edgeship.export.samples import Samples
 from edgeship.export.tflite.convert import convert_tflite, layer_names, rounded_layers
 from edgeship.export.tflite.float_layers import with_float_layers
 from edgeship.export.tflite.io import SUFFIX as FLOAT_IO
-from edgeship.export.tflite.io import with_float_io
+from edgeship.export.tflite.io import with_float_io, with_float_results
 from edgeship.export.tflite.names import layer_of
 from edgeship.export.weights import onnx as onnx_weights
 from edgeship.export.weights import tflite as tflite_weights
@@ -39,7 +40,7 @@ INTEGER_TYPES = {"u": "uint8", "s": "int8"}
 
 def export_files(
     prepared: Sequence[Prepared], *, samples: Samples, config: Config, spec: Preprocessing | None = None,
-    labels: tuple[str, ...] = (),
+    labels: tuple[str, ...] = (), meanings: tuple[str, ...] | None = None,
 ) -> Exported:
     """Convert to every format the configuration asks for, check each file's promises, and run each file.
 
@@ -48,6 +49,7 @@ def export_files(
         samples: what is calibrated with, and what the files are asked.
         config: of the sections `[quantize]` and `[export]`.
         spec, labels: of an image classifier, what its files say of their input and output.
+        meanings: what each output is, in words; None: what the first network's layers say.
 
     Raises:
         ExportError: a converter refused, a file breaks a promise, a kernel that is expected as int8 is not, or a file
@@ -70,29 +72,35 @@ def export_files(
                 content = with_float_layers(
                     content, floats.tflite(model), layers=layers, keep_float=kept, rounded=rounded_layers(model)
                 )
+            if item.float_outputs:
+                content = with_float_results(content, item.float_outputs)
         tflite = ExportedFile(name=f"{name}.tflite", format="tflite", scheme=name, content=content)
         bits = config.quantize.weight_bits if scheme.source == FAKE_QUANTIZED else 8
-        check_tflite(content, name=tflite.name, scheme=name, layers=layers, kept_float=kept, weight_bits=bits)
+        check_tflite(content, name=tflite.name, scheme=name, layers=layers, kept_float=kept, weight_bits=bits,
+                     float_outputs=item.float_outputs)
         if scheme.source == FAKE_QUANTIZED:
             check_against_keras(content, model, name=tflite.name, layers=layers)
         elif not scheme.integer:
             check_against_floats(content, floats.tflite(model), name=tflite.name)
         if scheme.quantizes_weights:
-            accounts[name] = _account(tflite, layers=layers, kept=kept, expected=item.expected, bits=bits)
+            accounts[name] = _account(tflite, item, layers=layers, bits=bits)
         formats = config.export.formats_of(name)
         if "tflite" in formats:
             files += _tflite_files(tflite, config)
         if "onnx" in formats and scheme.source == FAKE_QUANTIZED:
-            files += _integer_onnx_files(tflite, config, layers=layers, kept=kept, weight_bits=bits)
+            files += _integer_onnx_files(
+                tflite, config, layers=layers, kept=kept, weight_bits=bits, float_outputs=item.float_outputs
+            )
         elif "onnx" in formats:
             say(f"export: {name} to ONNX")
             small = _small_onnx(floats, model, scheme, layers=layers, kept=kept)
             files.append(ExportedFile(name=f"{name}.onnx", format="onnx", scheme=name, content=small))
-    meanings = meanings_of(prepared[0].model)
+    if meanings is None:
+        meanings = meanings_of(prepared[0].model)
     finished = [_with_metadata(file, spec=spec, labels=labels, meanings=meanings) for file in files]
     finished += [
         _ort_file(file) for file in finished
-        if file.name == f"{file.scheme}.onnx" and "ort" in config.export.formats_of(file.scheme)
+        if file.name == file_of(file.scheme, PORTABLE) and "ort" in config.export.formats_of(file.scheme)
     ]
     say("export: " + ", ".join(f"{file.name} {len(file.content) / 1e6:.2f} MB" for file in finished))
     answers = prove(finished, models={item.scheme: item.model for item in prepared}, samples=samples)
@@ -145,12 +153,11 @@ def _small_onnx(
     return content
 
 
-def _account(
-    tflite: ExportedFile, *, layers: Collection[str], kept: tuple[str, ...], expected: tuple[str, ...], bits: int
-) -> Quantization:
+def _account(tflite: ExportedFile, item: Prepared, *, layers: Collection[str], bits: int) -> Quantization:
     """Hold the int8 kernels of a file against those that should be. Raises ExportError naming the missing ones."""
+    kept = item.kept_float
     found = quantized_layers(tflite.content, name=tflite.name, layers=layers)
-    wanted = dict.fromkeys(layer_of(name, layers) or name for name in expected)
+    wanted = dict.fromkeys(layer_of(name, layers) or name for name in item.expected)
     missing = [name for name in wanted if name not in found and name not in kept]
     if missing:
         raise ExportError(
@@ -160,10 +167,11 @@ def _account(
     say(
         f"export: {tflite.scheme}: kernels of {len(found)} layers in int8"
         + (f", kept in float: {', '.join(kept)}" if kept else "")
+        + (f", float softmax: {', '.join(item.float_outputs)}" if item.float_outputs else "")
     )
     return Quantization(
         kept_float=kept, weights_expected=sum(name not in kept for name in wanted), weights_quantized=len(found),
-        weight_bits=bits,
+        weight_bits=bits, float_outputs=item.float_outputs,
     )
 
 
@@ -177,17 +185,18 @@ def _tflite_files(tflite: ExportedFile, config: Config) -> Iterator[ExportedFile
 
 
 def _integer_onnx_files(
-    tflite: ExportedFile, config: Config, *, layers: Collection[str], kept: Collection[str], weight_bits: int
+    tflite: ExportedFile, config: Config, *, layers: Collection[str], kept: Collection[str], weight_bits: int,
+    float_outputs: Collection[str],
 ) -> Iterator[ExportedFile]:
     say(f"export: {tflite.scheme} to ONNX")
     sibling = tflite.name if "tflite" in config.export.formats_of(tflite.scheme) else None
     for variant in config.export.onnx_variants:
-        name = f"{tflite.scheme}.onnx" if variant == "u8u8" else f"{tflite.scheme}-{variant}.onnx"
+        name = file_of(tflite.scheme, variant)
         content = convert_onnx(tflite.content, variant=variant, layers=layers, keep_float=kept)
         check_onnx(
             content, name=name, activations=INTEGER_TYPES[variant[0]], weights=INTEGER_TYPES[variant[2]],
             weight_bits=weight_bits, float_weights=float_weighted(tflite.content, name=tflite.name),
-            layers=layers, kept_float=kept,
+            layers=layers, kept_float=kept, float_outputs=float_outputs,
         )
         hold_to_account(content, tflite.content, name=name, source=tflite.name)
         yield ExportedFile(name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling)

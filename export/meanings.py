@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import tf_keras
@@ -10,15 +11,22 @@ from tf_keras import layers
 from edgeship.model.keras2 import maker_of, node_of, read_by
 
 PROBABILITIES = "probabilities, which sum to 1 over the last axis"
+LOGITS = "logits over the last axis: a softmax makes probabilities of them, and the largest is the answer"
 YES_OR_NO = "probabilities, each from 0 to 1 for itself"
 BY_FUNCTION = {"softmax": PROBABILITIES, "sigmoid": YES_OR_NO, "tanh": "values from -1 to 1"}
 VALUES = "values as the model computes them"
 MOVES = (layers.Flatten, layers.Reshape, layers.Permute)
 
 
-def meanings_of(model: tf_keras.Model) -> tuple[str, ...]:
-    """Return one sentence per output of a lowered network, fake-quantized or not."""
-    return tuple(_meaning(tensor) for tensor in model.outputs)
+def meanings_of(model: tf_keras.Model, *, without_softmax: Collection[int] = ()) -> tuple[str, ...]:
+    """Return one sentence per output of a lowered network, fake-quantized or not.
+
+    Args:
+        without_softmax: the places of the outputs whose softmax the files leave out.
+    """
+    return tuple(
+        LOGITS if place in without_softmax else _meaning(tensor) for place, tensor in enumerate(model.outputs)
+    )
 
 
 def _meaning(tensor: Any) -> str:

@@ -12,6 +12,7 @@ import onnx
 
 from edgeship.core.artifact import Preprocessing, TensorSpec
 from edgeship.core.errors import ExportError
+from edgeship.export.meanings import LOGITS
 from edgeship.export.tflite.metadata import with_tflite_metadata, with_tflite_tensors
 from edgeship.inspect.inspection import LABELS_KEY, PREPROCESSING_KEY, TENSORS_KEY
 
@@ -38,7 +39,7 @@ def with_metadata(
         preprocessing, labels: of an image classifier, which takes one image (1, S, S, C) and answers with one vector
             of classes. Without a preprocessing each tensor's shape, type, grid and meaning are said.
         inputs, outputs: what `specs_of` found.
-        meanings: what each output is, in words.
+        meanings: what each output is, in words (export/meanings.py).
 
     Raises:
         ExportError: tensors that do not fit the preprocessing; a label that cannot be a line of UTF-8 text.
@@ -50,14 +51,15 @@ def with_metadata(
     expected = (1, preprocessing.image_size, preprocessing.image_size, preprocessing.channels)
     if source.shape != expected:
         raise ExportError(f"metadata: expected the input {source.name} of shape {expected}, found {source.shape}")
+    values = "logits" if LOGITS in meanings else "probabilities"
     entries = {
-        PREPROCESSING_KEY: json.dumps(_preprocessing(preprocessing, source, result), allow_nan=False),
+        PREPROCESSING_KEY: json.dumps(_preprocessing(preprocessing, source, result, values), allow_nan=False),
         LABELS_KEY: json.dumps(labels),
     }
     if format == "onnx":
         return _with_onnx_metadata(content, entries)
     return with_tflite_metadata(
-        content, entries, preprocessing=preprocessing, labels=labels, input=source, output=result
+        content, entries, preprocessing=preprocessing, labels=labels, input=source, output=result, values=values
     )
 
 
@@ -85,7 +87,7 @@ def _described(spec: TensorSpec, meaning: str) -> dict[str, Any]:
     return {**_tensor(spec), "shape": spec.shape, "meaning": meaning}
 
 
-def _preprocessing(spec: Preprocessing, source: TensorSpec, result: TensorSpec) -> dict[str, Any]:
+def _preprocessing(spec: Preprocessing, source: TensorSpec, result: TensorSpec, values: str) -> dict[str, Any]:
     """The JSON object that docs/metadata.md describes."""
     if spec.interpolation not in RESIZES:
         raise ExportError(
@@ -100,7 +102,7 @@ def _preprocessing(spec: Preprocessing, source: TensorSpec, result: TensorSpec) 
         "mean": spec.mean,
         "std": spec.std,
         "input": _tensor(source),
-        "output": _tensor(result),
+        "output": {**_tensor(result), "values": values},
     }
 
 

@@ -24,9 +24,12 @@ class Seen:
 
     extremes: dict[int, list[tuple[float, float]]] = field(default_factory=dict)  # by the tensor's number
     samples: list[np.ndarray] = field(default_factory=list)
+    tops: list[np.ndarray] = field(default_factory=list)  # of logits: the largest of each answer
 
-    def add(self, values: np.ndarray, *, member: int = 0) -> None:
+    def add(self, values: np.ndarray, *, member: int = 0, logits: bool = False) -> None:
         """Record one batch of one of the tensors, of shape (images, ..., channels)."""
+        if logits:
+            self.tops.append(np.sort(values.max(axis=-1), axis=None)[:SAMPLES_PER_BATCH].astype(np.float32))
         self.extremes.setdefault(member, []).append((float(values.min()), float(values.max())))
         stride = max(1, values.size // SAMPLES_PER_BATCH)
         # A stride that divides an image's size evenly would see some of its channels or columns only.

@@ -18,12 +18,14 @@ from edgeship.quantize.grids import Grid, plan_grids
 from edgeship.quantize.ranges import Mode, Range
 from edgeship.quantize.real_inputs import require_real_inputs
 from edgeship.quantize.same_network import check_same, noise_of
+from edgeship.quantize.saturating import windows_of
 from edgeship.quantize.simplifying.precision import float32_policy
 from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of, rebuild
 from edgeship.quantize.simplifying.rewrites import weights_of
 from edgeship.quantize.simplifying.roles import Role, role_of
 from edgeship.quantize.simplifying.simplify import Copies, call, simplify
 from edgeship.quantize.weights import SymmetricWeights, with_quantized_weights
+from edgeship.quantize.window import Window
 
 NOISE_SPAN = (-1.0, 1.0)  # of an input whose range nobody knows yet
 
@@ -70,7 +72,11 @@ class QuantizedModel:
     def prepared(self, scheme: str) -> Prepared:
         """Return the network as the export takes it; its ranges must be final."""
         return Prepared(
-            scheme=scheme, model=self.model, kept_float=self.account.kept_float, expected=self.account.expected
+            scheme=scheme, model=self.model, kept_float=self.account.kept_float, expected=self.account.expected,
+            float_outputs=tuple(
+                name for name, tensor in zip(self.model.output_names, self.model.outputs, strict=True)
+                if not isinstance(maker_of(tensor), Range)
+            ),
         )
 
     def check_in_float(self, batch: Sequence[np.ndarray], *, on: str) -> None:
@@ -121,6 +127,7 @@ def insert_fake_quantization(
     simple = simplify(flat)
     kept = _kept(simple, flat, keep_float)
     grids = plan_grids(simple, kept)
+    windows = windows_of(simple, grids, kept)
     known = {
         maker_of(tensor).name: span for tensor, span in zip(simple.inputs, input_ranges, strict=True)
         if span is not None
@@ -133,7 +140,7 @@ def insert_fake_quantization(
 
     def range_of(grid: Grid) -> Range:
         if id(grid) not in ranges:
-            ranges[id(grid)] = _range(grid, known, ema_decay)
+            ranges[id(grid)] = _range(grid, known, ema_decay, windows.get(id(grid)))
         return ranges[id(grid)]
 
     def replay(node: Any, args: Any, kwargs: Any) -> Any:
@@ -166,7 +173,9 @@ def insert_fake_quantization(
     return quantized
 
 
-def _range(grid: Grid, known: dict[str, tuple[float, float]], ema_decay: float) -> Range:
+def _range(
+    grid: Grid, known: dict[str, tuple[float, float]], ema_decay: float, window: Window | None
+) -> Range:
     inputs = [maker_of(tensor).name for tensor in grid.members if isinstance(maker_of(tensor), layers.InputLayer)]
     span: tuple[float, float] | None
     if grid.fixed is not None:
@@ -177,7 +186,8 @@ def _range(grid: Grid, known: dict[str, tuple[float, float]], ema_decay: float) 
         # Nothing but the input is on this grid: its range is what the preprocessing can give.
         fixed = bool(spans) and len(grid.members) == len(spans)
     return Range(
-        ema_decay=ema_decay, members=len(grid.members), known=span, fixed=fixed, cap=grid.cap, name=f"{grid.name}_range"
+        ema_decay=ema_decay, members=len(grid.members), known=span, fixed=fixed, cap=grid.cap, window=window,
+        name=f"{grid.name}_range",
     )
 
 

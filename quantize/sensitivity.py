@@ -56,12 +56,13 @@ def measure(quantized: QuantizedModel, images: Images, *, spec: Preprocessing) -
     parts = [part for part in _parts(quantized) if part.weights is not None or part.result in network.layers]
     batches = [tf.constant(batch) for batch in preprocessed_batches(images, spec, size=BATCH)]
     costs = []
+    ends = _ends(network)
     try:
         switch(parts, on=None)
-        reference = _answers(network, batches)
+        reference = np.clip(_answers(network, batches), *ends)
         for part in track(iter(parts), label="sensitivity", total=len(parts)):
             switch(parts, on=part)
-            answers = _answers(network, batches)
+            answers = np.clip(_answers(network, batches), *ends)
             costs.append(LayerCost(
                 layer=part.layer, has_weights=part.weights is not None,
                 sqnr_db=sqnr_db(reference, answers),
@@ -95,6 +96,14 @@ def logits_of(model: tf_keras.Model) -> tf_keras.Model:
         if softmax:
             return tf_keras.Model(model.inputs, tensor)
     return model
+
+
+def _ends(network: tf_keras.Model) -> tuple[float, float]:
+    """What of the logits counts: what their range holds, where it leaves out what the softmax does not tell apart."""
+    last = maker_of(network.outputs[0])
+    if not isinstance(last, Range) or not last.window.bounds_something:
+        return -np.inf, np.inf
+    return float(last.minimum), float(last.maximum)
 
 
 def _answers(network: tf_keras.Model, batches: list[Any]) -> np.ndarray:

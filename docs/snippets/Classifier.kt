@@ -8,6 +8,7 @@ import android.graphics.Bitmap
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import kotlin.math.abs
+import kotlin.math.exp
 import kotlin.math.floor
 import kotlin.math.max
 import kotlin.math.min
@@ -27,10 +28,12 @@ class Classifier(model: ByteBuffer) : AutoCloseable {
     private val labels: List<String>
     private val mean: FloatArray // on pixels of 0..1; one value stands for all channels
     private val std: FloatArray
+    private val givesLogits: Boolean
 
     init {
         val metadata = MetadataExtractor(model)
         labels = metadata.getAssociatedFile("labels.txt").bufferedReader().readLines()
+        givesLogits = metadata.getOutputTensorMetadata(0)?.description()?.startsWith("The logit") ?: false
         val image = checkNotNull(metadata.getInputTensorMetadata(0)) { "the model has no metadata of its input" }
         val unit = image.processUnits(0)
         check(unit.optionsType() == ProcessUnitOptions.NormalizationOptions) { "expected a normalization" }
@@ -46,11 +49,19 @@ class Classifier(model: ByteBuffer) : AutoCloseable {
         interpreter.run(prepare(bitmap), answer)
         answer.rewind()
         val grid = output.quantizationParams()
-        val probabilities = FloatArray(output.numElements()) {
+        val values = FloatArray(output.numElements()) {
             if (output.dataType() == DataType.INT8) (answer.get() - grid.zeroPoint) * grid.scale else answer.getFloat()
         }
+        val probabilities = if (givesLogits) softmax(values) else values
         val best = probabilities.indices.maxByOrNull { probabilities[it] }!!
         return labels[best] to probabilities[best]
+    }
+
+    private fun softmax(logits: FloatArray): FloatArray {
+        val largest = logits.max()
+        val powers = FloatArray(logits.size) { exp(logits[it] - largest) }
+        val sum = powers.sum()
+        return FloatArray(logits.size) { powers[it] / sum }
     }
 
     override fun close() = interpreter.close()

@@ -45,11 +45,14 @@ def quantize(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
     return np.clip(integers, limits.min, limits.max).astype(tensor["dtype"])
 
 
-def dequantize(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
-    """The tensor's integers -> float32."""
-    if tensor["scale"] is None:
-        return values
-    return (values.astype(np.float32) - tensor["zero_point"]) * np.float32(tensor["scale"])
+def probabilities_of(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """The output's integers, floats or logits -> float32 probabilities."""
+    if tensor["scale"] is not None:
+        values = (values.astype(np.float32) - tensor["zero_point"]) * np.float32(tensor["scale"])
+    if tensor["values"] == "logits":
+        values = np.exp(values - values.max())
+        values = values / values.sum()
+    return values
 
 
 def main(model: Path, picture: Path) -> None:
@@ -62,7 +65,7 @@ def main(model: Path, picture: Path) -> None:
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], prepare(opened, spec))
     interpreter.invoke()
     output = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    probabilities = dequantize(output[0], spec["output"])
+    probabilities = probabilities_of(output[0], spec["output"])
     best = int(probabilities.argmax())
     print(f"{labels[best]}\t{probabilities[best]:.4f}")
 

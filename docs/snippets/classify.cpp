@@ -4,7 +4,8 @@
 //     ./classify MODEL.onnx IMAGE.raw WIDTH HEIGHT
 //
 // IMAGE.raw: WIDTH * HEIGHT * channels bytes, row by row, RGB interleaved, as any image library gives them; gray
-// for a model of one channel. Needs ONNX Runtime's C++ headers and nlohmann/json. Prints the label and its probability.
+// for a model of one channel. Of the files beside MODEL.onnx it takes the fastest that is exact on this processor
+// (processor.hpp). Needs ONNX Runtime's C++ headers and nlohmann/json. Prints the label and its probability.
 #include <onnxruntime_cxx_api.h>
 
 #include <algorithm>
@@ -20,6 +21,8 @@
 #include <string>
 #include <type_traits>
 #include <vector>
+
+#include "processor.hpp"
 
 using nlohmann::json;
 using Pixels = std::vector<uint8_t>;
@@ -97,6 +100,28 @@ std::vector<Number> values_of(const Pixels& pixels, const json& spec) {
     return values;
 }
 
+// The output -> probabilities. It is of the input's type, or float32 behind a softmax that is computed in float.
+template <typename Number>
+std::vector<float> probabilities_of(const Ort::Value& answer, const json& tensor) {
+    const size_t count = answer.GetTensorTypeAndShapeInfo().GetElementCount();
+    std::vector<float> values;
+    if (tensor.at("scale").is_null()) {
+        const float* numbers = answer.GetTensorData<float>();
+        values.assign(numbers, numbers + count);
+    } else {
+        const Number* numbers = answer.GetTensorData<Number>();
+        for (size_t index = 0; index < count; ++index)
+            values.push_back((numbers[index] - tensor.at("zero_point").get<int>()) * tensor.at("scale").get<float>());
+    }
+    if (tensor.at("values") == "logits") {
+        const float largest = *std::max_element(values.begin(), values.end());
+        float sum = 0;
+        for (float& value : values) sum += value = std::exp(value - largest);
+        for (float& value : values) value /= sum;
+    }
+    return values;
+}
+
 // Runs the model and gives the probabilities.
 template <typename Number>
 std::vector<float> run(Ort::Session& session, const Pixels& pixels, const json& spec) {
@@ -110,13 +135,7 @@ std::vector<float> run(Ort::Session& session, const Pixels& pixels, const json& 
     const std::string input_name = spec.at("input").at("name"), output_name = tensor.at("name");
     const char *inputs[] = {input_name.c_str()}, *outputs[] = {output_name.c_str()};
     const auto answers = session.Run(Ort::RunOptions{nullptr}, inputs, &input, 1, outputs, 1);
-    const Number* numbers = answers.front().template GetTensorData<Number>();
-    const size_t count = answers.front().GetTensorTypeAndShapeInfo().GetElementCount();
-    std::vector<float> probabilities(numbers, numbers + count);
-    if (!tensor.at("scale").is_null())
-        for (float& number : probabilities)
-            number = (number - tensor.at("zero_point").get<int>()) * tensor.at("scale").get<float>();
-    return probabilities;
+    return probabilities_of<Number>(answers.front(), tensor);
 }
 
 // An entry of the model's metadata as JSON.
@@ -130,7 +149,8 @@ json entry_of(const Ort::Session& session, const char* key) {
 int main(int count, char** arguments) {
     if (count != 5) return std::fprintf(stderr, "usage: classify MODEL.onnx IMAGE.raw WIDTH HEIGHT\n"), 2;
     const Ort::Env environment(ORT_LOGGING_LEVEL_WARNING, "classify");
-    Ort::Session session(environment, arguments[1], Ort::SessionOptions{});
+    const std::string model = for_this_processor(arguments[1]);
+    Ort::Session session(environment, model.c_str(), Ort::SessionOptions{});
     const json spec = entry_of(session, "edgeship.preprocessing"), labels = entry_of(session, "edgeship.labels");
 
     std::ifstream stream(arguments[2], std::ios::binary);

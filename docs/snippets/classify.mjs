@@ -33,9 +33,17 @@ export function prepare(image, spec) {
 export async function classify(session, image, { preprocessing: spec, labels }) {
   const outputs = await session.run({ [spec.input.name]: prepare(image, spec) });
   const { scale, zero_point: zeroPoint, name } = spec.output;
-  const values = Array.from(outputs[name].data, (value) => (scale === null ? value : (value - zeroPoint) * scale));
+  let values = Array.from(outputs[name].data, (value) => (scale === null ? value : (value - zeroPoint) * scale));
+  if (spec.output.values === "logits") values = softmax(values);
   const probability = Math.max(...values);
   return { label: labels[values.indexOf(probability)], probability };
+}
+
+function softmax(logits) {
+  const largest = Math.max(...logits);
+  const powers = logits.map((logit) => Math.exp(logit - largest));
+  const sum = powers.reduce((one, other) => one + other);
+  return powers.map((power) => power / sum);
 }
 
 /** A browser's ImageData (RGBA) -> the pixels that `classify` takes; gray is luma of ITU-R 601, as in Pillow. */

@@ -22,6 +22,10 @@ from edgeship.core.config import Config, ExportConfig, QuantizeConfig
 from edgeship.core.errors import ConfigError, ModelError
 from edgeship.core.files import sha256_of_json
 from edgeship.core.layer_names import layer_name
+from edgeship.core.output_forms import AUTO, LOGITS, resolve
+from edgeship.core.output_forms import PROBABILITIES as PROBABILITIES_FORM
+from edgeship.core.progress import say
+from edgeship.core.variants import DEFAULT_VARIANTS, PORTABLE
 from edgeship.data.arrays import GivenBatch, Port, given_batches
 from edgeship.data.examples import Batch, examples_of_arrays, examples_sha256
 from edgeship.export.bundle import Source, require_free, write_bundle
@@ -30,13 +34,14 @@ from edgeship.export.meanings import PROBABILITIES, YES_OR_NO, meanings_of
 from edgeship.export.proof.exported import Exported
 from edgeship.export.proof.golden import float_outputs
 from edgeship.export.samples import Samples, noise_between
-from edgeship.model.build import load_model, weights_sha256
+from edgeship.model.build import check_weights, load_model, weights_sha256
 from edgeship.model.compile_check import refuse_keras3_arguments, refuse_saving_whole
 from edgeship.model.keras_code import FOR_PYTHON
 from edgeship.model.prepared import Prepared
 from edgeship.quantize.insert import Account, insert_fake_quantization, weighted_layers
 from edgeship.quantize.insert import QuantizedModel as FakeQuantized
 from edgeship.quantize.lowering.lower import lower
+from edgeship.quantize.output_form import SoftmaxSeen, check_form, float_form, for_files, for_training, softmax_outputs
 from edgeship.quantize.prepare import calibrate, finish
 
 GOLDEN_EXAMPLES = 32
@@ -52,10 +57,17 @@ class QuantizedModel:
         keras: the network as an ordinary `tf_keras.Model`, float32 in and out. Train it as you like (`compile` and
             `fit`, callbacks, your own GradientTape loop): its ranges follow until `freeze()`. Its structure must stay.
         account: which layers are int8, and which stay in float because you said so.
+        output: what `export` gives behind a softmax where you do not say it: "probabilities", or "float-probabilities"
+            where int8 ones would not tell the classes apart; None: the network does not end in a softmax.
     """
 
-    def __init__(self, made: FakeQuantized, golden: Batch, spans: Sequence[tuple[float, float]], digest: str) -> None:
+    def __init__(
+        self, whole: FakeQuantized, golden: Batch, spans: Sequence[tuple[float, float]], digest: str, *,
+        output: str | None,
+    ) -> None:
         """Use `quantize_model`, which fills this in."""
+        self.output = output
+        self._whole, made = whole, for_training(whole, output or PROBABILITIES_FORM)
         self.keras: tf_keras.Model = made.model
         self._made, self._golden, self._spans, self._digest = made, golden, tuple(spans), digest
         self._structure = _structure(made.model)
@@ -89,16 +101,17 @@ class QuantizedModel:
             setattr(self.keras, function, None)
 
     def convert(
-        self, format: str = "tflite", *, scheme: str | None = None, progress: Progress = False
+        self, format: str = "tflite", *, scheme: str | None = None, output: str = AUTO, progress: Progress = False
     ) -> bytes:
         """Return one file, held against this model before it is returned.
 
         Args:
             format: "tflite" (int8 inputs and outputs), "onnx" (uint8 ones, the same grid) or "ort".
             scheme: "float32" for the float network; None: int8.
+            output: as `export`.
 
         Raises:
-            ConfigError: no such format or scheme.
+            ConfigError: no such format, scheme or output.
             ExportError: a converter refused the network, or the file does not compute what this model computes.
             ModelError: the network's structure is not what it was, or a weight is NaN.
         """
@@ -110,7 +123,7 @@ class QuantizedModel:
             )
         formats = ("onnx", "ort") if format == "ort" else (format,)
         with showing(progress):
-            exported = self._export((chosen,), formats, labels=(), golden_examples=GOLDEN_EXAMPLES)
+            exported = self._export((chosen,), formats, labels=(), output=self._form(output))
         return next(file.content for file in exported.files if file.format == format)
 
     def export(
@@ -118,10 +131,11 @@ class QuantizedModel:
         folder: str | Path,
         *,
         formats: Sequence[str] = ("tflite", "onnx"),
-        onnx_variants: Sequence[str] = ("u8u8",),
+        onnx_variants: Sequence[str] = DEFAULT_VARIANTS,
         tflite_io: Sequence[str] = ("int8",),
         labels: Sequence[str] = (),
         metric: str | None = None,
+        output: str = AUTO,
         progress: Progress = False,
     ) -> Bundle:
         """Write a bundle: int8 and float32 files, the float model, golden answers and a manifest; return it.
@@ -130,40 +144,42 @@ class QuantizedModel:
             folder: a new or empty one, or an earlier bundle, which is replaced whole, or left as it was where something
                 fails.
             formats: of "tflite", "onnx" and "ort".
-            onnx_variants: of "u8u8" (right on every processor), "u8s8" and "s8s8".
+            onnx_variants: of "u8u8" (exact on every processor), "u8s8" (for x86 with VNNI) and "s8s8" (for plain NEON).
             tflite_io: of "int8" and "float32": what int8 TFLite files take and give (browsers take float32 alone).
             labels: of a classifier, the classes' names, which travel inside the files.
             metric: how answers are scored by `validate` (edgeship/core/metrics.py); None: "top1" behind a softmax,
                 "binary_accuracy" behind a sigmoid, otherwise none.
+            output: what the files give behind a softmax: "probabilities" (int8, steps of 1/256), "logits" (int8, the
+                softmax is left out) or "float-probabilities" (the softmax alone in float); "auto": what `output` says.
 
         Raises:
             ConfigError, ExportError, ModelError: as `convert`.
             StorageError: the folder has other things in it, or cannot be written.
         """
-        where = Path(folder)
+        where, form = Path(folder), self._form(output)
         require_free(where)
         metric_named(metric)
         labels = self._checked_labels(labels)
         with showing(progress):
             exported = self._export(
-                (FLOAT, self.scheme), several(formats), labels=labels, golden_examples=GOLDEN_EXAMPLES,
-                onnx_variants=several(onnx_variants), tflite_io=several(tflite_io),
+                (FLOAT, self.scheme), several(formats), labels=labels, onnx_variants=several(onnx_variants),
+                tflite_io=several(tflite_io), output=form,
             )
-            flat = self._made.flat
+            flat = float_form(self._whole.flat, form or PROBABILITIES_FORM)
             golden = examples_of_arrays(exported.golden_inputs)
             source = Source(
                 config_sha256=sha256_of_json({"account": self.account.sentence, "formats": several(formats)}),
                 weights_sha256=weights_sha256(flat), data={},
                 splits={"golden": {"images": len(golden), "sha256": self._digest}}, preprocessing=None,
                 labels=labels, metric=self._metric(metric),
-                float_outputs=float_outputs(flat, golden, label="float Keras on the golden examples"),
+                float_outputs=float_outputs(flat, golden, label="float Keras on the golden examples"), output=form,
             )
             write_bundle(where, exported, model=flat, source=source)
         return load_bundle(where)
 
     def _export(
-        self, schemes: tuple[str, ...], formats: tuple[str, ...], *, labels: tuple[str, ...], golden_examples: int,
-        onnx_variants: tuple[str, ...] = ("u8u8",), tflite_io: tuple[str, ...] = ("int8",),
+        self, schemes: tuple[str, ...], formats: tuple[str, ...], *, labels: tuple[str, ...],
+        onnx_variants: tuple[str, ...] = (PORTABLE,), tflite_io: tuple[str, ...] = ("int8",), output: str | None,
     ) -> Exported:
         config = Config(
             quantize=QuantizeConfig(schemes=schemes),
@@ -171,17 +187,26 @@ class QuantizedModel:
         )
         self._check()
         self.freeze()
-        flat, weighted = self._made.flat, set(weighted_layers(self._made.flat))
+        form, whole = output or PROBABILITIES_FORM, self._whole.flat
+        flat, weighted = float_form(whole, form), set(weighted_layers(whole))
         kernels = tuple(layer.name for layer in flat.layers if layer.name in weighted)
         prepared = [
-            Prepared(scheme=FLOAT, model=flat, expected=kernels) if scheme == FLOAT else self._made.prepared(scheme)
+            Prepared(scheme=FLOAT, model=flat, expected=kernels) if scheme == FLOAT
+            else for_files(self._whole, form).prepared(scheme)
             for scheme in schemes
         ]
         samples = Samples(
-            calibration=lambda: iter([self._golden]), golden=tuple(array[:golden_examples] for array in self._golden),
+            calibration=lambda: iter([self._golden]), golden=self._golden,
             noise=tuple(map(noise_between, self._golden, self._spans)),
         )
-        return export_files(prepared, samples=samples, config=config, labels=labels)
+        meanings = meanings_of(whole, without_softmax=softmax_outputs(whole) if form == LOGITS else ())
+        return export_files(prepared, samples=samples, config=config, labels=labels, meanings=meanings)
+
+    def _form(self, asked: str) -> str | None:
+        """Return the form of the output that was asked for. Raises ConfigError."""
+        chosen = ExportConfig(output=asked).output
+        check_form(chosen, self._whole.flat)
+        return self.output if chosen == AUTO or self.output is None else chosen
 
     def _metric(self, name: str | None) -> str | None:
         meanings = meanings_of(self._made.flat)
@@ -206,11 +231,7 @@ class QuantizedModel:
                 f"{self._made.model.name}: the network is not the one that quantize_model made (another model, or "
                 "layers that were added or taken away); train `quantized.keras` itself, or quantize the new model"
             )
-        for weight in self.keras.weights:
-            if not np.all(np.isfinite(weight.numpy())):
-                raise ModelError(
-                    f"{weight.name}: the weight has NaN or infinite values; train again with a lower learning rate"
-                )
+        check_weights(self.keras)
 
 
 def quantize_model(
@@ -259,6 +280,7 @@ def quantize_model(
     config: QuantizeConfig = section(QuantizeConfig, "quantize", options)
     with showing(progress):
         flat = lower_model(model)
+        check_weights(flat)
         ports = ports_of(flat)
         spans = _known_spans(input_ranges, ports)
         made = insert_fake_quantization(
@@ -268,10 +290,17 @@ def quantize_model(
         seen = _Seen(given_batches(calibration, ports, who="calibration"))
         first = next(seen)
         made.check_in_float([array[:8] for array in first], on="calibration data")
-        calibrate(made, (_as_given(batch) for batch in itertools.chain([first], seen)), method=config.calibration)
+        softmax = SoftmaxSeen(flat)
+        calibrate(made, (softmax.passed(_as_given(batch)) for batch in itertools.chain([first], seen)),
+                  method=config.calibration)
         _check_outputs(made, seen.golden)
-    return QuantizedModel(made, seen.golden, [known or span for known, span in zip(spans, seen.spans, strict=True)],
-                          examples_sha256(examples_of_arrays(seen.golden)))
+        output = resolve(AUTO, softmax.facts) if softmax.facts else None
+        if output is not None:
+            say(f"output: {output}: " + "; ".join(item.sentence for item in softmax.facts))
+    return QuantizedModel(
+        made, seen.golden, [known or span for known, span in zip(spans, seen.spans, strict=True)],
+        examples_sha256(examples_of_arrays(seen.golden)), output=output,
+    )
 
 
 def lower_model(model: Any) -> tf_keras.Model:

@@ -6,7 +6,8 @@ Schema history of `manifest.json`:
     3   `quantization`, the account of each scheme's kernels
     4   models that are no image classifiers: `preprocessing` may be null, `labels` empty, `splits` without a test
         split; `metric`; 3 is read too
-    5   `saturation` of each artifact; 3 and 4 are read too
+    5   `saturation` of each artifact; `output`, the form of a classifier's output, and `float_outputs` of each scheme;
+        3 and 4 are read too
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from edgeship.core.decode import read_record
 from edgeship.core.errors import BundleError
+from edgeship.core.output_forms import OUTPUT_FORMS
 from edgeship.core.saturation import Saturation
 from edgeship.core.schemes import SCHEMES
 
@@ -95,6 +97,7 @@ class Quantization:
     weights_expected: int  # layers whose kernels were to be int8
     weights_quantized: int  # layers whose kernels are
     weight_bits: int  # 8: codes of +-127; 7: of +-63
+    float_outputs: tuple[str, ...] = ()  # outputs whose softmax is computed in float, from int8 logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,8 @@ class Manifest:
     tools: dict[str, str]  # {"tensorflow": "2.21.0", ...}
     # {"cpu_model", "cpu_flags_sha256"}: on this processor, with these tools, the golden outputs must come out again
     exported_on: dict[str, str | None]
+    # A form of edgeship/core/output_forms.py; None: the network does not end in a softmax, or the bundle is older.
+    output: str | None = None
     metric: str | None = "top1"  # how answers are scored where the user names no metric; None: not at all
 
 
@@ -137,6 +142,8 @@ def manifest_from_json(text: str, *, where: Path) -> Manifest:
 
 def _check(manifest: Manifest) -> None:
     """Check what types do not say. Raises ValueError."""
+    if manifest.output not in (None, *OUTPUT_FORMS):
+        raise ValueError(f"unknown form of the output {manifest.output!r}")
     _check_inside("the reference", "file", manifest.reference.file)
     for artifact in manifest.artifacts:
         if artifact.format not in ARTIFACT_FORMATS:

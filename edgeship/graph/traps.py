@@ -212,7 +212,8 @@ TRAPS: tuple[tuple[tuple[str, ...], str, str, Finder], ...] = (
     (ONNX, "u8s8",
      "{count} operations multiply uint8 activations by int8 weights: on x86 CPUs without VNNI ONNX Runtime's "
      "products saturate and accuracy drops silently; uint8 weights with zero point 128 are right everywhere, and "
-     "int8 weights of which no two neighbours pass 128 together are too",
+     "int8 weights of which no two neighbours pass 128 together are too (on x86 with VNNI all int8 weights are right, "
+     "and faster)",
      _saturating),
     (ONNX, "explicit-pad",
      "{count} Pad operations stand between DequantizeLinear and QuantizeLinear: ONNX Runtime pads in float; "

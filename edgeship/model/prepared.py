@@ -19,3 +19,4 @@ class Prepared:
     # Layers whose kernels must come out as int8, where the scheme stores kernels so ("conv1", or a variable's name,
     # "conv1/kernel").
     expected: tuple[str, ...] = ()
+    float_outputs: tuple[str, ...] = ()  # names of the outputs whose softmax is computed in float, on purpose

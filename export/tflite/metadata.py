@@ -39,6 +39,10 @@ LABELS_FILE = "labels.txt"
 MODEL_NAME = "edgeship image classifier"
 PLAIN_MODEL_NAME = "edgeship model"
 MIN_PARSER_VERSION = "1.0.0"  # every field used here is in the first version of the schema
+CLASS_VALUES = {
+    "probabilities": "The probability of each class.",
+    "logits": "The logit of each class: a softmax makes probabilities of them, and the largest is the answer.",
+}
 PIXEL_MAX = 255  # the standard normalizes pixels of 0..255, edgeship of 0..1
 # An archive's date is part of its bytes; this is the first one the format can tell.
 ARCHIVE_DATE = (1980, 1, 1, 0, 0, 0)
@@ -53,13 +57,15 @@ def with_tflite_metadata(
     labels: tuple[str, ...],
     input: TensorSpec,
     output: TensorSpec,
+    values: str = "probabilities",
 ) -> bytes:
     """The same model with the standard metadata, `entries` as further ones, and the labels as an archive.
 
+    `values` says what the output is: a key of `CLASS_VALUES`.
     What an earlier call has added is replaced. Buffers stay at multiples of 16.
     """
     file = schema.ModelT.InitFromPackedBuf(content, 0)
-    standard = _standard(preprocessing, input, output)
+    standard = _standard(preprocessing, input, output, values)
     for name, data in {STANDARD_ENTRY: standard, **{name: text.encode() for name, text in entries.items()}}.items():
         _set_entry(file, name, data)
     return _with_labels(pack(file), labels)
@@ -117,12 +123,12 @@ def _with_labels(model: bytes, labels: tuple[str, ...]) -> bytes:
     return stream.getvalue()
 
 
-def _standard(spec: Preprocessing, input: TensorSpec, output: TensorSpec) -> bytes:
+def _standard(spec: Preprocessing, input: TensorSpec, output: TensorSpec, values: str) -> bytes:
     """The ModelMetadata flatbuffer. In a flatbuffer, what is pointed to is written first."""
     builder = flatbuffers.Builder(1024)
     subgraph = _table(builder, offsets={
         SubgraphSlot.INPUTS: _tables(builder, [_image_tensor(builder, spec, input)]),
-        SubgraphSlot.OUTPUTS: _tables(builder, [_labelled_tensor(builder, output)]),
+        SubgraphSlot.OUTPUTS: _tables(builder, [_labelled_tensor(builder, output, values)]),
     })
     return _finished(builder, MODEL_NAME, subgraph)
 
@@ -158,8 +164,8 @@ def _image_tensor(builder: Any, spec: Preprocessing, tensor: TensorSpec) -> int:
     })
 
 
-def _labelled_tensor(builder: Any, tensor: TensorSpec) -> int:
-    """The TensorMetadata of the output: one probability per line of the labels' file."""
+def _labelled_tensor(builder: Any, tensor: TensorSpec, values: str) -> int:
+    """The TensorMetadata of the output: one value per line of the labels' file."""
     labels = _table(
         builder, enums={FileSlot.KIND: AXIS_LABELS},
         offsets={
@@ -169,7 +175,7 @@ def _labelled_tensor(builder: Any, tensor: TensorSpec) -> int:
     )
     return _table(builder, offsets={
         TensorSlot.NAME: builder.CreateString(tensor.name),
-        TensorSlot.DESCRIPTION: builder.CreateString("The probability of each class."),
+        TensorSlot.DESCRIPTION: builder.CreateString(CLASS_VALUES[values]),
         TensorSlot.CONTENT: _content(builder, FEATURE_PROPERTIES, _table(builder)),
         TensorSlot.FILES: _tables(builder, [labels]),
     })

@@ -145,6 +145,7 @@ def test_every_format_says_the_same(contents, manifest, tmp_path, name, dtype, z
         },
         "output": {
             "name": "probabilities", "dtype": dtype, "scale": artifact.outputs[0].scale, "zero_point": zero_point,
+            "values": "probabilities",
         },
     }
 
@@ -360,7 +361,7 @@ def test_inspect_shows_preprocessing_labels_and_the_standard(contents, tmp_path)
         "mean           0",
         "std            1",
         "input          name image, dtype int8, scale 0.00392156886, zero point -128",
-        "output         name probabilities, dtype int8, scale 0.00390625, zero point -128",
+        "output         name probabilities, dtype int8, scale 0.00390625, zero point -128, values probabilities",
     ):
         assert expected in lines
     assert not any(key in line for line in lines for key in (PREPROCESSING_KEY, LABELS_KEY, STANDARD_ENTRY))

@@ -33,6 +33,8 @@ FOLLOWING_KINDS = CONVERSIONS | {"Transpose", "ReorderInput", "ReorderOutput"}
 # called as its kind is, as nothing in an exported file is.
 RUNTIMES_OWN = frozenset({"Unsqueeze", "Squeeze"})
 FLOAT_RESIZE = "Resize"
+SOFTMAXES = frozenset({"SOFTMAX", "Softmax"})
+TO_FLOAT = frozenset({"DEQUANTIZE", "DequantizeLinear"})
 RUNTIME_SUFFIX = re.compile(r"(_nchwc|_token_\d+)+$")  # what ONNX Runtime appends to the name of what it rewrites
 # Their further inputs are parameters (regions, factors), whatever type the pixels have.
 ORT_WITH_PARAMETERS = frozenset({"Resize", "Upsample"})
@@ -168,16 +170,18 @@ def coverage_of_profile(events: Sequence[Mapping[str, Any]]) -> tuple[Coverage, 
     return coverage, ()
 
 
-def with_kept_float(coverage: Coverage, layers: Collection[str]) -> Coverage:
+def with_kept_float(coverage: Coverage, layers: Collection[str], *, outputs: Collection[str] = ()) -> Coverage:
     """The same, with the float operations that follow from layers kept in float told apart from the others.
 
-    So are those of a Resize that ONNX Runtime has no integer kernel for.
+    So are those of a Resize that ONNX Runtime has no integer kernel for, and the softmaxes of `outputs`, which are
+    computed in float on purpose, each with the conversion of its logits.
 
     An operation belongs to a layer when its name is the layer's or begins with that and a "/": export names tensors
     and nodes so.
     """
     kept = tuple(operation for operation in coverage.float_ops if layers and _is_kept(operation, layers))
     kept = kept or tuple(_resizes(coverage.float_ops))
+    kept += tuple(_softmaxes([operation for operation in coverage.float_ops if operation not in kept], outputs))
     others = tuple(operation for operation in coverage.float_ops if operation not in kept)
     return dataclasses.replace(coverage, float_ops=others, kept_float=kept)
 
@@ -195,6 +199,13 @@ def _resizes(operations: Sequence[str]) -> Iterator[str]:
         if left.get(kind, 0) > 0:
             left[kind] -= 1
             yield operation
+
+
+def _softmaxes(operations: Sequence[str], outputs: Collection[str]) -> Iterator[str]:
+    """Of the softmaxes that make `outputs`: each, and as many conversions to float32."""
+    found = [item for item in operations if item.partition(" ")[0] in SOFTMAXES and item.partition(" ")[2] in outputs]
+    yield from found
+    yield from [item for item in operations if item.partition(" ")[0] in TO_FLOAT][: len(found)]
 
 
 def _is_kept(operation: str, layers: Collection[str]) -> bool:

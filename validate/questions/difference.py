@@ -73,7 +73,8 @@ def _ties(accuracy: Accuracy, drop: float) -> str:
         return ""
     return (
         f"; for {accuracy.tied_share:.0%} of the examples several classes share the largest output code: the output's "
-        f"step is too coarse to tell them apart. Schemes with a finer output: {', '.join(FINER_OUTPUTS)}"
+        "step is too coarse to tell them apart. Files with a finer output: export.output = \"float-probabilities\" or "
+        f"\"logits\", or the schemes {', '.join(FINER_OUTPUTS)}"
     )
 
 

@@ -6,23 +6,22 @@ from collections.abc import Collection, Iterable
 
 from edgeship.core.artifact import Artifact
 from edgeship.core.measurement import Row
-from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
+from edgeship.core.variants import is_for, variant_of
 
 X86_TARGET = "x86:"
-FLOAT_ON_X86 = "-s8s8.onnx"  # ONNX Runtime computes some of it in float there
+X86_CLASSES = ("x86-vnni", "x86")
 
 
 def exact_on_every_x86(artifacts: Iterable[Artifact]) -> frozenset[str]:
-    """Return the names of the ONNX files whose integers are exact on every x86 processor, by their certificates.
+    """Return the names of the ONNX files whose integers are exact on every x86 processor, by table and certificate."""
+    return frozenset(artifact.name for artifact in artifacts if _is_exact(artifact))
 
-    u8u8: always; u8s8: where no pair of weights can saturate; s8s8: never, since it does not run as integers there.
-    """
-    return frozenset(
-        artifact.name for artifact in artifacts
-        if artifact.format in ("onnx", "ort") and SCHEMES[artifact.scheme].source == FAKE_QUANTIZED
-        and not artifact.name.endswith(FLOAT_ON_X86)
-        and artifact.saturation is not None and artifact.saturation.cannot_saturate
-    )
+
+def _is_exact(artifact: Artifact) -> bool:
+    variant, certificate = variant_of(artifact.name, artifact.scheme), artifact.saturation
+    if variant is None or certificate is None or not certificate.cannot_saturate:
+        return False
+    return all(is_for(variant, name, cannot_saturate=True) for name in X86_CLASSES)
 
 
 def different_bits(row: Row, exact: Collection[str]) -> str | None:

@@ -18,6 +18,7 @@ from edgeship.core.measurement import Coverage
 from edgeship.core.parts import missing
 from edgeship.core.schemes import SCHEMES
 from edgeship.data.examples import Batch
+from edgeship.validate.questions.changed import Changes
 from edgeship.validate.runner.table import RUNTIMES, Runtime
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind
@@ -94,6 +95,7 @@ class Measured:
     output_specs: tuple[TensorSpec, ...]
     grid_specs: tuple[TensorSpec, ...] | None
     coverage: Coverage | None
+    changes: Changes | None = None  # of its answers against float Keras's
 
     @property
     def label(self) -> str:
@@ -213,15 +215,16 @@ def grid_of(candidate: Candidate) -> str | None:
     artifact = candidate.artifact
     if artifact is None:
         return None
-    return artifact.same_grid_as or (artifact.name if is_integer(artifact.outputs[0]) else None)
+    return artifact.same_grid_as or (artifact.name if candidate.is_integer else None)
 
 
 def grid_specs_of(candidate: Candidate, bundle: Bundle) -> tuple[TensorSpec, ...] | None:
-    """The outputs' scales and zero points; of an integer file with float outputs, those of its sibling."""
+    """The outputs' scales and zero points; of an integer file with float outputs, those of its sibling, or None."""
     name = grid_of(candidate)
     if candidate.artifact is None or name is None:
         return None
     own = candidate.artifact.outputs
-    if is_integer(own[0]):
+    if all(map(is_integer, own)):
         return own
-    return next(item.outputs for item in bundle.manifest.artifacts if item.name == name)
+    specs = next(item.outputs for item in bundle.manifest.artifacts if item.name == name)
+    return specs if all(map(is_integer, specs)) else None

@@ -19,6 +19,7 @@ import numpy as np
 from edgeship.api.bundle import metric_named
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.model_key import model_key
+from edgeship.app.pipeline.output_record import form_for_graphs, read_output
 from edgeship.app.pipeline.source_key import forget_edited_modules, named_modules, put_first, source_key
 from edgeship.app.pipeline.stage import Stage
 from edgeship.core.artifact import MANIFEST_FILE
@@ -65,6 +66,11 @@ class ArrayPipeline:
         return self.out / "float.keras"
 
     @property
+    def output_file(self) -> Path:
+        """The form of the output."""
+        return self.out / "output.json"
+
+    @property
     def bundle_folder(self) -> Path:
         """The bundle."""
         return self.out / "bundle"
@@ -76,6 +82,7 @@ class ArrayPipeline:
     def quantize(self) -> None:
         """Find the integer ranges of every scheme that has them."""
         self.train()
+        self.cache.run(self._output_stage())
         for scheme in self._fake_quantized:
             self.cache.run(self._quantize_stage(scheme))
 
@@ -116,9 +123,16 @@ class ArrayPipeline:
         }
         return Stage(name="train", read=read, writes=(self.float_file,), work=self._train)
 
+    def _output_stage(self) -> Stage:
+        read = {
+            **self._read_by_all(), "float": sha256_of_file(self.float_file), "asked": self.config.export.output,
+            "has_int8": bool(self._fake_quantized),
+        }
+        return Stage(name="output", read=read, writes=(self.output_file,), work=lambda _: self._choose_output())
+
     def _quantize_stage(self, scheme: str) -> Stage:
         read = {
-            **self._read_by_all(), "float": sha256_of_file(self.float_file),
+            **self._read_by_all(), "float": sha256_of_file(self.float_file), "output": self._output,
             "quantize": {**config_to_dict(self.config.quantize), "schemes": None},
         }
         return Stage(
@@ -132,6 +146,7 @@ class ArrayPipeline:
             "quantized": {name: sha256_of_file(self._state_file(name)) for name in self._fake_quantized},
             "schemes": list(self.config.quantize.schemes), "keep_float": list(self.config.quantize.keep_float),
             "export": config_to_dict(self.config.export), "metric": self.config.validate.metric,
+            "output": self._output,
         }
         return Stage(name="export", read=read, writes=(self.bundle_folder / MANIFEST_FILE,), work=self._export)
 
@@ -204,13 +219,32 @@ class ArrayPipeline:
             if self._splits.train is None:
                 raise DataError("train.epochs: expected a part \"train\" of the data to train on; bring it, or set 0")
             from edgeship.model.fit_arrays import fit_arrays
+            from edgeship.quantize.output_form import check_form
 
+            untrained = lowered.lowered(model, self._splits.test)
+            check_form(self.config.export.output, untrained)
             if self._fake_quantized:  # what integers cannot compute is refused before the training, not after it
-                self._prepare(lowered.lowered(model, self._splits.test), self.config.quantize.keep_float)
+                self._prepare(untrained, self.config.quantize.keep_float)
             fit_arrays(model, self._splits.train, config=config, metric=self.config.validate.metric)
             build.check_weights(model)
         flat = lowered.lowered(model, self._splits.test)
         lowered.save(flat, self.float_file, self._splits.test)
+
+    @property
+    def _output(self) -> str | None:
+        return read_output(self.output_file)
+
+    def _choose_output(self) -> None:
+        from edgeship.app.pipeline import lowered
+        from edgeship.app.pipeline.output_stage import choose_output
+
+        choose_output(
+            lowered.load(self.float_file), lambda: self._calibration_batches(), asked=self.config.export.output,
+            schemes=self.config.quantize.schemes, path=self.output_file,
+        )
+
+    def _calibration_batches(self) -> Iterator[Any]:
+        return (batch[0] if len(batch) == 1 else list(batch) for batch in self._splits.calibration.batches(32))
 
     def _quantize(self, scheme: str, scratch: Path) -> None:
         from edgeship.app.pipeline import lowered
@@ -219,7 +253,7 @@ class ArrayPipeline:
         from edgeship.quantize.state import state_bytes
 
         config = self.config.quantize
-        quantized = self._prepare(lowered.load(self.float_file), config.keep_float)
+        quantized = self._with_output(lowered.load(self.float_file), config.keep_float)
         say(f"quantize: {scheme}: {quantized.account.sentence}")
         self._calibrate(quantized, SCHEMES[scheme].ranges or config.calibration)
         if SCHEMES[scheme].needs == TRAINING:
@@ -230,6 +264,11 @@ class ArrayPipeline:
             )
         finish(quantized)
         write_atomically(self._state_file(scheme), state_bytes(quantized, keep_float=config.keep_float, notes={}))
+
+    def _with_output(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
+        from edgeship.quantize.output_form import for_training
+
+        return for_training(self._prepare(flat, keep_float), form_for_graphs(self._output))
 
     def _prepare(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
         from edgeship.quantize.insert import insert_fake_quantization
@@ -245,23 +284,21 @@ class ArrayPipeline:
 
         calibration = self._splits.calibration
         quantized.check_in_float(calibration.read(np.arange(min(8, len(calibration)))), on="calibration data")
-        batches: Iterator[Any] = (
-            batch[0] if len(batch) == 1 else list(batch) for batch in calibration.batches(32)
-        )
-        calibrate(quantized, batches, method=method)
+        calibrate(quantized, self._calibration_batches(), method=method)
 
     def _export(self, scratch: Path) -> None:
         from edgeship.app.pipeline import lowered
-        from edgeship.app.pipeline.export_stage import prepared_schemes
+        from edgeship.app.pipeline.export_stage import output_meanings, prepared_schemes
         from edgeship.export.bundle import Source, write_bundle
         from edgeship.export.files import export_files
         from edgeship.export.proof.golden import float_outputs
         from edgeship.export.samples import Samples, noise_between
         from edgeship.model.build import weights_sha256
+        from edgeship.quantize.output_form import float_form
         from edgeship.quantize.state import load_state, restore
 
         flat, splits = lowered.load(self.float_file), self._splits
-        make: Callable[[tuple[str, ...]], QuantizedModel] = functools.partial(self._prepare, flat)
+        make: Callable[[tuple[str, ...]], QuantizedModel] = functools.partial(self._with_output, flat)
         quantized = {name: restore(load_state(self._state_file(name)), make) for name in self._fake_quantized}
         golden = splits.test.first(self.config.export.golden_images)
         inputs = golden.read(np.arange(len(golden)))
@@ -269,22 +306,31 @@ class ArrayPipeline:
             calibration=lambda: splits.calibration.batches(32), golden=inputs,
             noise=tuple(noise_between(array, (float(array.min()), float(array.max()))) for array in inputs),
         )
-        prepared = prepared_schemes(flat, quantized, config=self.config)
-        exported = export_files(prepared, samples=samples, config=self.config)
+        output = self._output
+        prepared = prepared_schemes(flat, quantized, config=self.config, output=output)
+        exported = export_files(
+            prepared, samples=samples, config=self.config, meanings=output_meanings(flat, output)
+        )
+        answers = float_form(flat, form_for_graphs(output))
         source = Source(
             config_sha256=sha256_of_json(config_to_dict(self.config.quantize)), weights_sha256=weights_sha256(flat),
             data={}, splits=self._record, preprocessing=None, labels=(), metric=self.config.validate.metric,
-            float_outputs=float_outputs(flat, golden, label="float Keras on the golden examples"),
+            float_outputs=float_outputs(answers, golden, label="float Keras on the golden examples"), output=output,
         )
-        write_bundle(self.bundle_folder, exported, model=flat, source=source)
+        write_bundle(self.bundle_folder, exported, model=answers, source=source)
 
     def _validate(self, scratch: Path) -> None:
+        from edgeship.validate.compare.run import checked_out_commit
+        from edgeship.validate.report.html.pictures import pictures_of
+        from edgeship.validate.report.model_card import write_model_card
         from edgeship.validate.report.report import write_report
         from edgeship.validate.run import validate_examples
         from edgeship.validate.subject.bundle import load_bundle
 
+        test = self._splits.test
+        bundle = load_bundle(self.bundle_folder)
         report = validate_examples(
-            load_bundle(self.bundle_folder), self._splits.test, self.config.validate,
-            metric=metric_named(self.config.validate.metric),
+            bundle, test, self.config.validate, metric=metric_named(self.config.validate.metric)
         )
-        write_report(report, self.out)
+        write_report(report, self.out, pictures_of(report, test, None))
+        write_model_card(bundle.manifest, report, bundle.folder, commit=checked_out_commit())

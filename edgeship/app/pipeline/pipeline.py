@@ -3,6 +3,7 @@
 What one stage hands to the next lies in files in the output folder:
 
     float.keras      the trained float network, lowered: no later stage needs the user's code
+    output.json      the form of the output: probabilities, float probabilities or logits
     sensitivity.json what quantizing each layer alone costs (only where it was asked for)
     quantized/       the weights and ranges of each integer scheme
     bundle/          the artifacts with manifest.json and golden.npz
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.model_key import model_key
+from edgeship.app.pipeline.output_record import form_for_graphs, read_output
 from edgeship.app.pipeline.source_key import named_modules, put_first
 from edgeship.app.pipeline.stage import Stage
 from edgeship.core.artifact import MANIFEST_FILE, Preprocessing
@@ -31,7 +33,15 @@ from edgeship.core.measurement import REPORT_FILE, Report
 from edgeship.core.progress import say
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, TRAINING
 from edgeship.core.version import __version__
-from edgeship.data import CalibrationSplit, Splits, check_calibration, load_splits, preprocessing_of, splits_record
+from edgeship.data import (
+    CalibrationSplit,
+    Splits,
+    check_calibration,
+    load_splits,
+    preprocessed_batches,
+    preprocessing_of,
+    splits_record,
+)
 
 if TYPE_CHECKING:
     import tf_keras
@@ -40,6 +50,8 @@ if TYPE_CHECKING:
     from edgeship.app.pipeline.quantize_stage import QuantizeStage
     from edgeship.app.pipeline.shared_stage import SharedStages
     from edgeship.model.distribute import Workers
+
+OUTPUT_BATCH = 64  # calibration images whose float answers are looked at together
 
 
 @dataclass
@@ -65,6 +77,11 @@ class Pipeline:
     def quantized_file(self, scheme: str) -> Path:
         """The weights and ranges of a scheme."""
         return self.out / "quantized" / f"{scheme}.npz"
+
+    @property
+    def output_file(self) -> Path:
+        """The form of the output."""
+        return self.out / "output.json"
 
     @property
     def sensitivity_file(self) -> Path:
@@ -115,6 +132,7 @@ class Pipeline:
     def quantize(self) -> None:
         """Find the integer ranges of every scheme that has them: by calibration, by training, or by measuring."""
         self.train()
+        self._run(self._output_stage())
         for scheme in self._fake_quantized:
             self._run(self._quantize_stage(scheme))
         if not self._fake_quantized:
@@ -123,6 +141,7 @@ class Pipeline:
     def sensitivity(self) -> dict[str, Any]:
         """Measure what quantizing each layer alone costs: leaves sensitivity.json, and returns it."""
         self.train()
+        self._run(self._output_stage())
         self._run(self._sensitivity_stage())
         document: dict[str, Any] = json.loads(self.sensitivity_file.read_text())
         return document
@@ -219,9 +238,16 @@ class Pipeline:
         }
         return Stage(name="preflight", read=read, work=self._preflight)
 
+    def _output_stage(self) -> Stage:
+        read = {
+            **self._read_by_all(), "float": sha256_of_file(self.float_file), "asked": self.config.export.output,
+            "has_int8": bool(self._fake_quantized),
+        }
+        return Stage(name="output", read=read, writes=(self.output_file,), work=lambda _: self._choose_output())
+
     def _quantize_stage(self, scheme: str) -> Stage:
         read = {
-            **self._read_by_all(), "float": sha256_of_file(self.float_file),
+            **self._read_by_all(), "float": sha256_of_file(self.float_file), "output": self._output,
             "quantize": {**config_to_dict(self.config.quantize), "schemes": None},
             **{key: getattr(self.config.train, key) for key in ("augmentation", "strategy")},
         }
@@ -234,6 +260,7 @@ class Pipeline:
         read = {
             **self._read_by_all(), "float": sha256_of_file(self.float_file),
             **{key: getattr(self.config.quantize, key) for key in ("calibration", "weight_bits")},
+            "output": self._output,
             "keep_float": list(self.config.quantize.keep_float),
         }
         return Stage(
@@ -246,7 +273,7 @@ class Pipeline:
             **self._read_by_all(), "float": sha256_of_file(self.float_file),
             "quantized": {name: sha256_of_file(self.quantized_file(name)) for name in self._fake_quantized},
             "schemes": list(self.config.quantize.schemes), "keep_float": list(self.config.quantize.keep_float),
-            "export": config_to_dict(self.config.export),
+            "export": config_to_dict(self.config.export), "output": self._output,
         }
         return Stage(name="export", read=read, writes=(self.bundle_folder / MANIFEST_FILE,), work=self._export)
 
@@ -270,7 +297,19 @@ class Pipeline:
     def _integers(self) -> QuantizeStage:
         from edgeship.app.pipeline.quantize_stage import QuantizeStage
 
-        return QuantizeStage(self.config, self.splits, self.spec, self.workers, self._float_model)
+        return QuantizeStage(self.config, self.splits, self.spec, self.workers, self._float_model, self._output)
+
+    @property
+    def _output(self) -> str | None:
+        return read_output(self.output_file)
+
+    def _choose_output(self) -> None:
+        from edgeship.app.pipeline.output_stage import choose_output
+
+        choose_output(
+            self._float_model(), lambda: preprocessed_batches(self.splits.calibration, self.spec, size=OUTPUT_BATCH),
+            asked=self.config.export.output, schemes=self.config.quantize.schemes, path=self.output_file,
+        )
 
     def _float_model(self) -> tf_keras.Model:
         """The trained network, lowered: a fresh one with every call."""
@@ -299,6 +338,7 @@ class Pipeline:
         from edgeship.app.pipeline.export_stage import export_schemes
         from edgeship.export.bundle import source_of_images, write_bundle
         from edgeship.model import build
+        from edgeship.quantize.output_form import float_form
         from edgeship.quantize.state import load_state, restore
 
         flat = self._float_model()
@@ -306,16 +346,27 @@ class Pipeline:
             scheme: restore(load_state(self.quantized_file(scheme)), functools.partial(self._integers.prepare, flat))
             for scheme in self._fake_quantized
         }
-        exported = export_schemes(flat, quantized, splits=self.splits, spec=self.spec, config=self.config)
-        source = source_of_images(
-            flat, weights_sha256=build.weights_sha256(flat), splits=self.splits, spec=self.spec, config=self.config
+        output = self._output
+        exported = export_schemes(
+            flat, quantized, splits=self.splits, spec=self.spec, config=self.config, output=output
         )
-        write_bundle(self.bundle_folder, exported, model=flat, source=source)
+        answers = float_form(flat, form_for_graphs(output))
+        source = source_of_images(
+            answers, weights_sha256=build.weights_sha256(flat), splits=self.splits, spec=self.spec, config=self.config,
+            output=output,
+        )
+        write_bundle(self.bundle_folder, exported, model=answers, source=source)
 
     def _validate(self, scratch: Path) -> None:
+        from edgeship.data.examples import examples_of_images
+        from edgeship.validate.compare.run import checked_out_commit
+        from edgeship.validate.report.html.pictures import pictures_of
+        from edgeship.validate.report.model_card import write_model_card
         from edgeship.validate.report.report import write_report
         from edgeship.validate.run import validate_bundle
         from edgeship.validate.subject.bundle import load_bundle
 
-        report = validate_bundle(load_bundle(self.bundle_folder), self.splits.test, self.config.validate)
-        write_report(report, self.out)
+        bundle = load_bundle(self.bundle_folder)
+        report = validate_bundle(bundle, self.splits.test, self.config.validate)
+        write_report(report, self.out, pictures_of(report, examples_of_images(self.splits.test, self.spec), self.spec))
+        write_model_card(bundle.manifest, report, bundle.folder, commit=checked_out_commit())

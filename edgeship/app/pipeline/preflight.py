@@ -13,12 +13,14 @@ from edgeship.app.pipeline.export_stage import export_schemes
 from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import Config
 from edgeship.core.errors import EdgeshipError, ExportError, ModelError
+from edgeship.core.output_forms import AUTO, PROBABILITIES
 from edgeship.core.progress import quiet, say
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.data import Splits
 from edgeship.data.examples import examples_of_images
 from edgeship.model import build
 from edgeship.quantize.insert import QuantizedModel, kept_layers
+from edgeship.quantize.output_form import check_form, for_training
 from edgeship.quantize.prepare import finish, prepare, seed_ranges
 
 # Up to here a trial export is a matter of seconds beside a training of minutes: two schemes in two formats took 8 s for
@@ -50,6 +52,7 @@ class Preflight:
 
         Raises:
             ModelError: the outputs are not probabilities.
+            ConfigError: a form of the output that the network cannot have.
             LoweringError: the network cannot be saved, a layer has no integer form and is not kept in float, or a name
                 in `quantize.keep_float` means no layer.
             ExportError: a file cannot be made.
@@ -57,6 +60,7 @@ class Preflight:
         self._check_outputs(model)
         lowered.check_can_be_saved(flat, examples_of_images(self.splits.test, self.spec))
         kept_layers(flat, self.config.quantize.keep_float)
+        check_form(self.config.export.output, flat)
         done = [f"lowered to {len(flat.layers)} layers with the same answers", "saved and loaded"]
         if self._integer_schemes:
             account = self._prepare(flat).account
@@ -68,9 +72,16 @@ class Preflight:
     def _integer_schemes(self) -> list[str]:
         return [name for name in self.config.quantize.schemes if SCHEMES[name].source == FAKE_QUANTIZED]
 
+    @property
+    def _output(self) -> str:
+        """The form that is tried: an untrained network's probabilities say nothing of a trained one's."""
+        asked = self.config.export.output
+        return PROBABILITIES if asked == AUTO else asked
+
     def _prepare(self, flat: tf_keras.Model) -> QuantizedModel:
         config = self.config.quantize
-        return prepare(flat, spec=self.spec, config=config, keep_float=config.keep_float)
+        made = prepare(flat, spec=self.spec, config=config, keep_float=config.keep_float)
+        return for_training(made, self._output)
 
     def _check_outputs(self, model: tf_keras.Model) -> None:
         try:
@@ -115,7 +126,7 @@ class Preflight:
             finish(quantized[scheme])
         exported = export_schemes(
             flat, quantized, splits=dataclasses.replace(self.splits, calibration=few), spec=self.spec,
-            config=self.config,
+            config=self.config, output=self._output,
         )
         return len(exported.files)
 

@@ -12,6 +12,7 @@ from typing import Any
 import tf_keras
 
 from edgeship.app.pipeline.float_stage import held_out
+from edgeship.app.pipeline.output_record import form_for_graphs
 from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import Config
 from edgeship.core.files import write_atomically, write_json
@@ -23,6 +24,7 @@ from edgeship.model.distribute import Workers
 from edgeship.quantize import qat
 from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.mixed import Choice, choose_float_layers
+from edgeship.quantize.output_form import for_training
 from edgeship.quantize.prepare import finish, prepare, seed_ranges
 from edgeship.quantize.sensitivity import measure
 from edgeship.quantize.state import state_bytes
@@ -37,6 +39,7 @@ class QuantizeStage:
     spec: Preprocessing
     workers: Workers
     load: Callable[[], tf_keras.Model]  # the lowered network, a fresh one with every call
+    output: str | None  # the form of its output (edgeship/core/output_forms.py); None: it does not end in a softmax
 
     def quantize(
         self, scheme: str, scratch: Path, path: Path, *, is_chief: bool, sensitivity: Callable[[], dict[str, Any]]
@@ -82,7 +85,8 @@ class QuantizeStage:
 
     def prepare(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
         """The network with fake quantization, without ranges. Raises LoweringError."""
-        return prepare(flat, spec=self.spec, config=self.config.quantize, keep_float=keep_float)
+        made = prepare(flat, spec=self.spec, config=self.config.quantize, keep_float=keep_float)
+        return for_training(made, form_for_graphs(self.output))
 
     def _calibrate(self, quantized: QuantizedModel, ranges: str | None) -> None:
         method = ranges or self.config.quantize.calibration

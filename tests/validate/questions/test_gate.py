@@ -57,7 +57,8 @@ def test_outputs_too_coarse_for_the_classes_are_named_as_the_reason() -> None:
         ACCURACY, delta=-0.9, delta_ci95=(-0.95, -0.85), tied_share=0.97,
     ))], [], [], CONFIG)[1]
     assert "for 97% of the examples several classes share the largest output code" in lossy
-    assert "Schemes with a finer output: dynamic-int8, weight-only-int8, int16x8-ptq" in lossy
+    assert "or the schemes dynamic-int8, weight-only-int8, int16x8-ptq" in lossy
+    assert 'Files with a finer output: export.output = "float-probabilities" or "logits"' in lossy
     few = dataclasses.replace(ACCURACY, delta=-0.9, delta_ci95=(-0.95, -0.85), tied_share=0.02)
     assert "share the largest" not in judge([dataclasses.replace(ROW, accuracy=few)], [], [], CONFIG)[1][0]
 
