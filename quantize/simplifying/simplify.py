@@ -42,7 +42,9 @@ def simplify(flat: tf_keras.Model) -> tf_keras.Model:
         model = _rewrite(with_channels_last(flat, arrays=True), REWRITES)
         while (folded := _fold(model)) is not None or (folded := _stand_alone(model)) is not None:
             model = folded
-        model = _separate_prescribed(_rewrite(model, LATE_REWRITES))
+        if any(type(layer) in LATE_REWRITES for layer in model.layers):  # building a network takes seconds
+            model = _rewrite(model, LATE_REWRITES)
+        model = _separate_prescribed(model)
     model.output_names = flat.output_names
     return model
 

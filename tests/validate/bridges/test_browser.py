@@ -26,16 +26,12 @@ from edgeship.validate.bridges.signature import places_in_file
 from edgeship.validate.process.client import Worker, receive
 from edgeship.validate.targets.browser_files import find_chromium, find_modules
 from tests.support import two_ends
+from tests.support.targets import needs_browser
 
 COMMAND = (sys.executable, "-P", "-m", "edgeship.validate.bridges.browser")
 PATIENCE_SECONDS = 120
 MANY = 24_000  # 6 MB of images: two pieces
 ENDLESS = 1_000_000  # images: work for longer than a second, on any machine
-NO_BROWSER = (
-    "no Chromium on PATH" if find_chromium() is None else
-    "no npm modules (EDGESHIP_BROWSER_MODULES)" if find_modules() is None else ""
-)
-needs_browser = pytest.mark.skipif(bool(NO_BROWSER), reason=NO_BROWSER)
 
 
 def bridge(label: str = "x on browser", command: tuple[str, ...] = COMMAND) -> Worker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,20 +25,7 @@ from edgeship.validate.targets.arm64 import QEMU, Arm64Target
 from edgeship.validate.targets.arm64_processors import PROCESSORS
 from edgeship.validate.timing.times import count_instructions, instructions_of, instructions_per_inference
 from tests.support import two_ends
-
-TOOLS_MISSING = [package for tool, package in {QEMU: "qemu-user", **root.TOOLS}.items() if shutil.which(tool) is None]
-needs_emulator = pytest.mark.skipif(bool(TOOLS_MISSING), reason=f"not installed: {', '.join(TOOLS_MISSING)}")
-
-
-@pytest.fixture(scope="session")
-def arm64_root() -> Path:
-    """The root file system in the user's cache folder; made where there is none yet, as the documented command does."""
-    if root.installed_versions() is None:
-        try:
-            root.set_up()
-        except RefusedError as error:
-            pytest.skip(f"the root file system could not be fetched: {error}")
-    return root.root_folder()
+from tests.support.targets import TOOLS_MISSING, needs_emulator
 
 
 @needs_emulator
