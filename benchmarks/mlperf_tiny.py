@@ -31,11 +31,12 @@ import numpy as np
 import edgeship
 from benchmarks import mlperf_inputs
 from edgeship.core.artifact import TensorSpec
-from edgeship.core.errors import EdgeshipError, ModelError
+from edgeship.core.errors import EdgeshipError
 from edgeship.core.integers import dequantize, grid_steps, sqnr_db
 from edgeship.core.native_output import quiet_native_output
 from edgeship.core.progress import say
 from edgeship.export.proof.golden import specs_and_outputs
+from edgeship.model.build import load_model
 
 CALIBRATION, TESTS, LAYER_INPUTS = 300, 1000, 32
 CALIBRATION_SEED, TEST_SEED = 1, 2
@@ -159,7 +160,7 @@ def measure(entry: Entry, folder: Path, *, seconds: float) -> list[Row]:
     Raises:
         EdgeshipError: the model cannot be read, lowered or exported.
     """
-    model, own = load(folder / entry.model), folder / entry.own
+    model, own = load_model(folder / entry.model), folder / entry.own
     calibration = entry.inputs(CALIBRATION, seed=CALIBRATION_SEED)
     asked = Asked(entry=entry, model=model, inputs=entry.inputs(TESTS, seed=TEST_SEED))
     with tempfile.TemporaryDirectory() as place:
@@ -261,19 +262,6 @@ def converter_file(model: Any, calibration: np.ndarray) -> bytes:
     with quiet_native_output():
         content: bytes = converter.convert()
     return content
-
-
-def load(path: Path) -> Any:
-    """Return the Keras model of a .h5 file or a SavedModel folder. Raises ModelError for anything else."""
-    import tf_keras
-
-    try:
-        model = tf_keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{path.name}: expected a Keras 2 model, found none that can be read ({error})") from error
-    if not isinstance(model, tf_keras.Model):
-        raise ModelError(f"{path.name}: expected a SavedModel of a Keras model, found one without Keras layers")
-    return model
 
 
 if __name__ == "__main__":

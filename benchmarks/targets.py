@@ -1,4 +1,4 @@
-"""The tables of targets in README, from a report that holds several: parity with this machine, and instructions.
+"""The tables of targets in docs/results.md, from a report of several: parity with this machine, and instructions.
 
     edgeship validate BUNDLE --on cpu --on ssh://you@localhost --on arm64:cortex-a53 --on arm64:cortex-a76 \
         --on arm64:max --on browser --out REPORT

@@ -68,9 +68,9 @@ def calibrate(quantized: QuantizedModel, batches: Iterable[Any], *, method: str)
     for item in quantized.ranges:
         item.seed(method)
     if dead := [item.name.removesuffix("_range") for item in quantized.ranges if item.is_dead]:
-        say(f"quantize: {', '.join(dead)}: only zeros on all calibration images; is this meant?")
+        say(f"quantize: {', '.join(dead)}: only zeros on all calibration examples; is this meant?")
     if tiny := [item.name.removesuffix("_range") for item in quantized.ranges if item.is_tiny]:
-        say(f"quantize: {', '.join(tiny)}: smaller than {LEAST_RANGE} on all calibration images; is this meant?")
+        say(f"quantize: {', '.join(tiny)}: smaller than {LEAST_RANGE} on all calibration examples; is this meant?")
 
 
 def freeze_ranges(quantized: QuantizedModel) -> None:

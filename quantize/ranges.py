@@ -102,9 +102,9 @@ class Range(layers.Layer):
         if self.fixed:
             return
         if not self.seen.extremes:
-            raise ModelError(f"{self.name}: no calibration image reached this tensor")
+            raise ModelError(f"{self.name}: no calibration example reached this tensor")
         if not self.seen.is_finite:
-            raise ModelError(f"{self.name}: NaN or infinite values on the calibration images")
+            raise ModelError(f"{self.name}: NaN or infinite values on the calibration examples")
         low, high = CALIBRATIONS[calibration](self.seen)
         if self.known is not None:
             low, high = min(low, self.known[0]), max(high, self.known[1])

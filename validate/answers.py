@@ -77,7 +77,7 @@ class _Collector:
         if self.candidate.golden_only:
             if portion.start == 0:
                 self.notes.append(
-                    f"{self.candidate.label}: run on the golden images only, since a float inference takes "
+                    f"{self.candidate.label}: run on the golden examples only, since a float inference takes "
                     "seconds under emulation"
                 )
             return
@@ -135,8 +135,8 @@ class _Collector:
         account = self.bundle.manifest.quantization.get(self.candidate.scheme)
         return () if account is None else account.kept_float
 
-    def _check(self, outputs: Batch, images: int) -> None:
-        expected = [((images, *spec.shape[1:]), spec.dtype) for spec in self.specs]
+    def _check(self, outputs: Batch, examples: int) -> None:
+        expected = [((examples, *spec.shape[1:]), spec.dtype) for spec in self.specs]
         if [(array.shape, array.dtype.name) for array in outputs] != expected:
             found = ", ".join(f"{array.shape} {array.dtype.name}" for array in outputs)
             raise RuntimeFailure(
@@ -146,10 +146,10 @@ class _Collector:
         for array in outputs:
             if array.dtype.kind != "f" or np.isfinite(array).all():
                 continue
-            images_hit = int((~np.isfinite(array)).reshape(images, -1).any(axis=1).sum())
+            hit = int((~np.isfinite(array)).reshape(examples, -1).any(axis=1).sum())
             raise RuntimeFailure(
-                f"{self.candidate.label}: expected finite outputs, found NaN or infinity for {images_hit} of "
-                f"{images} images; the model or this runtime is broken on this machine"
+                f"{self.candidate.label}: expected finite outputs, found NaN or infinity for {hit} of "
+                f"{examples} examples; the model or this runtime is broken on this machine"
             )
 
     def _compare_with_export(self, outputs: Batch) -> None:
@@ -161,7 +161,7 @@ class _Collector:
         if (difference := self._difference(outputs, expected)) is not None:
             raise ParityFailure(
                 f"{self.candidate.label}: {difference}" + (f" (up to {lsb} LSB apart)" if lsb else "")
-                + ": these kernels compute something else; the test images were not run"
+                + ": these kernels compute something else; the test examples were not run"
             )
         if lsb and self._as_exported():
             raise ParityFailure(
@@ -183,7 +183,7 @@ class _Collector:
             same = one == other
             if same.mean() >= GOLDEN_AGREEMENT:
                 return None
-            return f"{int((~same).sum())} of the {same.size} golden images are given another class than at the export"
+            return f"{int((~same).sum())} of the {same.size} golden examples are given another class than at the export"
         decibels = [db for pair in zip(wanted, found, strict=True) if (db := sqnr_db(*pair)) is not None]
         if min(decibels, default=GOLDEN_DB) >= GOLDEN_DB:
             return None
@@ -228,7 +228,7 @@ def collect_answers(
         for label, collector in collectors.items():
             if label in errors:
                 continue
-            say(f"{label}: test images {portion.start + 1:,} to {portion.start + portion.images:,}")
+            say(f"{label}: test examples {portion.start + 1:,} to {portion.start + portion.images:,}")
             try:
                 with _pool(collector.candidate, cores, timeout_seconds, folder) as pool:
                     if not collector.started:
@@ -257,13 +257,13 @@ def float_answers(answers: Answers, bundle: Bundle, scoring: Scoring, images: in
             )
         different = int(np.sum(keras.decisions != exported))
         notes = (
-            f"float Keras predicts another class here than at the export for {different} of {images} test images",
+            f"float Keras predicts another class here than at the export for {different} of {images} test examples",
         ) if different else ()
         return FloatAnswers(decisions=keras.decisions, scored=keras.scored, notes=notes)
     if keras is None:
         return FloatAnswers(decisions=None, scored=None, notes=(
             "float Keras did not run here, and the bundle has none of its answers to these examples: nothing was "
-            "compared with it but the golden outputs; add keras to validate.runtimes",
+            "compared with it but the golden outputs; let the runtime keras take part (validate.runtimes)",
         ))
     return FloatAnswers(decisions=keras.decisions, scored=keras.scored)
 

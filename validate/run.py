@@ -17,7 +17,7 @@ import numpy as np
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import BundleError, DataError, ParityFailure, RuntimeFailure
 from edgeship.core.measurement import REPORT_SCHEMA, Grid, Report, Row
-from edgeship.core.metrics import METRICS, Metric
+from edgeship.core.metrics import METRICS, Metric, without_last_one
 from edgeship.core.progress import say
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.version import __version__
@@ -30,18 +30,22 @@ from edgeship.validate.questions.figures import agreements_of, new_row, with_ans
 from edgeship.validate.questions.gate import judge, wrong_answers
 from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
+from edgeship.validate.questions.same_bits import exact_on_every_x86
 from edgeship.validate.questions.scores import Scoring
+from edgeship.validate.questions.ship import Measurements, what_to_ship
 from edgeship.validate.report.advice import advice
 from edgeship.validate.report.notes import (
     artifacts_not_run,
     crowded,
     few_launches,
     limited_images,
-    made_for_others,
     missing_baselines,
+    parts_missing,
     pinning,
 )
+from edgeship.validate.report.notes import made_for_others as notes_on_others
 from edgeship.validate.subject.bundle import Bundle
+from edgeship.validate.subject.processors import made_for_others, processors_of
 from edgeship.validate.subject.rows import CPU, Answers, Candidate, FloatAnswers, candidates
 from edgeship.validate.timing.latency import Timed
 from edgeship.validate.timing.times import measure_times
@@ -87,14 +91,16 @@ def validate_examples(
     check_inputs(bundle, examples)
     if config.images is not None:
         examples = examples.first(config.images)
-    scoring = Scoring(metric=metric, targets=examples.targets)
+    rank = bundle.golden.float_outputs[0].ndim
+    scoring = Scoring(metric=metric, targets=without_last_one(metric, examples.targets, rank=rank))
     machine = describe_machine()  # first: it has the load before we made any
     found = _measure(bundle, examples, scoring, config)
     report = _report(bundle, examples, scoring, config, machine, found)
     integer = {artifact.name for artifact in bundle.manifest.artifacts if SCHEMES[artifact.scheme].integer}
-    wrong = wrong_answers(report.rows, report.grids, report.agreements, config) | {
+    wrong = wrong_answers(report.rows, report.grids, report.agreements, config, found.others) | {
         row.name for row in found.candidates
         if row.target.name == CPU and isinstance(found.errors.get(row.label), ParityFailure)
+        and row.label not in found.others
     }
     tables = measure_layer_errors(
         bundle, integer if layers else integer & wrong, timeout_seconds=config.timeout_seconds
@@ -158,6 +164,8 @@ class _Found:
     answers: Answers
     grids: tuple[Grid, ...]
     timed: Mapping[str, Timed]
+    processors: Mapping[str, str | None]  # the class of each target's, by its name
+    others: Mapping[str, str]  # label -> the processors that its file is made for, where its target has another one
 
     @cached_property
     def errors(self) -> dict[str, RuntimeFailure]:
@@ -177,7 +185,7 @@ def _measure(bundle: Bundle, examples: Examples, scoring: Scoring, config: Valid
         visits = [visit_target(name, config, stack) for name in dict.fromkeys(config.targets)]
         rows = candidates(bundle, config, [visit.target for visit in visits])
         absent = _absent(visits)
-        present = [row for row in rows if row.target.name not in absent]
+        present = [row for row in rows if row.target.name not in absent and row.part_missing is None]
         answers = collect_answers(
             present, bundle, examples, scoring, timeout_seconds=config.timeout_seconds, folder=folder
         )
@@ -189,7 +197,11 @@ def _measure(bundle: Bundle, examples: Examples, scoring: Scoring, config: Valid
             fit = [row for row in present if row.target is visit.target and row.label in answers.measured]
             timed |= measure_times(fit, bundle.golden.inputs, config, folder=folder)
             visit.look_again()
-    return _Found(candidates=rows, visits=visits, answers=answers, grids=grids, timed=timed)
+    processors = processors_of({visit.target.name: visit.machine for visit in visits})
+    return _Found(
+        candidates=rows, visits=visits, answers=answers, grids=grids, timed=timed, processors=processors,
+        others=made_for_others(bundle.manifest, rows, processors),
+    )
 
 
 def _absent(visits: Sequence[Visit]) -> dict[str, RuntimeFailure]:
@@ -205,11 +217,17 @@ def _report(
     floats = float_answers(answers, bundle, scoring, len(examples))
     rows = tuple(_rows(bundle, config, found, scoring=scoring, floats=floats))
     agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs))
-    architectures = {
-        visit.target.name: (visit.machine or {}).get("architecture") for visit in found.visits
-    } | {CPU: machine["architecture"]}
+    exact = exact_on_every_x86(bundle.manifest.artifacts)
+    ship = what_to_ship(Measurements(
+        manifest=bundle.manifest, rows=rows, config=config, processors=found.processors, scored=scoring.scores,
+        versions={CPU: machine["versions"], **{
+            visit.target.name: visit.machine.get("versions") or {} for visit in found.visits if visit.machine
+        }},
+        wrong=wrong_answers(rows, found.grids, agreements, config, found.others),
+    ))
     verdict, failures = judge(
-        rows, found.grids, agreements, config, architectures=architectures, scored=scoring.scores
+        rows, found.grids, agreements, config, others=found.others, ship=ship, scored=scoring.scores,
+        exact=exact,
     )
     return Report(
         schema=REPORT_SCHEMA,
@@ -223,16 +241,17 @@ def _report(
         verdict=verdict,
         failures=failures,
         notes=(
-            *floats.notes, *limited_images(bundle, len(examples)), *made_for_others(rows, architectures),
+            *floats.notes, *limited_images(bundle, len(examples)), *notes_on_others(rows, found.processors),
             *answers.notes,
-            *artifacts_not_run(bundle, found.candidates, found.visits),
+            *parts_missing(found.candidates), *artifacts_not_run(bundle, found.candidates, found.visits),
             *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
             *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
-            *advice(rows),
+            *advice(rows, exact=exact),
         ),
         targets=tuple(visit.record() for visit in found.visits),
         quantization=bundle.manifest.quantization,
         not_judged=tuple(not_judged(scoring)),
+        ship=ship,
     )
 
 
@@ -255,4 +274,5 @@ def _rows(
                 new_row(candidate, config), answers.measured.get(label), bundle=bundle, answers=answers,
                 scoring=scoring, floats=floats,
             )
-            yield with_error(with_times(row, found.timed.get(label)), found.errors.get(label))
+            timed = with_times(row, found.timed.get(label))
+            yield dataclasses.replace(with_error(timed, found.errors.get(label)), for_others=found.others.get(label))

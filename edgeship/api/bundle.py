@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeship.api.options import section
 from edgeship.api.progress import Progress, showing
 from edgeship.api.report import Report
 from edgeship.core.artifact import Artifact, Manifest
@@ -94,6 +94,7 @@ class Bundle:
             )
         return Report(measured)
 
+
 def load_bundle(folder: str | Path) -> Bundle:
     """Read a bundle's folder and check every file in it.
 
@@ -136,9 +137,6 @@ def metric_named(metric: str | Callable[..., Any] | Metric | None) -> Metric | N
 
 
 def _config(options: dict[str, Any]) -> ValidateConfig:
-    known = {field.name for field in dataclasses.fields(ValidateConfig)}
     given = {"targets" if key == "on" else key: value for key, value in options.items()}
-    if unknown := sorted(set(given) - known):
-        raise ConfigError(f"validate: unknown option {unknown[0]!r}; expected one of {', '.join(sorted(known))}")
-    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    return ValidateConfig(**plain)
+    config: ValidateConfig = section(ValidateConfig, "validate", given)
+    return config

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeship.api.options import section, several
 from edgeship.api.progress import Progress, showing
 from edgeship.api.text import as_text
 from edgeship.core.comparison import Check
@@ -42,7 +43,6 @@ class Comparison:
     def save(self, folder: str | Path) -> Path:
         """Write comparison.json, its Markdown and the forms for CI into a folder. Raises StorageError."""
         where = Path(folder)
-        where.mkdir(parents=True, exist_ok=True)
         write_comparison(self.compared, where)
         return where
 
@@ -67,7 +67,8 @@ def compare_files(
     """Compare two .tflite or .onnx files (or two bundles) for latency, after exact checks of what they compute with.
 
     Args:
-        baseline, candidate: paths, or the bytes of two files of one format.
+        baseline: a path, or the bytes of a file.
+        candidate: the same, of one format with the baseline.
         on: where to run: "cpu", "ssh://user@host", "adb", "arm64".
         runtimes: only these; none: the one that users run.
         options: of `Settings` (tolerance, limit, max_seconds, threads, pin, cpus, exact, timing, seed).
@@ -76,13 +77,14 @@ def compare_files(
         ArtifactError: a file that is broken.
         ConfigError: files that cannot be compared, an option out of range.
     """
+    settings = section(Settings, "compare", options)
     with showing(progress), tempfile.TemporaryDirectory(prefix="edgeship-files-") as folder:
         first, second = (
             _path(item, Path(folder) / name) for item, name in ((baseline, "baseline"), (candidate, "candidate"))
         )
         found = compare(
-            pair_arms(first, second), Settings(**options), ValidateConfig(targets=tuple(on)), baseline=first.name,
-            candidate=second.name, runtimes=tuple(runtimes),
+            pair_arms(first, second), settings, ValidateConfig(targets=several(on)), baseline=first.name,
+            candidate=second.name, runtimes=several(runtimes),
         )
     return Comparison(found)
 
@@ -102,8 +104,9 @@ def inspect_file(file: str | Path | bytes) -> Inspection:
 
 def _path(file: str | Path | bytes, place: Path) -> Path:
     """Return the path of a file; bytes are written where a temporary folder has room for them."""
-    if not isinstance(file, bytes):
+    if not isinstance(file, bytes | bytearray | memoryview):
         return Path(file)
+    file = bytes(file)
     is_tflite = file[4:8] == b"TFL3"  # the identifier of the format (tensorflow/lite/schema/schema.fbs)
     path = place.with_suffix(".tflite" if is_tflite else ".onnx")
     path.write_bytes(file)

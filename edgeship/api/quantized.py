@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
+
+# isort: split
 import hashlib
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,22 +15,25 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from edgeship.api.bundle import Bundle, load_bundle
+from edgeship.api.bundle import Bundle, load_bundle, metric_named
+from edgeship.api.options import section, several
 from edgeship.api.progress import Progress, showing
 from edgeship.core.config import Config, ExportConfig, QuantizeConfig
-from edgeship.core.errors import ModelError
+from edgeship.core.errors import ConfigError, ModelError
 from edgeship.core.files import sha256_of_json
 from edgeship.core.layer_names import layer_name
+from edgeship.core.variants import DEFAULT_VARIANTS, PORTABLE
 from edgeship.data.arrays import GivenBatch, Port, given_batches
 from edgeship.data.examples import Batch, examples_of_arrays, examples_sha256
-from edgeship.export.bundle import Source, write_bundle
+from edgeship.export.bundle import Source, require_free, write_bundle
 from edgeship.export.files import export_files
 from edgeship.export.meanings import PROBABILITIES, YES_OR_NO, meanings_of
 from edgeship.export.proof.exported import Exported
 from edgeship.export.proof.golden import float_outputs
 from edgeship.export.samples import Samples, noise_between
-from edgeship.model.build import weights_sha256
-from edgeship.model.compile_check import refuse_keras3_arguments
+from edgeship.model.build import load_model, weights_sha256
+from edgeship.model.compile_check import refuse_keras3_arguments, refuse_saving_whole
+from edgeship.model.keras_code import FOR_PYTHON
 from edgeship.model.prepared import Prepared
 from edgeship.quantize.insert import Account, insert_fake_quantization, weighted_layers
 from edgeship.quantize.insert import QuantizedModel as FakeQuantized
@@ -55,6 +62,7 @@ class QuantizedModel:
         self._structure = _structure(made.model)
         self._weights = _weights_digest(made.model)
         refuse_keras3_arguments(self.keras)
+        refuse_saving_whole(self.keras)
 
     @property
     def account(self) -> Account:
@@ -96,6 +104,11 @@ class QuantizedModel:
             ModelError: the network's structure is not what it was, or a weight is NaN.
         """
         chosen = self.scheme if scheme is None else scheme
+        if chosen not in (FLOAT, self.scheme):
+            raise ConfigError(
+                f"scheme: expected {FLOAT!r}, or {self.scheme!r}, which this model is; found {scheme!r}; other schemes "
+                "come from a configuration (quantize.schemes)"
+            )
         formats = ("onnx", "ort") if format == "ort" else (format,)
         with showing(progress):
             exported = self._export((chosen,), formats, labels=(), golden_examples=GOLDEN_EXAMPLES)
@@ -106,7 +119,8 @@ class QuantizedModel:
         folder: str | Path,
         *,
         formats: Sequence[str] = ("tflite", "onnx"),
-        onnx_variants: Sequence[str] = ("u8u8",),
+        onnx_variants: Sequence[str] = DEFAULT_VARIANTS,
+        tflite_io: Sequence[str] = ("int8",),
         labels: Sequence[str] = (),
         metric: str | None = None,
         progress: Progress = False,
@@ -114,30 +128,35 @@ class QuantizedModel:
         """Write a bundle: int8 and float32 files, the float model, golden answers and a manifest; return it.
 
         Args:
-            folder: is replaced whole, or left as it was where something fails.
+            folder: a new or empty one, or an earlier bundle, which is replaced whole, or left as it was where something
+                fails.
             formats: of "tflite", "onnx" and "ort".
-            onnx_variants: of "u8u8" (right on every processor), "u8s8" and "s8s8".
+            onnx_variants: of "u8u8" (exact on every processor), "u8s8" (for x86 with VNNI) and "s8s8" (for plain NEON).
+            tflite_io: of "int8" and "float32": what int8 TFLite files take and give (browsers take float32 alone).
             labels: of a classifier, the classes' names, which travel inside the files.
             metric: how answers are scored by `validate` (edgeship/core/metrics.py); None: "top1" behind a softmax,
                 "binary_accuracy" behind a sigmoid, otherwise none.
 
         Raises:
             ConfigError, ExportError, ModelError: as `convert`.
-            StorageError: the folder cannot be written.
+            StorageError: the folder has other things in it, or cannot be written.
         """
         where = Path(folder)
+        require_free(where)
+        metric_named(metric)
+        labels = self._checked_labels(labels)
         with showing(progress):
             exported = self._export(
-                (FLOAT, self.scheme), tuple(formats), labels=tuple(labels), golden_examples=GOLDEN_EXAMPLES,
-                onnx_variants=tuple(onnx_variants),
+                (FLOAT, self.scheme), several(formats), labels=labels, golden_examples=GOLDEN_EXAMPLES,
+                onnx_variants=several(onnx_variants), tflite_io=several(tflite_io),
             )
             flat = self._made.flat
             golden = examples_of_arrays(exported.golden_inputs)
             source = Source(
-                config_sha256=sha256_of_json({"account": self.account.sentence, "formats": list(formats)}),
+                config_sha256=sha256_of_json({"account": self.account.sentence, "formats": several(formats)}),
                 weights_sha256=weights_sha256(flat), data={},
                 splits={"golden": {"images": len(golden), "sha256": self._digest}}, preprocessing=None,
-                labels=tuple(labels), metric=self._metric(metric),
+                labels=labels, metric=self._metric(metric),
                 float_outputs=float_outputs(flat, golden, label="float Keras on the golden examples"),
             )
             write_bundle(where, exported, model=flat, source=source)
@@ -145,10 +164,11 @@ class QuantizedModel:
 
     def _export(
         self, schemes: tuple[str, ...], formats: tuple[str, ...], *, labels: tuple[str, ...], golden_examples: int,
-        onnx_variants: tuple[str, ...] = ("u8u8",),
+        onnx_variants: tuple[str, ...] = (PORTABLE,), tflite_io: tuple[str, ...] = ("int8",),
     ) -> Exported:
         config = Config(
-            quantize=QuantizeConfig(schemes=schemes), export=ExportConfig(formats=formats, onnx_variants=onnx_variants)
+            quantize=QuantizeConfig(schemes=schemes),
+            export=ExportConfig(formats=formats, onnx_variants=onnx_variants, tflite_io=tflite_io),
         )
         self._check()
         self.freeze()
@@ -169,6 +189,16 @@ class QuantizedModel:
         if name is not None or len(meanings) != 1:
             return name
         return METRICS_BY_MEANING.get(meanings[0]) if len(self._made.flat.output_shape) == 2 else None
+
+    def _checked_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return the classes' names. Raises ConfigError where there are more or fewer classes, or none."""
+        names, shape = several(labels), self._made.flat.output_shape
+        if names and (not isinstance(shape, tuple) or len(shape) != 2 or shape[1] != len(names)):
+            raise ConfigError(
+                f"labels: expected one name for each class of the output {shape}, found {len(names)}; give all of "
+                "them, or none where the model is no classifier"
+            )
+        return names
 
     def _check(self) -> None:
         """Refuse a network that is no longer the one that was quantized. Raises ModelError."""
@@ -198,7 +228,8 @@ def quantize_model(
     """Give a float model int8 weights and activations, with ranges from calibration data.
 
     Args:
-        model: any built Keras model (Keras 2 or Keras 3), with layers of your own; it is left as it was.
+        model: any built Keras model (Keras 2 or Keras 3), with layers of your own; it is left as it was. Or the path of
+            a saved one: `.keras`, `.h5`, or a SavedModel folder that tf_keras wrote; code in a file is not run.
         calibration: inputs as the model takes them, without labels: an array, a list or dict of arrays (several
             inputs), a `tf.data.Dataset` of batches, or any iterable of batches. 100 to 500 examples are usual.
         input_ranges: the smallest and largest value of each input, where they are known (pixels from 0 to 1); None:
@@ -215,7 +246,7 @@ def quantize_model(
     Raises:
         LoweringError: a layer that cannot be opened or that integers cannot compute; the message names it.
         DataError: calibration data that are empty, of another shape or type, or have NaN.
-        ModelError: a tensor that is NaN, or constant, on the calibration data.
+        ModelError: a tensor that is NaN, or constant, on the calibration data; a saved model that cannot be read.
         ConfigError: an option out of range.
 
     Example:
@@ -225,14 +256,15 @@ def quantize_model(
         >>> quantized.account.quantized
         ('out',)
     """
-    config = QuantizeConfig(weight_bits=weight_bits, ema_decay=ema_decay, calibration=method)
+    options = {"weight_bits": weight_bits, "ema_decay": ema_decay, "calibration": method}
+    config: QuantizeConfig = section(QuantizeConfig, "quantize", options)
     with showing(progress):
-        flat = lower(model)
+        flat = lower_model(model)
         ports = ports_of(flat)
         spans = _known_spans(input_ranges, ports)
         made = insert_fake_quantization(
             flat, input_ranges=spans, ema_decay=config.ema_decay, weight_bits=config.weight_bits,
-            keep_float=keep_float,
+            keep_float=several(keep_float),
         )
         seen = _Seen(given_batches(calibration, ports, who="calibration"))
         first = next(seen)
@@ -247,11 +279,15 @@ def lower_model(model: Any) -> tf_keras.Model:
     """Return the same float network as a flat functional tf_keras model of standard layers, with weights of its own.
 
     Args:
-        model: any built Keras model (Keras 2 or Keras 3), with layers of your own; it is left as it was.
+        model: any built Keras model (Keras 2 or Keras 3), with layers of your own, which is left as it was; or the path
+            of a saved one, as `quantize_model` takes it.
 
     Raises:
         LoweringError: a layer that cannot be opened; the message names the layer and the operation.
+        ModelError: no such file, one that is damaged or has code in it, or a class that is not registered.
     """
+    if isinstance(model, str | os.PathLike):
+        model = load_model(Path(model), remedies=FOR_PYTHON)
     flat: tf_keras.Model = lower(model)
     return flat
 

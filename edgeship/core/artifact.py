@@ -6,6 +6,7 @@ Schema history of `manifest.json`:
     3   `quantization`, the account of each scheme's kernels
     4   models that are no image classifiers: `preprocessing` may be null, `labels` empty, `splits` without a test
         split; `metric`; 3 is read too
+    5   `saturation` of each artifact; 3 and 4 are read too
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any
 
 from edgeship.core.decode import read_record
 from edgeship.core.errors import BundleError
+from edgeship.core.saturation import Saturation
 from edgeship.core.schemes import SCHEMES
 
-MANIFEST_SCHEMA = 4
-OLDER_MANIFESTS = (3,)  # that are read too: 4 only adds
+MANIFEST_SCHEMA = 5
+OLDER_MANIFESTS = (3, 4)  # that are read too: later ones only add
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.npz"
 ARTIFACT_FORMATS = ("tflite", "onnx", "ort")
@@ -51,6 +53,7 @@ class Artifact:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     same_grid_as: str | None = None  # the artifact whose integer weights, scales and zero points it shares
+    saturation: Saturation | None = None  # whether its sums can saturate on x86 processors; None: an older bundle
     operators_config: str | None = None  # of an .ort file: what a reduced build of ONNX Runtime must have; a file
 
 

@@ -14,6 +14,7 @@ Schema history of `report.json`:
     6   `Grid.layers_total`, `Grid.not_compared`; `Parity.least_sqnr_db`, `least_agreement`; `Agreement.sqnr_db`,
         `least_sqnr_db`; pairs of files that compute in float; 5 is read too
     7   any task: `Row.score`, `Parity.agreement`, `not_judged`; of an `Agreement`, what compares classes may be null
+    8   what to ship: `ship`; files that are made for other processors: `Row.for_others`
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeship.core.artifact import Quantization
+from edgeship.core.ship import ShipLine
 
-REPORT_SCHEMA = 7
-OLDER_SCHEMAS = (5, 6)  # that are read too: later ones only add fields
+REPORT_SCHEMA = 8
+OLDER_SCHEMAS = (5, 6, 7)  # that are read too: later ones only add fields
 REPORT_FILE = "report.json"
 
 
@@ -208,6 +210,9 @@ class Row:
     instructions: int | None = None  # executed per inference, one thread, on an emulated processor
     error: str | None = None
     refused: bool = False  # the error is the target's (not there, link cut ...), not the artifact's
+    # The processors that its file is made for, in words, where this target has another one: the verdict does not
+    # depend on the row. None: the file is made for this target.
+    for_others: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,3 +304,4 @@ class Report:
     quantization: dict[str, Quantization] = field(default_factory=dict)  # by scheme, from the manifest
     not_judged: tuple[str, ...] = ()  # what the verdict says nothing of, and why
     layer_errors: tuple[LayerErrors, ...] = ()  # of integer artifacts whose answers fail, or where it was asked for
+    ship: tuple[ShipLine, ...] = ()  # which file goes where

@@ -61,13 +61,13 @@ def _first_classes(outputs: Outputs) -> np.ndarray:
 
 def _top1(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
     classes = _first_classes(outputs)
-    _expect(targets.shape == classes.shape, f"class numbers of shape {classes.shape}", targets)
+    _expect_classes(targets, _one(outputs).shape)
     return np.asarray(classes == targets)
 
 
 def _top5(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
     scores = _one(outputs)
-    _expect(targets.shape == scores.shape[:-1], f"class numbers of shape {scores.shape[:-1]}", targets)
+    _expect_classes(targets, scores.shape)
     # Stable, so that of equal scores the class that comes first counts, as in `top1`.
     order = np.argsort(-scores.astype(np.float64), axis=-1, kind="stable")[..., :5]
     return np.asarray((order == targets[..., None]).any(-1))
@@ -161,6 +161,18 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def without_last_one(metric: Metric | None, targets: np.ndarray | None, *, rank: int) -> np.ndarray | None:
+    """Return class numbers without a last axis of one, which Keras takes too; other targets as they are.
+
+    Args:
+        rank: of the outputs that the targets belong to: 2 of (n, classes).
+    """
+    counts_classes = metric is not None and metric.decide is _first_classes
+    if targets is None or not counts_classes or targets.ndim != rank or targets.shape[-1] != 1:
+        return targets
+    return targets[..., 0]
+
+
 def metric_of_function(name: str, function: Callable[[Any, np.ndarray], Any]) -> Metric:
     """Return the metric of a user's function `(outputs, targets) -> one number per example`.
 
@@ -197,6 +209,15 @@ def _shaped(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         targets.shape == (*shape, 1) or (*targets.shape, 1) == shape, f"targets of the output's shape {shape}", targets
     )
     return targets.reshape(shape)
+
+
+def _expect_classes(targets: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for targets that are no classes of outputs of this shape, (n, ..., classes)."""
+    _expect(targets.shape == shape[:-1], f"class numbers of shape {shape[:-1]}", targets)
+    if targets.size and not (targets.min() >= 0 and targets.max() < shape[-1] and np.all(targets == np.floor(targets))):
+        raise ValueError(
+            f"expected class numbers from 0 to {shape[-1] - 1}, found {targets.min():g} to {targets.max():g}"
+        )
 
 
 def _expect(fits: bool, expected: str, found: np.ndarray) -> None:

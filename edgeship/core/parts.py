@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Sequence
+
 # Import name -> what has it. Without these, files are still inspected, validated and compared.
 TRAIN = (
     "tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "tf2onnx", "h5py", "safetensors", "sklearn",
@@ -13,3 +16,9 @@ def how_to_install(module: str | None) -> str | None:
     """The sentence for a module that could not be imported; None where no part of edgeship has it."""
     name = (module or "").partition(".")[0]
     return f"{name} is not installed, and this needs it: {INSTALL}" if name in TRAIN else None
+
+
+def missing(modules: Sequence[str]) -> str | None:
+    """Return the sentence for the first of these modules that is not installed here; None where all of them are."""
+    absent = next((name for name in modules if importlib.util.find_spec(name) is None), None)
+    return None if absent is None else f"{absent} is not installed here ({INSTALL})"

@@ -15,7 +15,9 @@ Item = TypeVar("Item")
 # Progress goes to standard error: standard output is for results.
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-LOG_EVERY_SECONDS = 10.0
+# In a log a stage says when it begins and what it made. In between there is no more than a sign of life: some CI
+# services end a job that has been silent for 10 minutes.
+LOG_EVERY_SECONDS = 300.0
 _listener: list[Callable[[str], None] | None] = [None]
 
 
@@ -53,7 +55,7 @@ def track(
 ) -> Iterator[Item]:
     """Yield `items`, showing how many of `total` are done.
 
-    `describe` adds a changing text, for example the loss. In a log a line is written at most every 10 s.
+    `describe` adds a changing text, for example the loss. In a log a line is written at most every 5 minutes.
     """
     if console.is_terminal and _listener[0] is None:
         yield from _track_with_bar(items, label=label, total=total, describe=describe)

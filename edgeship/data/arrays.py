@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,8 @@ def given_batches(data: Any, ports: Sequence[Port], *, who: str) -> Iterator[Giv
             f"{type(data).__name__}"
         ) from error
     count = 0
-    for count, batch in enumerate(batches, start=1):
+    # Iterators of Keras' image generators start again at their end; their length says how many batches they have.
+    for count, batch in enumerate(itertools.islice(batches, _length(data, who=who)), start=1):
         inputs, targets = _parts(batch, ports)
         yield GivenBatch(
             inputs=_checked(inputs, ports, who=f"{who}, batch {count}"),
@@ -73,6 +75,20 @@ def given_batches(data: Any, ports: Sequence[Port], *, who: str) -> Iterator[Giv
             f"{who}: expected at least one batch, found none; was a generator used up before? give a list, or make a "
             "new generator"
         )
+
+
+def _length(data: Any, *, who: str) -> int | None:
+    """How many batches it has, where it says so. Raises DataError for a dataset that has no end."""
+    if not hasattr(data, "__len__"):
+        return None
+    try:
+        return len(data)
+    except TypeError as error:  # a tf.data.Dataset whose length is not known, or has no end
+        if "infinite" in str(error):
+            raise DataError(
+                f"{who}: expected a dataset that comes to an end, found one that repeats for ever; give .take(10) of it"
+            ) from error
+        return None
 
 
 def given_arrays(data: Any, ports: Sequence[Port], *, who: str) -> GivenBatch:
@@ -97,7 +113,17 @@ def _whole(data: Any, ports: Sequence[Port]) -> Any:
     if isinstance(data, list | tuple) and len(data) == len(ports) and all(map(_is_array, data)):
         # A list of one batch is one array per input too where the model has one input; it is the same either way.
         return data
+    if len(ports) == 1 and _depth_of_lists(data) == len(ports[0].shape) + 1:
+        return [data]
     return None
+
+
+def _depth_of_lists(data: Any) -> int:
+    """How deep numbers stand in lists of lists, by the first of each: 2 of a table; 0 where they are no numbers."""
+    depth = 0
+    while isinstance(data, list | tuple) and data:
+        data, depth = data[0], depth + 1
+    return depth if isinstance(data, int | float) else 0
 
 
 def _is_array(value: Any) -> bool:

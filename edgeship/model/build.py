@@ -19,8 +19,11 @@ from edgeship.model.distribute import LOST
 from edgeship.model.keras2 import is_graph
 from edgeship.model.keras3 import as_keras2
 from edgeship.model.keras3.recognize import fresh_keras
+from edgeship.model.keras_code import FOR_MODELS, Remedies
 from edgeship.model.keras_file import load_keras_model
+from edgeship.model.predict import predict_batch
 from edgeship.model.resnet import build_resnet
+from edgeship.model.saved_model import is_saved_model, load_saved_model
 from edgeship.model.weights import load_weights
 
 # float32 softmax over up to a few thousand classes sums to 1 within a few units in the last place per class.
@@ -77,9 +80,19 @@ def import_custom_objects(modules: tuple[str, ...]) -> None:
         _import(module, key="model.custom_objects")
 
 
-def load_model(path: Path, *, trust_code: bool = False, modules: tuple[str, ...] = ()) -> tf_keras.Model:
-    """Load a .keras or .h5 file of Keras 2; code inside it is refused, unless the user trusts it. Raises ModelError."""
-    return load_keras_model(path, trust_code=trust_code, modules=modules)
+def load_model(
+    path: Path, *, trust_code: bool = False, modules: tuple[str, ...] = (), remedies: Remedies = FOR_MODELS
+) -> tf_keras.Model:
+    """Load a .keras or .h5 file, or a SavedModel folder of Keras 2; code inside is refused, unless it is trusted.
+
+    Args:
+        remedies: what messages advise.
+
+    Raises:
+        ModelError: as `load_keras_model` and `load_saved_model`.
+    """
+    load = load_saved_model if is_saved_model(path) else load_keras_model
+    return load(path, trust_code=trust_code, modules=modules, remedies=remedies)
 
 
 def check_weights(model: tf_keras.Model) -> None:
@@ -108,7 +121,7 @@ def check_probabilities(model: tf_keras.Model, images: Images, *, spec: Preproce
 
 def probe(model: tf_keras.Model, images: Images, *, spec: Preprocessing) -> np.ndarray:
     """The outputs on a few images, float32 (n, classes)."""
-    outputs: np.ndarray = model.predict_on_batch(preprocess(images.images[:PROBE_IMAGES], spec))
+    outputs: np.ndarray = predict_batch(model, preprocess(images.images[:PROBE_IMAGES], spec))
     return outputs
 
 

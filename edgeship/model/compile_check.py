@@ -1,4 +1,4 @@
-"""`compile` of a tf_keras model, with one sentence for what belongs to Keras 3."""
+"""`compile` and `save` of a quantized tf_keras model, with one sentence for what they cannot take or do."""
 
 from __future__ import annotations
 
@@ -29,6 +29,19 @@ def refuse_keras3_arguments(model: tf_keras.Model) -> None:
         compile_model(*args, **kwargs)
 
     model.compile = checked
+
+
+def refuse_saving_whole(model: tf_keras.Model) -> None:
+    """Let `model.save` raise a ModelError: its rounding layers cannot be built from a file, its weights can be kept."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ModelError(
+            f"save: {model.name} rounds to integers, and a file of it could not be loaded again; keep its weights "
+            "(save_weights, ModelCheckpoint(save_weights_only=True)), load them into `.keras` of the same "
+            "quantize_model(...) call to go on, and export what devices run"
+        )
+
+    model.save = refuse
 
 
 def _objects(value: Any) -> list[tuple[str, Any]]:

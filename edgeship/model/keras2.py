@@ -7,6 +7,7 @@ Keras would need another file such as this one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ import tf_keras
 from tf_keras.src.engine.functional import Functional
 from tf_keras.src.engine.keras_tensor import KerasTensor
 from tf_keras.src.layers.convolutional.base_conv import Conv
+from tf_keras.src.saving.legacy.saved_model import json_utils
 
 CONVOLUTION = Conv  # the class that every convolution of Keras inherits from
 
@@ -95,6 +97,12 @@ def inputs_in_order(model: Any, given: Any) -> list[Any]:
     return tensors
 
 
+def model_of_config(config: dict[str, Any], own: Mapping[str, Any]) -> Any:
+    """Return the model of a configuration as a SavedModel or an .h5 file has it; `own` are the user's classes."""
+    decoded = json_utils.decode(json.dumps(config))  # turns {"class_name": "__tuple__"} into tuples
+    return tf_keras.models.model_from_config(decoded, custom_objects=dict(own))
+
+
 # --- layers -------------------------------------------------------------------------------------------------------
 
 
@@ -108,6 +116,11 @@ def inner_layers(layer: Any) -> Iterator[Any]:
     yield from layer._flatten_layers(include_self=False)
 
 
+def calls_of(layer: Any) -> list[Any]:
+    """Return the nodes in which a layer is called."""
+    return list(layer._inbound_nodes)
+
+
 def was_called(layer: Any) -> bool:
     """Return whether a layer is part of a graph."""
     return bool(layer._inbound_nodes)
@@ -116,6 +129,11 @@ def was_called(layer: Any) -> bool:
 def own_variables(layer: Any) -> tuple[list[Any], list[Any]]:
     """Return the lists in which a layer holds the variables it made itself: those that train, and the others."""
     return layer._trainable_weights, layer._non_trainable_weights
+
+
+def tracked_children(item: Any) -> dict[str, Any]:
+    """Return what TensorFlow saves beneath a model, layer or list, by the names of a checkpoint."""
+    return dict(item._trackable_children())
 
 
 def raised_as_it_is(error: Exception) -> Exception:

@@ -72,6 +72,12 @@ FOR_MODELS = Remedies(
     unknown_class="register it (@tf_keras.utils.register_keras_serializable) in a module that model.custom_objects "
     "names, or, where you trust the file to import and run what it names, set model.trust_code = true",
 )
+FOR_PYTHON = Remedies(
+    code="make it a layer class of your own, registered (@tf_keras.utils.register_keras_serializable), or, where you "
+    "trust the file to run its code here, load it yourself (tf_keras.models.load_model) and give the model",
+    unknown_class="register it (@tf_keras.utils.register_keras_serializable) before this call, or, where you trust the "
+    "file to import and run what it names, load it yourself (tf_keras.models.load_model) and give the model",
+)
 FOR_WEIGHTS = Remedies(
     code="weights are read from networks of Keras' and edgeship's layers alone",
     unknown_class="weights are read from networks of Keras' and edgeship's layers alone",

@@ -27,7 +27,7 @@ from edgeship.core.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.model.hdf5_file import MAGIC as HDF5_MAGIC
 from edgeship.model.hdf5_file import plain_copy
 from edgeship.model.keras3.recognize import require_tensorflow_backend
-from edgeship.model.keras_code import FOR_MODELS, Remedies, check_config, defined_in, without_compile_config
+from edgeship.model.keras_code import FOR_MODELS, FOR_PYTHON, Remedies, check_config, defined_in, without_compile_config
 
 ZIP_MAGIC = b"PK\x03\x04"
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -90,13 +90,13 @@ def load_keras_model(
         contents = _contents(path, folder)
         config = without_compile_config(contents.config)
         own = defined_in(modules)
-        if contents.is_keras3 and remedies is FOR_MODELS:
-            return _build_keras3(contents, config, path, folder, own, trust_code=trust_code)
+        if contents.is_keras3 and remedies in (FOR_MODELS, FOR_PYTHON):
+            return _build_keras3(contents, config, path, folder, own, trust_code=trust_code, remedies=remedies)
         _require_keras2(path, contents)
         check_config(config, where=str(path), remedies=remedies, own=own)
         checked = _checked_file(contents, config, folder)
-        limit = contents.numbers.stat().st_size * VARIABLES_PER_STORED_BYTE + SPARE_VARIABLES_BYTES
-        return _build(checked, path, own, _bounded_variables(path, limit), trust_code=False)
+        limit = largest_variables(contents.numbers.stat().st_size)
+        return _build(checked, path, own, bounded_variables(path, limit), trust_code=False)
 
 
 def _contents(path: Path, folder: Path) -> _Contents:
@@ -115,8 +115,8 @@ def _contents(path: Path, folder: Path) -> _Contents:
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise ModelError(
-            f"{path}: a folder, expected a .keras or .h5 file; a SavedModel holds a graph and no layers to quantize: "
-            "load it where it was made (tf_keras.models.load_model) and save it as .keras"
+            f"{path}: a folder, expected a .keras or .h5 file (or, as the model to quantize, the folder of a "
+            "SavedModel, which has saved_model.pb in it)"
         )
     if not path.is_file():
         raise ModelError(f"{path}: there is no such file")
@@ -226,15 +226,16 @@ def _checked_file(contents: _Contents, config: Any, folder: Path) -> Path:
 
 
 def _build_keras3(
-    contents: _Contents, config: Any, path: Path, folder: Path, own: dict[str, Any], *, trust_code: bool
+    contents: _Contents, config: Any, path: Path, folder: Path, own: dict[str, Any], *, trust_code: bool,
+    remedies: Remedies,
 ) -> tf_keras.Model:
     require_tensorflow_backend()
     from edgeship.model.keras3.file import check_keras3_config, load_keras3
 
     if trust_code:
         return load_keras3(_link(path, folder), path, own, limit_bytes=None, trust_code=True)
-    check_keras3_config(config, where=str(path), own=own)
-    limit = contents.numbers.stat().st_size * VARIABLES_PER_STORED_BYTE + SPARE_VARIABLES_BYTES
+    check_keras3_config(config, where=str(path), own=own, remedies=remedies)
+    limit = largest_variables(contents.numbers.stat().st_size)
     return load_keras3(_checked_file(contents, config, folder), path, own, limit_bytes=limit, trust_code=False)
 
 
@@ -246,8 +247,13 @@ def _link(path: Path, folder: Path) -> Path:
     return link
 
 
+def largest_variables(stored_bytes: int) -> int:
+    """Return how many bytes of variables a file with so many bytes of numbers may declare."""
+    return stored_bytes * VARIABLES_PER_STORED_BYTE + SPARE_VARIABLES_BYTES
+
+
 @contextlib.contextmanager
-def _bounded_variables(path: Path, limit_bytes: int) -> Iterator[None]:
+def bounded_variables(path: Path, limit_bytes: int) -> Iterator[None]:
     """Refuse a model whose layers declare far more than the file holds, before the memory is taken."""
     taken = 0
 

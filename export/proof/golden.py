@@ -24,6 +24,7 @@ from edgeship.core.progress import track
 from edgeship.data.examples import Batch, Examples
 from edgeship.export.proof.runs import Job, run_files
 from edgeship.graph import read_onnx
+from edgeship.model.predict import predict_batch
 
 Specs = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 
@@ -31,7 +32,7 @@ Specs = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 def float_outputs(model: tf_keras.Model, examples: Examples, *, label: str, batch_size: int = 128) -> Batch:
     """Return the float model's outputs on all examples, one array per output."""
     batches = track(examples.batches(batch_size), label=label, total=examples.number_of_batches(batch_size))
-    answers = [tf.nest.flatten(model.predict_on_batch(list(batch))) for batch in batches]
+    answers = [tf.nest.flatten(predict_batch(model, list(batch))) for batch in batches]
     return tuple(np.concatenate(parts) for parts in zip(*answers, strict=True))
 
 

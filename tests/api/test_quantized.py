@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import edgeship
-from edgeship.core.errors import ConfigError, DataError, LoweringError, ModelError
+from edgeship.core.errors import ConfigError, DataError, LoweringError, ModelError, StorageError
 from edgeship.graph import read_tflite
 from tests.api.conftest import DATA, RANDOM
 
@@ -92,6 +92,18 @@ def test_a_hand_written_loop_follows_ranges_until_they_are_frozen() -> None:
     kept = ranges()
     step(INPUTS, TARGETS)
     assert ranges() == kept and start == kept
+
+
+def test_weights_are_kept_and_loaded_to_go_on_and_a_whole_model_is_not_saved(tmp_path: Any) -> None:
+    quantized = edgeship.quantize_model(small(), INPUTS)
+    quantized.keras.compile("adam", "mse")
+    quantized.keras.fit(INPUTS, TARGETS, epochs=2, verbose=0)
+    quantized.keras.save_weights(tmp_path / "kept.weights.h5")
+    again = edgeship.quantize_model(small(), INPUTS)
+    again.keras.load_weights(tmp_path / "kept.weights.h5")
+    assert again.scheme == "int8-qat" and again.convert() == quantized.convert()
+    with pytest.raises(ModelError, match=r"save: small rounds to integers, .* keep its weights"):
+        quantized.keras.save(tmp_path / "whole.keras")
 
 
 def test_the_ranges_of_the_inputs_are_those_of_the_calibration_data_unless_given() -> None:
@@ -181,10 +193,48 @@ def test_an_unknown_format_artifact_metric_and_option(
         bundle.validate(DATA, np.zeros(96), metric="accuracy")
     with pytest.raises(ConfigError, match="validate: unknown option 'runtime'"):
         bundle.validate(DATA, runtime="litert")
+    with pytest.raises(ConfigError, match=r"validate\.images: expected a whole number, found '10'"):
+        bundle.validate(DATA, images="10")
+    with pytest.raises(ConfigError, match=r"validate\.max_accuracy_drop: expected a number, found '2%'"):
+        bundle.validate(DATA, max_accuracy_drop="2%")
+    with pytest.raises(ConfigError, match="compare: unknown option 'tolerence'"):
+        edgeship.compare_files(b"", b"", tolerence=0.1)
     with pytest.raises(DataError, match=r"inputs: expected arrays by the names of the inputs .*found \['facts'\]"):
         bundle.validate({"facts": DATA["facts"]})
     with pytest.raises(DataError, match="targets: expected one for each of the 96 examples, found 95"):
         bundle.validate(DATA, np.zeros(95), metric="top1")
+
+
+def test_a_folder_of_other_things_is_left_alone_and_a_bundle_is_replaced(tmp_path: Any) -> None:
+    quantized = edgeship.quantize_model(small(), INPUTS)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "precious.txt").write_text("kept")
+    with pytest.raises(StorageError, match=r"mine: expected a new folder, .* a folder with 'precious\.txt' in it"):
+        quantized.export(mine)
+    with pytest.raises(StorageError, match=r"precious\.txt: expected a folder for the bundle, found a file"):
+        quantized.export(mine / "precious.txt")
+    assert (mine / "precious.txt").read_text() == "kept"
+    (tmp_path / "empty").mkdir()
+    for formats in ("tflite", ("tflite", "onnx")):  # one name alone is one name
+        bundle = quantized.export(tmp_path / "empty", formats=formats)
+    assert len(bundle.artifacts) == 4
+
+
+def test_names_that_do_not_fit_the_classes_and_metrics_that_are_not_there(tmp_path: Any) -> None:
+    quantized = edgeship.quantize_model(small(), INPUTS)
+    for labels in (["one"], "abc"):
+        with pytest.raises(ConfigError, match=r"labels: expected one name for each class .* 2\), found 1"):
+            quantized.export(tmp_path / "bundle", labels=labels)
+    with pytest.raises(ConfigError, match=r"metric: expected one of top1, .*; found 'accuracy'"):
+        quantized.export(tmp_path / "bundle", metric="accuracy")
+    assert edgeship.quantize_model(small(), INPUTS, keep_float="hidden").account.kept_weights == ("hidden",)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_scheme_that_this_model_is_not() -> None:
+    with pytest.raises(ConfigError, match="scheme: expected 'float32', or 'int8-ptq', which this model is; found"):
+        edgeship.quantize_model(small(), INPUTS).convert(scheme="float16")
 
 
 def test_the_same_numbers_give_the_same_bytes() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from edgeship.core.metrics import METRICS, metric_of_function
+from edgeship.core.metrics import METRICS, metric_of_function, without_last_one
 
 RANDOM = np.random.default_rng(3)
 
@@ -84,6 +86,9 @@ def test_a_users_function_gets_one_array_or_a_list_of_them() -> None:
 
 @pytest.mark.parametrize(("name", "outputs", "targets", "message"), [
     ("top1", np.zeros((4, 3)), np.zeros((4, 3)), r"expected class numbers of shape \(4,\)"),
+    ("top1", np.zeros((4, 3)), np.array([0, 1, 2, 3]), "expected class numbers from 0 to 2, found 0 to 3"),
+    ("top5", np.zeros((4, 3)), np.array([-1, 0, 0, 0]), "expected class numbers from 0 to 2, found -1 to 0"),
+    ("top1", np.zeros((4, 3)), np.array([0, 0.5, 1, 2]), "expected class numbers from 0 to 2, found 0 to 2"),
     ("mean_squared_error", np.zeros((4, 3)), np.zeros((4, 2)), r"expected targets of the output's shape \(4, 3\)"),
     ("binary_accuracy", np.zeros((4, 3)), np.full((4, 3), 2), "expected labels that are 0 or 1"),
     ("auc", np.zeros((4, 3)), np.zeros(4), "expected one score per example"),
@@ -92,6 +97,16 @@ def test_a_users_function_gets_one_array_or_a_list_of_them() -> None:
 def test_targets_that_do_not_fit(name: str, outputs: np.ndarray, targets: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         METRICS[name].rows([outputs], targets, [outputs])
+
+
+@pytest.mark.parametrize(("name", "shape", "rank", "found"), [
+    ("top1", (5, 1), 2, (5,)), ("top1", (5,), 2, (5,)), ("top1", (5, 1), 3, (5, 1)), ("top5", (5, 3), 2, (5, 3)),
+    ("mean_iou", (5, 4, 4, 1), 4, (5, 4, 4)), ("mean_squared_error", (5, 1), 2, (5, 1)),
+])
+def test_class_numbers_may_stand_in_a_column(name: str, shape: tuple[int, ...], rank: int, found: Any) -> None:
+    targets = without_last_one(METRICS[name], np.zeros(shape), rank=rank)
+    assert targets is not None and targets.shape == found
+    assert without_last_one(METRICS[name], None, rank=rank) is None
 
 
 def test_a_metric_by_name_looks_at_one_output() -> None:

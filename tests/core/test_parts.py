@@ -13,6 +13,7 @@ import pytest
 
 from edgeship.app.pipeline.pipeline import Pipeline
 from edgeship.core.parts import TRAIN, how_to_install
+from edgeship.validate.report.report import load_report
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,9 +87,18 @@ def test_files_are_inspected_compared_and_validated_without_the_part(
         "assert main(['inspect', file]) == 0\n"
         "assert main(['compare', file, file, '--out', out]) == 0\n"
         f"code = main(['validate', bundle, '--data', {str(tmp_path / 'data.toml')!r}, '--out', out,\n"
-        "             '--runtime', 'litert', '--images', '20'])\n"
+        "             '--images', '20'])\n"
         "assert code in (0, 1, 3), code  # u8s8 saturates on some processors; 100 images may not decide\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert "verdict:" in ended.stdout
+    report = load_report(tmp_path / "out" / "report.json")
+    keras = next(row for row in report.rows if row.runtime == "keras")
+    assert keras.error is None and keras.accuracy is None and keras.latency is None
+    assert not any("keras /" in failure or "tensorflow" in failure for failure in report.failures)
+    assert any(
+        note.startswith("float.keras / keras: not measured: tensorflow is not installed here (pip install")
+        for note in report.notes
+    )
+    assert all(row.accuracy is not None and row.accuracy.delta is not None for row in report.rows if row is not keras)

@@ -28,12 +28,25 @@ def dataset(*arrays: np.ndarray) -> Any:
     return tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0]).batch(32)
 
 
+class Generator:
+    """As Keras' image generators: seven batches, and then the same again."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield from by_tens(PICTURES, np.arange(70))
+
+
 @pytest.mark.parametrize("given", [
     lambda: PICTURES, lambda: [PICTURES], lambda: {"picture": PICTURES}, lambda: by_tens(PICTURES),
     lambda: list(by_tens(PICTURES)), lambda: dataset(PICTURES), lambda: dataset(PICTURES, np.arange(70)),
     lambda: ({"picture": batch} for batch in by_tens(PICTURES)), lambda: ([batch] for batch in by_tens(PICTURES)),
-    lambda: by_tens(PICTURES, np.arange(70)), lambda: PICTURES.astype(np.uint8),
-], ids=["array", "list", "dict", "generator", "batches", "dataset", "pairs", "dicts", "lists", "pair-batches", "uint8"])
+    lambda: by_tens(PICTURES, np.arange(70)), lambda: PICTURES.astype(np.uint8), lambda: PICTURES.tolist(),
+    lambda: Generator(), lambda: dataset(PICTURES).filter(lambda batch: True),
+], ids=["array", "list", "dict", "generator", "batches", "dataset", "pairs", "dicts", "lists", "pair-batches", "uint8",
+        "numbers", "sequence", "unknown-length"])
 def test_one_input(given: Any) -> None:
     found = given_arrays(given(), [PICTURE], who="calibration")
     np.testing.assert_array_equal(found.inputs[0], PICTURES)
@@ -83,7 +96,9 @@ def used_up() -> Iterator[np.ndarray]:
     (lambda: [PICTURES, VECTORS[:5]], [PICTURE, FACTS], r"as many examples for every input, found \[70, 5\]"),
     (lambda: PICTURES, [PICTURE, FACTS], r"expected 2 array\(s\) .*, found 1"),
     (lambda: 3, [FACTS], "expected an array, a list or dict of arrays, a tf.data.Dataset or an iterable.*found int"),
-], ids=range(12))
+    (lambda: dataset(VECTORS).repeat(), [FACTS], r"found one that repeats for ever; give \.take\(10\) of it"),
+    (lambda: [[1.0, 2.0, 3.0], [4.0]], [FACTS], r"expected facts: float32 \(n, 3\), found no array"),
+], ids=range(14))
 def test_what_does_not_fit(given: Any, ports: list[Port], message: str) -> None:
     with pytest.raises(DataError, match=f"^calibration.*{message}"):
         list(given_batches(given(), ports, who="calibration"))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,35 +14,24 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeship.app.cli.compare import VERDICT_CODES
-from edgeship.app.cli.main import _parser
+from edgeship.app.cli.main import command_parser
 from edgeship.core import errors
 from edgeship.core.comparison import VERDICTS
 from edgeship.validate.compare.forms.history import COLUMNS, appended, history_rows
 from edgeship.validate.compare.report import FORMS
 from tests.support.comparison_records import NOT_THERE, PASSED, check, comparison
+from tests.support.shell_lines import EDGESHIP, commands
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDE, WORKFLOW, RECIPE = DOCS / "ci.md", DOCS / "ci" / "github-actions.yml", DOCS / "ci" / "latency-gate.sh"
-CALLS = {"edgeship": [], f"ci/{RECIPE.name}": ["baseline", "check"]}
+# A call of the recipe is the command that the recipe runs.
+CALLS = EDGESHIP | {f"ci/{RECIPE.name}": ["baseline", "check"]}
 SIZE = 16
 
 
 def fenced(language: str) -> str:
     """The guide's code blocks in a language, one after the other."""
     return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL))
-
-
-def commands(text: str) -> Iterator[list[str]]:
-    """The arguments of each `edgeship` in a shell text, up to the next `||`, `;` or line's end, without `"$@"`.
-
-    A call of the recipe is the command that the recipe runs.
-    """
-    for line in text.replace("\\\n", " ").splitlines():
-        words = list(shlex.shlex(line, posix=True, punctuation_chars=True))
-        for start, word in enumerate(words):
-            if word in CALLS:
-                arguments = itertools.takewhile(lambda item: not set(item) <= set("|&;<>"), words[start + 1:])
-                yield [*CALLS[word], *(item for item in arguments if item != "$@")]
 
 
 def shell_lines() -> dict[str, str]:
@@ -57,18 +44,18 @@ def shell_lines() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["ci.md", "github-actions.yml", "latency-gate.sh"])
 def test_every_command_is_one_that_the_command_line_knows(name: str) -> None:
-    found = list(commands(shell_lines()[name]))
+    found = list(commands(shell_lines()[name], calls=CALLS))
     assert found
     for arguments in found:
         try:
-            options = _parser().parse_args(arguments)
+            options = command_parser().parse_args(arguments)
         except SystemExit:
             pytest.fail(f"{name}: edgeship {shlex.join(arguments)}")
         assert options.call
 
 
 def test_the_commands_of_the_gate_are_all_shown() -> None:
-    shown = {tuple(arguments[:2]) for text in shell_lines().values() for arguments in commands(text)}
+    shown = {tuple(arguments[:2]) for text in shell_lines().values() for arguments in commands(text, calls=CALLS)}
     assert {("baseline", "save"), ("baseline", "list"), ("baseline", "check")} <= shown
     assert any(first == "compare" for first, *_ in shown)
 

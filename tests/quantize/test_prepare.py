@@ -55,7 +55,7 @@ def test_a_dead_layer_is_named_and_keeps_its_zeros(float_model, capsys):
     quantized = seeded(model)
     finish(quantized)
     said = capsys.readouterr().err
-    assert said.count("only zeros on all calibration images; is this meant?") == 1 and "first_relu" in said
+    assert said.count("only zeros on all calibration examples; is this meant?") == 1 and "first_relu" in said
     assert np.all(np.isfinite(quantized.model(TEST.images[:4].astype(np.float32))))
     convert_tflite(quantized.model, scheme="int8-ptq")
 

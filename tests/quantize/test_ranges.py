@@ -166,9 +166,9 @@ def test_what_moves_along_on_a_grid_is_rounded_and_sets_nothing():
 
 
 @pytest.mark.parametrize(("batches", "message"), [
-    ([], "layer_range: no calibration image reached this tensor"),
-    ([[[np.nan, 1.0]]], "layer_range: NaN or infinite values on the calibration images"),
-    ([[[1.0, 2.0]], [[np.inf, 1.0]]], "layer_range: NaN or infinite values on the calibration images"),
+    ([], "layer_range: no calibration example reached this tensor"),
+    ([[[np.nan, 1.0]]], "layer_range: NaN or infinite values on the calibration examples"),
+    ([[[1.0, 2.0]], [[np.inf, 1.0]]], "layer_range: NaN or infinite values on the calibration examples"),
 ])
 @pytest.mark.parametrize("method", ["min-max", "batch-mean", "percentile", "mse"])
 def test_what_has_no_range_is_refused(batches, message, method):

@@ -94,7 +94,7 @@ def test_outputs_that_are_not_numbers_are_an_error_row(
     config = dataclasses.replace(fast, runtimes=("onnxruntime",))
     report = validate_bundle(load_bundle(bundle_folder), test_images, config)
     (row,) = report.rows
-    assert "expected finite outputs, found NaN or infinity for 6 of 6 images" in row.error
+    assert "expected finite outputs, found NaN or infinity for 6 of 6 examples" in row.error
     assert report.verdict == "fail"
 
 
@@ -208,5 +208,5 @@ def test_kernels_that_compute_something_else_are_stopped_at_the_golden_images(
     np.savez(bundle_folder / "golden.npz", **arrays)
     resign(bundle_folder)
     report = validate_bundle(load_bundle(bundle_folder), test_images, dataclasses.replace(fast, runtimes=("litert",)))
-    assert "of the 6 golden images are given another class than at the export" in report.rows[0].error
+    assert "of the 6 golden examples are given another class than at the export" in report.rows[0].error
     assert report.rows[0].accuracy is None and report.verdict == "fail"

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras  # noqa: F401 - takes seconds, which are no part of the time that loading a file takes
 
 from edgeship.core.errors import BundleError
+from edgeship.core.native_output import quiet_native_output
+
+with quiet_native_output():
+    import tensorflow as tf
+    import tf_keras  # noqa: F401 - takes seconds, which are no part of the time that loading a file takes
+
+    tf.constant(0)  # the last notice comes with the first tensor
 
 # What registers the layers of a lowered network. A bundle is a file from outside, and brings no other code along.
 OWN_MODULES = frozenset({"edgeship.model.layers", "edgeship.model.flat_layers"})

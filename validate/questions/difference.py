@@ -36,10 +36,10 @@ def _of_classes(row: Row, config: ValidateConfig) -> Difference | None:
         return None
     (lower, upper), limit = accuracy.delta_ci95, -config.max_accuracy_drop
     return Difference(
-        value=accuracy.delta, interval=accuracy.delta_ci95, limit=limit, examples=accuracy.images, noun="images",
+        value=accuracy.delta, interval=accuracy.delta_ci95, limit=limit, examples=accuracy.images, noun="examples",
         found=(
             f"top-1 differs from float Keras by {_points(accuracy.delta)} "
-            f"(95 % interval {_points(lower)} to {_points(upper)}, {accuracy.images:,} images)"
+            f"(95 % interval {_points(lower)} to {_points(upper)}, {accuracy.images:,} examples)"
         ),
         allowed=f"validate.max_accuracy_drop allows {_points(limit)}{_ties(accuracy, -limit)}",
     )
@@ -72,7 +72,7 @@ def _ties(accuracy: Accuracy, drop: float) -> str:
     if accuracy.tied_share is None or accuracy.tied_share <= drop:
         return ""
     return (
-        f"; for {accuracy.tied_share:.0%} of the images several classes share the largest output code: the output's "
+        f"; for {accuracy.tied_share:.0%} of the examples several classes share the largest output code: the output's "
         f"step is too coarse to tell them apart. Schemes with a finer output: {', '.join(FINER_OUTPUTS)}"
     )
 

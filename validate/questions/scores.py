@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeship.core.errors import DataError
+from edgeship.core.errors import DataError, in_one_line
 from edgeship.core.measurement import Score
 from edgeship.core.metrics import METRICS, Metric, Outputs
 
@@ -49,9 +49,14 @@ class Scoring:
         targets = self.targets[start : start + len(outputs[0])]
         try:
             rows = self.metric.rows(outputs, targets, inputs)
-        except (ValueError, TypeError, IndexError) as error:
+        except ValueError as error:
             raise DataError(
                 f"metric {self.metric.name}: {error}; name another metric, or correct the targets"
+            ) from error
+        # A function of the user's may raise anything.
+        except Exception as error:
+            raise DataError(
+                f"metric {self.metric.name} failed: {in_one_line(error)}; correct the function, or the targets"
             ) from error
         if not np.isfinite(rows).all():
             raise DataError(

@@ -19,14 +19,14 @@ LEGEND = (
     "operations and has no LSB)",
     f"{REFERENCE}: float Keras, which the others are compared with",
     f"{EXACT}: no difference at all, so the ratio is infinite",
-    "delta: paired with float Keras on the same test images, in percentage points (of a score that is no top-1, in its "
-    "own unit), with its 95 % interval",
-    "SQNR: of the golden images' outputs against float Keras",
+    "delta: paired with float Keras on the same test examples, in percentage points (of a score that is no top-1, in "
+    "its own unit), with its 95 % interval",
+    "SQNR: of the golden examples' outputs against float Keras",
     "max LSB: test outputs against those of the other format on the same integer grid; on another target than cpu, "
     "against the same artifact on this machine",
-    "same top-1: share of the test images with the answer of the row that max LSB compares with",
+    "same top-1: share of the test examples with the answer of the row that max LSB compares with",
     "integer ops: of the operations the runtime really executed; kept: in float on purpose, with their conversions",
-    "ms: one image, without preprocessing; in parentheses the launches (fresh processes) it was measured in; an "
+    "ms: one example, without preprocessing; in parentheses the launches (fresh processes) it was measured in; an "
     "emulator's time is none, so it is not measured",
     "speed-up: over float Keras on the same target (where there is none, over the float32 file of the same format and "
     "runtime), from one ratio per launch, with its exact 95 % interval where there are enough launches; of one thread "

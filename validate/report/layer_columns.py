@@ -13,7 +13,7 @@ LAYER_COLUMNS = ("layer", "operation", "SQNR dB", "max LSB", "saturated", "")
 FIRST_BAD = "first bad layer"
 LAYER_LEGEND = (
     "each result of the integer file against the same result of the float file of its format, over all elements of a "
-    "few golden images; in the order in which they run",
+    "few golden examples; in the order in which they run",
     "training for integers (int8-qat) moves the weights, so that such layers differ from float on purpose",
     "max LSB: the largest distance, in steps of the result's scale",
     "saturated: share of the integers at an end of their range whose float value belongs elsewhere",

@@ -20,6 +20,13 @@ from edgeship.validate.report.columns import (
 )
 from edgeship.validate.report.gfm import bullets, escaped, section, table
 from edgeship.validate.report.layer_columns import LAYER_COLUMNS, LAYER_LEGEND, layer_cells, layer_sentence
+from edgeship.validate.report.ship_lines import (
+    SHIP_COLUMNS,
+    SHIP_LEGEND,
+    ship_cells,
+    ship_sentence,
+    ship_sources,
+)
 from edgeship.validate.subject.rows import row_label
 from edgeship.validate.timing.summary import P99_SAMPLES
 
@@ -66,8 +73,9 @@ def report_to_markdown(report: Report) -> str:
     parts = [
         f"# Validation of {escaped(report.bundle)}",
         f"**{headline(report)}**",
-        *bullets(format_lines(report)),
+        *_ship(report),
         *section("Failures", report.failures),
+        *bullets(format_lines(report)),
         "## Artifacts on their runtimes",
         _main_table(report.rows),
         *bullets(LEGEND),
@@ -82,6 +90,17 @@ def report_to_markdown(report: Report) -> str:
         *section("Machine", machine_lines(report)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _ship(report: Report) -> Iterator[str]:
+    """What to ship where, and whether it is good enough."""
+    if not report.ship:
+        return
+    yield "## What to ship"
+    yield table(
+        [*SHIP_COLUMNS, "good enough, and why"], [[*ship_cells(line), ship_sentence(line)] for line in report.ship]
+    )
+    yield from bullets([SHIP_LEGEND, *ship_sources(report.ship)])
 
 
 def headline(report: Report) -> str:
@@ -255,7 +274,7 @@ def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
             for item in agreements
         ],
     )
-    yield from bullets([f"delta: second minus first, on the same {agreements[0].images:,} images"])
+    yield from bullets([f"delta: second minus first, on the same {agreements[0].images:,} examples"])
 
 
 def _accuracy_delta(item: Agreement) -> str:
@@ -304,7 +323,7 @@ def _layer_errors(tables: Sequence[LayerErrors]) -> Iterator[str]:
     yield from bullets(LAYER_LEGEND)
     for item in tables:
         against = "" if item.reference is None else f" against {item.reference}"
-        images = "" if not item.images else f", {item.images} images"
+        images = "" if not item.images else f", {item.images} examples"
         yield escaped(f"{item.artifact}{against}{images}: {layer_sentence(item)}.")
         if item.layers:
             yield table(LAYER_COLUMNS, layer_cells(item))

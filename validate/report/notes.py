@@ -8,8 +8,8 @@ from statistics import median
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import RuntimeFailure
 from edgeship.core.measurement import Row
+from edgeship.core.variants import PROCESSORS
 from edgeship.validate.process.visits import Visit
-from edgeship.validate.questions.gate import made_for_other_processors
 from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.rows import Candidate, row_label
@@ -23,7 +23,7 @@ def limited_images(bundle: Bundle, images: int) -> Iterator[str]:
     split = bundle.manifest.splits.get("test")
     whole = images if split is None else split["images"]
     if images < whole:
-        yield f"validate.images: only the first {images:,} of {whole:,} test images were used"
+        yield f"validate.images: only the first {images:,} of {whole:,} test examples were used"
 
 
 def artifacts_not_run(bundle: Bundle, rows: Sequence[Candidate], visits: Sequence[Visit]) -> Iterator[str]:
@@ -42,14 +42,15 @@ def artifacts_not_run(bundle: Bundle, rows: Sequence[Candidate], visits: Sequenc
             yield f"{artifact.name}: not run on {visit.target.name}, since {why}"
 
 
-def made_for_others(rows: Sequence[Row], architectures: Mapping[str, str | None]) -> Iterator[str]:
-    """An artifact whose integer share is not gated on this processor."""
+def made_for_others(rows: Sequence[Row], processors: Mapping[str, str | None]) -> Iterator[str]:
+    """A file on a processor that it is not made for."""
     for row in rows:
-        architecture = architectures.get(row.target)
-        if row.coverage is not None and row.coverage.float_ops and made_for_other_processors(row, architecture):
+        processor = processors.get(row.target)
+        if row.for_others is not None and processor is not None:
+            found = PROCESSORS[processor]
             yield (
-                f"{row_label(row.artifact, row.runtime, row.target)}: made for Arm; ONNX Runtime computes it in float "
-                f"on {architecture}, so its integer share there is not gated"
+                f"{row_label(row.artifact, row.runtime, row.target)}: made for {row.for_others}; on "
+                f"{row.target}, {found.words}, the verdict does not depend on it: {found.reason}"
             )
 
 
@@ -93,3 +94,10 @@ def missing_baselines(rows: Sequence[Candidate], errors: Mapping[str, RuntimeFai
     for row in rows:
         if not row.reported and row.label in errors:
             yield f"not compared with this machine: {errors[row.label]}"
+
+
+def parts_missing(rows: Sequence[Candidate]) -> Iterator[str]:
+    """Rows that need a part of edgeship which is not installed."""
+    for row in rows:
+        if row.part_missing is not None:
+            yield f"{row.label}: not measured: {row.part_missing}; the verdict is that of the other rows"

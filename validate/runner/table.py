@@ -40,6 +40,7 @@ class Runtime:
     opener: str | None = None
     bridge: str | None = None  # the module of the bridge to a maker's tool
     packages: tuple[str, ...] = ()  # each of them brings the library; the first one is the one that is pinned here
+    modules: tuple[str, ...] = ()  # without them its rows are not measured, unless the user asked for this runtime
     checks: tuple[str, ...] = ()
     probes: dict[str, Probe] = field(default_factory=dict)
     # The runtime on this machine whose answers these kernels' answers are held against.
@@ -68,6 +69,7 @@ class Runtime:
 RUNTIMES: dict[str, Runtime] = {
     "keras": Runtime(
         takes=("keras",), production=False, opener="edgeship.validate.probes.reference:open_keras", one_process=True,
+        modules=("tensorflow", "tf_keras"),
     ),
     "litert": Runtime(
         takes=("tflite",), production=True, opener=".litert:open_litert",

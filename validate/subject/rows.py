@@ -15,6 +15,7 @@ from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import RuntimeFailure
 from edgeship.core.integers import is_integer
 from edgeship.core.measurement import Coverage
+from edgeship.core.parts import missing
 from edgeship.core.schemes import SCHEMES
 from edgeship.data.examples import Batch
 from edgeship.validate.runner.table import RUNTIMES, Runtime
@@ -41,6 +42,7 @@ class Candidate:
     options: dict[str, Any] = field(default_factory=dict)  # of the opener, besides `threads`
     target: Target = field(default_factory=Target)
     reported: bool = True  # False: measured only to be compared with
+    part_missing: str | None = None  # why it cannot run here and need not: a part of edgeship that is not installed
 
     @property
     def label(self) -> str:
@@ -131,7 +133,7 @@ def candidates(bundle: Bundle, config: ValidateConfig, targets: Sequence[Target]
 def _on_target(bundle: Bundle, config: ValidateConfig, target: Target) -> Iterator[Candidate]:
     runtimes = [name for name in RUNTIMES if name in target.runtimes and _wanted(name, config, target)]
     if KERAS in runtimes:
-        yield _reference(bundle, target)
+        yield _reference(bundle, config, target)
     for artifact in bundle.manifest.artifacts:
         for runtime in runtimes:
             if takes(runtime, artifact):
@@ -145,11 +147,15 @@ def _wanted(runtime: str, config: ValidateConfig, target: Target) -> bool:
     """
     kind = RUNTIMES[runtime]
     asked = runtime in config.runtimes or kind.baseline in config.runtimes
-    chosen = set(config.runtimes) != set(ALL_RUNTIMES)
-    return asked and (kind.production or target.name == CPU or chosen)
+    return asked and (kind.production or target.name == CPU or _chosen(config))
 
 
-def _reference(bundle: Bundle, target: Target) -> Candidate:
+def _chosen(config: ValidateConfig) -> bool:
+    """Whether the user named the runtimes, other than all of them."""
+    return set(config.runtimes) != set(ALL_RUNTIMES)
+
+
+def _reference(bundle: Bundle, config: ValidateConfig, target: Target) -> Candidate:
     reference = bundle.manifest.reference
     return Candidate(
         name=reference.file,
@@ -161,6 +167,7 @@ def _reference(bundle: Bundle, target: Target) -> Candidate:
         input_kinds=tuple(InputKind.of_float(spec) for item in bundle.manifest.artifacts[:1] for spec in item.inputs),
         options={"custom_objects": list(reference.custom_objects)},
         target=target,
+        part_missing=None if _chosen(config) else missing(RUNTIMES[KERAS].modules),
     )
 
 

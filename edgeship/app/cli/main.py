@@ -54,7 +54,7 @@ def entry_point() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = command_parser().parse_args(arguments)
     try:
         _check_out(getattr(options, "out", None))
         code: int = options.call(options)
@@ -102,7 +102,7 @@ def _check_out(folder: Path | None) -> None:
         raise ConfigError(f"--out: {folder}: nothing may be written in {there}; choose another folder")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edgeship",
         description="Train once, ship two: int8 TFLite and int8 ONNX from one Keras model with custom layers, "
@@ -143,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("bundle", type=Path, metavar="BUNDLE")
     validate.add_argument(
         "--on", action="append", metavar="TARGET",
-        help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], browser",
+        help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], x86[:CPU], "
+        "browser",
     )
     validate.add_argument("--runtime", action="append", metavar="RUNTIME", help="only these runtimes")
     validate.add_argument("--images", type=int, metavar="N", help="only the first N test images")
@@ -152,6 +153,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
     validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
+    for command in (run, validate):
+        command.add_argument("--all", action="store_true", help="also print the table of all rows, which report.md has")
     for key, text in DEVICE_OPTIONS.items():
         validate.add_argument(f"--{key.replace('_', '-')}", metavar="X", help=text)
     add_compare(add, DEVICE_OPTIONS)
@@ -175,7 +178,7 @@ def _run(options: argparse.Namespace) -> int:
     if report is None:
         print_line(f"run: this worker's part is done; the chief leaves the results in {pipeline.out}")
         return PASS
-    return _show(report, pipeline.out)
+    return _show(report, pipeline.out, everything=options.all)
 
 
 def _stage(options: argparse.Namespace) -> int:
@@ -239,7 +242,7 @@ def _validate(options: argparse.Namespace) -> int:
         report = validate_bundle(bundle, load_test_split(config.data), chosen, layers=options.layers)
     out = options.out or options.bundle.resolve().parent
     write_report(report, out)
-    return _show(report, out)
+    return _show(report, out, everything=options.all)
 
 
 def _validate_arrays(bundle: Bundle, config: Config, chosen: ValidateConfig, options: argparse.Namespace) -> Report:
@@ -259,11 +262,14 @@ def _validate_arrays(bundle: Bundle, config: Config, chosen: ValidateConfig, opt
     return validate_examples(bundle, test, chosen, metric=metric, layers=options.layers)
 
 
-def _show(report: Report, folder: Path) -> int:
+def _show(report: Report, folder: Path, *, everything: bool) -> int:
+    from edgeship.validate.report.account import account_lines
     from edgeship.validate.report.terminal import report_to_terminal
 
     console = wide_console()
-    console.print(report_to_terminal(report, width=console.width))
+    console.print(report_to_terminal(report, width=console.width, everything=everything))
+    for line in account_lines(report):
+        print_line(line)
     print_line(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
     return VERDICT_CODES[report.verdict]
 

@@ -141,7 +141,7 @@ class ArrayPipeline:
             "validate": config_to_dict(self.config.validate),
         }
         writes = (self.out / REPORT_FILE, self.out / "report.md")
-        return Stage(name="validate", read=read, writes=writes, work=self._validate)
+        return Stage(name="validate", read=read, writes=writes, work=self._validate, with_keras=False)
 
     def _read_by_all(self) -> dict[str, Any]:
         return {

@@ -25,6 +25,8 @@ class StageCache:
         if self.is_done(stage):
             say(f"{stage.name}: unchanged, not run again")
             return
+        if stage.with_keras:
+            import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
         scratch = self.scratch(stage)
         stage.work(scratch)
         files = {str(path.name): sha256_of_file(path) for path in stage.writes}

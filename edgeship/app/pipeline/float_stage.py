@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from edgeship.data import Images, Splits, hold_out
 from edgeship.data.examples import Examples, examples_of_images
 from edgeship.model import build, train
 from edgeship.model.distribute import Workers
+from edgeship.model.probabilities import with_probabilities
 
 
 @dataclass
@@ -30,6 +31,7 @@ class FloatStage:
     spec: Preprocessing
     workers: Workers
     module_folder: Path | None
+    _said_logits: bool = field(init=False, default=False)
 
     @cached_property
     def initial(self) -> tf_keras.Model:
@@ -126,7 +128,15 @@ class FloatStage:
         tf_keras.utils.set_random_seed(self.config.train.seed)
         size, channels = self.config.data.image_size, self.config.data.channels
         classes = self.config.model.classes or len(self.splits.labels)
-        return build.build_model(self.config.model, input_shape=(size, size, channels), classes=classes)
+        model = build.build_model(self.config.model, input_shape=(size, size, channels), classes=classes)
+        with_softmax = with_probabilities(model)
+        if with_softmax is not model and not self._said_logits:
+            self._said_logits = True
+            say(
+                f"train: {model.name} ends in logits (its last layer has no softmax): a softmax is put behind it, "
+                "since images are classified by probabilities"
+            )
+        return with_softmax
 
 
 def held_out(splits: Splits, count: int, *, seed: int) -> tuple[Images, Images | None]:

@@ -256,7 +256,7 @@ class Pipeline:
             "validate": config_to_dict(self.config.validate),
         }
         writes = (self.out / REPORT_FILE, self.out / "report.md")
-        return Stage(name="validate", read=read, writes=writes, work=self._validate)
+        return Stage(name="validate", read=read, writes=writes, work=self._validate, with_keras=False)
 
     # --- the work of each -----------------------------------------------------------------------------------------
 

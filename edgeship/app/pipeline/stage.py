@@ -18,3 +18,4 @@ class Stage:
     # Called with a folder for checkpoints that belongs to exactly this `read`; it is removed when the work is done.
     work: Callable[[Path], None]
     together: bool = False  # of several workers, all do the work; otherwise the chief alone does
+    with_keras: bool = True  # the work imports TensorFlow

@@ -15,28 +15,28 @@ from keras.src.ops import einops, image, linalg, math, nn, numpy
 from edgeship.core.errors import EdgeshipError, ModelError, in_one_line
 from edgeship.model.keras3.inside import bounded_variables
 from edgeship.model.keras3.translate import translate
-from edgeship.model.keras_code import DATA_FORMS, FOR_MODELS, MODELS, READING_LAYERS, Vocabulary, check_config
+from edgeship.model.keras_code import DATA_FORMS, FOR_MODELS, MODELS, READING_LAYERS, Remedies, Vocabulary, check_config
 
 # Modules of operations that only compute; of `core`, which has loops and conditions over functions, these alone.
 OPERATIONS = (numpy, nn, math, linalg, image, einops)
 CORE_OPERATIONS = ("Cast", "ConvertToTensor", "Shape", "Slice", "StopGradient", "Unstack")
 OF_FUNCTIONS = ("Map", "Vectorize")
 CODE_LAYERS = frozenset({"Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
-REMEDIES = dataclasses.replace(FOR_MODELS, **{
-    field.name: getattr(FOR_MODELS, field.name).replace("@tf_keras.utils.", "@keras.saving.")
-    for field in dataclasses.fields(FOR_MODELS)
-})
+IN_KERAS3 = {"@tf_keras.utils.": "@keras.saving.", "tf_keras.models.": "keras.models."}
 
 
-def check_keras3_config(config: Any, *, where: str, own: Mapping[str, Any]) -> None:
+def check_keras3_config(
+    config: Any, *, where: str, own: Mapping[str, Any], remedies: Remedies = FOR_MODELS
+) -> None:
     """Refuse a configuration that carries or names code. Raises ModelError.
 
     Args:
         config: the parsed JSON of a saved model.
         where: the file, for messages.
         own: classes and functions of the user's, by name.
+        remedies: what messages advise, in the words of Keras 2.
     """
-    check_config(config, where=where, remedies=REMEDIES, own=own, words=KERAS3)
+    check_config(config, where=where, remedies=_in_keras3(remedies), own=own, words=KERAS3)
 
 
 def load_keras3(
@@ -67,6 +67,13 @@ def load_keras3(
             "model.custom_objects names"
         ) from error
     return translate(model)
+
+
+def _in_keras3(remedies: Remedies) -> Remedies:
+    texts = dataclasses.asdict(remedies)
+    for word, other in IN_KERAS3.items():
+        texts = {key: text.replace(word, other) for key, text in texts.items()}
+    return Remedies(**texts)
 
 
 def _classes() -> frozenset[str]:

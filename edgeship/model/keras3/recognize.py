@@ -11,6 +11,7 @@ from typing import Any
 import tf_keras
 
 from edgeship.core.errors import LoweringError, ModelError, in_one_line
+from edgeship.model.keras2 import arguments_of, calls_of
 
 
 def is_keras3_model(value: Any) -> bool:
@@ -46,6 +47,7 @@ def require_one_keras(layers: Iterable[Any]) -> None:
     if "keras" not in sys.modules:
         return
     for layer in layers:
+        _require_own_variables(layer)
         of_keras3 = is_keras3_layer(layer)
         is_other = _is_keras2_layer if of_keras3 else is_keras3_layer
         held = next((item for item in _values_in(vars(layer)) if is_other(item)), None)
@@ -56,6 +58,19 @@ def require_one_keras(layers: Iterable[Any]) -> None:
                 f"{layer.name} ({type(layer).__name__}): a layer of {own} that holds {held.name!r}, one of {other}; "
                 "build the whole model with one of the two"
             )
+
+
+def _require_own_variables(layer: Any) -> None:
+    """Raise LoweringError for an operator in a graph of Keras 2 that reads a variable of Keras 3."""
+    if "OpLambda" not in type(layer).__name__:
+        return
+    values = (value for node in calls_of(layer) for value in _values_in(list(arguments_of(node))))
+    variable = next((value for value in values if _inherits(value, "Variable")), None)
+    if variable is not None:
+        raise LoweringError(
+            f"{variable.path}: a variable of Keras 3 (keras) in a model of Keras 2 (tf_keras), where it would not "
+            "train: a layer of the one was called on an Input of the other; build the whole model with one of the two"
+        )
 
 
 @contextmanager

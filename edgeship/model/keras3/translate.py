@@ -64,7 +64,7 @@ def translate(model: Any) -> tf_keras.Model:
         tf_keras.mixed_precision.set_global_policy(policy)
     translation.copy_trainable(model)
     translation.require_every_variable(model)
-    _check_same(model, translated, noise, expected)
+    _check_same(model, translated, noise, expected, in_training=translation.in_training)
     return translated
 
 
@@ -106,14 +106,25 @@ def _input(shape: Any, *, dtype: str, name: str | None) -> Any:
     return tf_keras.Input(batch_shape=tuple(shape), dtype=dtype, name=name)
 
 
-def _check_same(model: Any, translated: tf_keras.Model, noise: Any, outputs: Any) -> None:
-    """Raise LoweringError where the translation computes something else of the same noise."""
+def _check_same(
+    model: Any, translated: tf_keras.Model, noise: Any, outputs: Any, *, in_training: list[Any]
+) -> None:
+    """Raise LoweringError where the translation computes something else of the same noise.
+
+    Args:
+        in_training: layers that are called with `training=True`, which explain a difference.
+    """
     tolerance = TOLERANCE + sum(ROUNDING.get(layer.compute_dtype, 0.0) for layer in layers_of(model))
     found = tf.nest.flatten(translated(noise, training=False))
     for name, one, other in zip(translated.output_names, tf.nest.flatten(outputs), found, strict=True):
         one, other = (np.asarray(tf.cast(item, tf.float32)) for item in (one, other))
         largest = float(np.nanmax(np.abs(one), initial=0.0))
         if one.shape != other.shape or not np.allclose(one, other, rtol=0, atol=tolerance * largest, equal_nan=True):
+            if in_training:
+                raise LoweringError(
+                    f"{describe(in_training[0])}: it is called with training=True, which Keras 3 goes by in model(x) "
+                    "and not in model.predict(x), and integer files have inference alone; call it without training=True"
+                )
             away = float(np.nanmax(np.abs(one - other))) / largest if one.shape == other.shape and largest else np.nan
             raise LoweringError(
                 f"{model.name!r}: the translation from Keras 3 to Keras 2 computes another {name!r} on the same noise "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -39,6 +40,7 @@ class Translation:
         self._originals: list[Any] = []  # keeps those ids from being reused
         self._variables: dict[int, Any] = {}  # id of a variable of Keras 3 -> the variable in its place
         self._constants: set[int] = set()  # ids of variables whose values became constants
+        self.in_training: list[Any] = []  # layers of Keras 3 that are called with training=True
 
     def outputs_of(self, model: Any, inputs: Any) -> Any:
         """Return what a model computes of inputs of Keras 2, in the structure in which it gives its outputs."""
@@ -57,7 +59,7 @@ class Translation:
 
     def scope(self) -> AbstractContextManager[Any]:
         """Return the scope in which code of Keras 3 runs on what stands in the places of its layers and variables."""
-        return in_place(self.twin_of, self._variables)
+        return in_place(self._called, self._variables)
 
     def keep(self, theirs: list[Any], ours: list[Any], owner: Any) -> None:
         """Copy the weights of a layer of Keras 3 to those of the layer in its place. Raises LoweringError."""
@@ -90,6 +92,17 @@ class Translation:
                 f"Keras 2, the first is {lost[0].path!r}; give it to a layer that the model calls"
             )
 
+    def _called(self, layer: Any) -> Callable[..., Any]:
+        """Return what is called in the place of a layer, which takes note of `training=True`."""
+        twin = self.twin_of(layer)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("training") is True:
+                self.in_training.append(layer)
+            return twin(*args, **kwargs)
+
+        return call
+
     # --- models and layers ----------------------------------------------------------------------------------------
 
     def _translated(self, layer: Any) -> Any:
@@ -112,7 +125,7 @@ class Translation:
         def answer(operation: Any) -> Any:
             if not isinstance(operation, keras.Layer):
                 return lambda *args, **kwargs: _run(operation, args, kwargs)
-            twin = self.twin_of(operation)
+            twin = self._called(operation)
             return lambda *args, **kwargs: twin(*args, **arguments_given(operation, kwargs))
 
         with self.scope():

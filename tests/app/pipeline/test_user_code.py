@@ -148,7 +148,9 @@ def test_what_cannot_be_loaded_again_is_trained_saved_and_exported(tmp_path):
     assert later.cache.ran == ["quantize int8-ptq", "export"]
     manifest = load_bundle(later.bundle_folder).manifest
     assert manifest.reference.custom_objects == ("edgeship.model.flat_layers",)
-    assert {artifact.name for artifact in manifest.artifacts} == {"int8-ptq.tflite", "int8-ptq.onnx"}
+    assert {artifact.name for artifact in manifest.artifacts} == {
+        "int8-ptq.tflite", "int8-ptq.onnx", "int8-ptq-u8s8.onnx",
+    }
     # A machine that has the bundle and none of the user's code.
     found = subprocess.run(
         [sys.executable, "-c", LOAD_ELSEWHERE, str(later.bundle_folder)], cwd=Path(__file__).parents[3],
@@ -289,6 +291,11 @@ def logits(input_shape, classes):
     model = fine(input_shape, classes)
     return tf_keras.Model(model.input, model.get_layer("head").output, name="logits")
 
+
+def sigmoids(input_shape, classes):
+    model = logits(input_shape, classes)
+    return tf_keras.Model(model.input, layers.Activation("sigmoid")(model.output), name="sigmoids")
+
 fine = network(lambda x: x)
 strange = network(Strange(name="strange"))
 stateful = network(Counts(name="counts"))
@@ -297,7 +304,7 @@ INTEGERS = QuantizeConfig(schemes=("int8-ptq",))
 
 
 @pytest.mark.parametrize(("name", "quantize", "error", "message"), [
-    ("logits", INTEGERS, ModelError, "are these logits"),
+    ("sigmoids", INTEGERS, ModelError, "sigmoids: expected probabilities"),
     ("stateful", INTEGERS, LoweringError, "counts .*stateful"),
     ("strange", INTEGERS, LoweringError, "strange_erfinv"),
     ("fine", replace(INTEGERS, keep_float=("cnv",)), LoweringError, "keep_float: no layer is called 'cnv'"),
@@ -312,13 +319,23 @@ def test_what_must_be_refused_is_refused_before_training(tmp_path, name, quantiz
     assert not list(pipeline.out.rglob("*checkpoint*"))
 
 
+def test_a_network_that_ends_in_logits_is_trained_with_a_softmax_behind_it(tmp_path, capfd):
+    (tmp_path / "refused_for_a_test.py").write_text(REFUSED)
+    pipeline = pipeline_of(tmp_path, "refused_for_a_test:logits", replace(CONFIG, quantize=INTEGERS))
+    pipeline.train()
+    said = capfd.readouterr().err
+    assert said.count("train: logits ends in logits (its last layer has no softmax): a softmax is put behind it") == 1
+    answers = pipeline._float_model()(np.full((2, 8, 8, 1), 0.5, np.float32)).numpy()
+    np.testing.assert_allclose(answers.sum(-1), 1, rtol=1e-5)
+
+
 def test_what_was_checked_is_said_once_and_not_repeated(tmp_path, capfd):
     (tmp_path / "refused_for_a_test.py").write_text(REFUSED)
     config = replace(CONFIG, quantize=INTEGERS, export=ExportConfig(golden_images=4))
     pipeline_of(tmp_path, "refused_for_a_test:fine", config).train()
     said = capfd.readouterr().err
     assert "checked before training: refused: lowered to" in said
-    assert "trial export of 2 files" in said
+    assert "trial export of 3 files" in said
     assert "export: " not in said  # what a trial says of its own is not for the user
     (tmp_path / "out" / "float.keras").unlink()  # as if the training had been interrupted
     again = pipeline_of(tmp_path, "refused_for_a_test:fine", config)

@@ -275,6 +275,30 @@ def test_training_stays_what_it_is():
         assert np.any(weight.numpy() != fresh.numpy())
 
 
+class DropsAlways(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dropout = layers.Dropout(0.5, name="inside")
+
+    def call(self, x):
+        return self.dropout(x, training=True)
+
+
+@pytest.mark.parametrize(("middle", "named"), [
+    (lambda x: layers.Dropout(0.5, name="always")(x, training=True), r"always \(Dropout\)"),
+    (lambda x: layers.BatchNormalization(name="norm")(x, training=True), r"norm \(BatchNormalization\)"),
+    (lambda x: DropsAlways()(x), r"inside \(Dropout\)"),
+])
+def test_training_that_is_asked_for_is_refused_by_the_layer_s_name(middle, named):
+    with pytest.raises(LoweringError, match=rf"^{named}: it is called with training=True, which Keras 3 goes by in"):
+        translate(model_of(lambda x: layers.Flatten()(middle(x))))
+
+
+def test_training_that_changes_nothing_is_no_matter():
+    model = model_of(lambda x: layers.Flatten()(layers.Dropout(0.0)(x, training=True)))
+    check_same(model, translate(model), noise(3, *IMAGE))
+
+
 def test_a_user_s_regularizer_and_constraint_go_on():
     class Half(keras.constraints.Constraint):
         def __call__(self, w):

@@ -56,7 +56,7 @@ def test_outputs_too_coarse_for_the_classes_are_named_as_the_reason() -> None:
     (lossy,) = judge([dataclasses.replace(ROW, accuracy=dataclasses.replace(
         ACCURACY, delta=-0.9, delta_ci95=(-0.95, -0.85), tied_share=0.97,
     ))], [], [], CONFIG)[1]
-    assert "for 97% of the images several classes share the largest output code" in lossy
+    assert "for 97% of the examples several classes share the largest output code" in lossy
     assert "Schemes with a finer output: dynamic-int8, weight-only-int8, int16x8-ptq" in lossy
     few = dataclasses.replace(ACCURACY, delta=-0.9, delta_ci95=(-0.95, -0.85), tied_share=0.02)
     assert "share the largest" not in judge([dataclasses.replace(ROW, accuracy=few)], [], [], CONFIG)[1][0]
@@ -64,9 +64,9 @@ def test_outputs_too_coarse_for_the_classes_are_named_as_the_reason() -> None:
 
 def test_inconclusive_says_how_many_images_would_decide() -> None:
     _, (sentence,) = judge([row(interval=(-0.03, 0.01), delta=-0.01)], [], [], CONFIG)
-    assert "about 2,000 test images would decide it" in sentence
+    assert "about 2,000 test examples would decide it" in sentence
     _, (sentence,) = judge([row(interval=(-0.03, -0.01), delta=-0.02)], [], [], CONFIG)
-    assert "no number of images" in sentence
+    assert "no number of examples" in sentence
 
 
 @pytest.mark.parametrize("changes", [

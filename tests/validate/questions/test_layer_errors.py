@@ -233,7 +233,7 @@ def test_the_report_has_tables_of_the_failing_artifacts(
     assert load_report(tmp_path / "report.json") == report
     text = report_to_markdown(report)
     assert "## Integer against float, layer by layer" in text
-    assert "int8-ptq.onnx against float32.onnx, 4 images: first bad layer is stage2\\_unit1\\_conv1 (Conv)" in text
+    assert "int8-ptq.onnx against float32.onnx, 4 examples: first bad layer is stage2\\_unit1\\_conv1 (Conv)" in text
     assert text.count("| first bad layer |") == 1
 
 

@@ -55,6 +55,12 @@ def test_targets_that_the_metric_cannot_read() -> None:
         scoring.rows([np.ones((3, 3))], [], start=0)
 
 
+def test_what_a_users_function_raises_is_one_sentence() -> None:
+    scoring = Scoring(metric=metric_of_function("mine", lambda outputs, targets: {}["key"]), targets=np.zeros(3))
+    with pytest.raises(DataError, match="metric mine failed: KeyError: 'key'; correct the function, or the targets"):
+        scoring.rows([np.ones((3, 1))], [], start=0)
+
+
 def test_without_targets_nothing_is_scored_and_classes_are_still_known() -> None:
     scoring = Scoring(metric=METRICS["top1"])
     assert scoring.rows([np.ones((3, 3))], [], start=0) is None
