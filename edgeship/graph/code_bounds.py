@@ -6,6 +6,7 @@ import math
 
 from edgeship.core.integers import UINT8_SHIFT
 from edgeship.graph.kinds import GRID_KEEPING
+from edgeship.graph.marked import is_marked
 from edgeship.graph.records import LONGEST_CHAIN, Graph, Operation, Tensor, affine_grid
 
 LARGEST = {"uint8": 255, "int8": 127}
@@ -39,6 +40,8 @@ def _upper_end(graph: Graph, name: str, steps: int) -> float:
         return UPPER_ENDS[operation.kind]
     if operation.kind == "Clip":
         return _clip_end(graph, operation)
+    if is_marked(operation, graph.tensors):  # its numbers are not the tensor's
+        return math.inf
     if operation.kind == "QuantizeLinear":
         return _rounded_end(graph, operation, _upper_end(graph, operation.inputs[0], steps - 1))
     if operation.kind == "Relu":
