@@ -6,7 +6,7 @@
 `accuracy` first runs the configuration's own pipeline (up to the bundle) in DIR, then builds the peers from its
 float model. Both print a Markdown table and leave report.json with the raw samples. The rows:
 
-    edgeship        int8 TFLite and int8 ONNX (U8U8) of edgeship's quantization-aware training
+    edgeship        int8 TFLite and int8 ONNX (U8U8; in `latency` U8S8 too) of edgeship's quantization-aware training
     int8-ptq        edgeship's own calibration, without training
     converter-ptq   TFLiteConverter's own post-training quantization of the same network
     stock tfmot     tfmot.quantize_model on the flattened model, same steps, then TFLiteConverter
@@ -112,7 +112,7 @@ def random_weights(options: argparse.Namespace) -> tuple:
     exported = export_files(prepared, samples=samples, config=config, spec=spec, labels=splits.labels)
     ours = [
         replace(file, name=file.name.replace("int8-ptq", "edgeship"), same_grid_as=(
-            "edgeship.tflite" if file.name == "int8-ptq.onnx" else None
+            "edgeship.tflite" if (file.scheme, file.format) == ("int8-ptq", "onnx") else None
         ))
         for file in exported.files
     ]
@@ -244,7 +244,7 @@ def table(report: Report, *, accuracy: bool) -> str:
     lines.write("| file | runtime | KiB | integer ops | per-channel | median ms | vs edgeship |")
     lines.write(" top-1 | delta to float [95 % CI], points | SQNR dB |\n" if accuracy else " SQNR dB |\n")
     lines.write("|---" * (10 if accuracy else 8) + "|\n")
-    ours = {row.runtime: row for row in report.rows if row.artifact.startswith("edgeship")}
+    ours = {row.runtime: row for row in report.rows if row.artifact.startswith("edgeship.")}
     for row in report.rows:
         lines.write(f"| {row.artifact} | {row.runtime} | {(row.size_bytes or 0) / 1024:,.0f} ")
         if row.error:

@@ -29,11 +29,14 @@ from edgeship.core.config_file import config_to_dict
 from edgeship.core.cpu import processor_identity
 from edgeship.core.errors import StorageError
 from edgeship.core.files import sha256_of_bytes, sha256_of_file, sha256_of_json, write_atomically
+from edgeship.core.saturation import Saturation
 from edgeship.core.version import __version__
 from edgeship.data import Splits, splits_record
 from edgeship.data.examples import Batch, examples_of_images
 from edgeship.export.proof.exported import Exported
 from edgeship.export.proof.golden import Specs, float_outputs, golden_bytes, specs_of
+from edgeship.graph import graph_from_bytes
+from edgeship.graph.saturation import saturation_of
 
 REFERENCE_FILE = "float.keras"
 TOOLS = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "tf2onnx", "onnx", "onnxruntime",
@@ -88,17 +91,21 @@ def write_bundle(
     """
     artifacts, expected = [], {}
     specs: dict[str, Specs] = {}
+    certificates: dict[str, Saturation] = {}
     for file in exported.files:
-        # An .ort file tells no scales; it has those of the .onnx file it was made from.
+        # An .ort file tells no scales and no weights; it has those of the .onnx file it was made from.
         onnx = file.name.removesuffix(".ort") + ".onnx"
         specs[file.name] = specs[onnx] if file.format == "ort" else specs_of(file.content, format=file.format)
+        certificates[file.name] = certificates[onnx] if file.format == "ort" else saturation_of(
+            graph_from_bytes(file.content, where=Path(file.name))
+        )
         ins, outs = specs[file.name]
         assert file.golden_outputs is not None
         expected[file.name] = file.golden_outputs
         artifacts.append(Artifact(
             name=file.name, file=file.name, format=file.format, scheme=file.scheme,
             sha256=sha256_of_bytes(file.content), size_bytes=len(file.content), inputs=ins, outputs=outs,
-            same_grid_as=file.same_grid_as, operators_config=file.operators_file,
+            same_grid_as=file.same_grid_as, operators_config=file.operators_file, saturation=certificates[file.name],
         ))
     inputs = exported.golden_inputs
     golden_content = golden_bytes(

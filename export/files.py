@@ -13,6 +13,7 @@ from edgeship.core.config import Config
 from edgeship.core.errors import ExportError
 from edgeship.core.progress import say
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, Scheme
+from edgeship.core.variants import PORTABLE, file_of
 from edgeship.export.checks import check_onnx, check_tflite, float_weighted, quantized_layers
 from edgeship.export.meanings import meanings_of
 from edgeship.export.metadata import with_metadata
@@ -99,7 +100,7 @@ def export_files(
     finished = [_with_metadata(file, spec=spec, labels=labels, meanings=meanings) for file in files]
     finished += [
         _ort_file(file) for file in finished
-        if file.name == f"{file.scheme}.onnx" and "ort" in config.export.formats_of(file.scheme)
+        if file.name == file_of(file.scheme, PORTABLE) and "ort" in config.export.formats_of(file.scheme)
     ]
     say("export: " + ", ".join(f"{file.name} {len(file.content) / 1e6:.2f} MB" for file in finished))
     answers = prove(finished, models={item.scheme: item.model for item in prepared}, samples=samples)
@@ -190,7 +191,7 @@ def _integer_onnx_files(
     say(f"export: {tflite.scheme} to ONNX")
     sibling = tflite.name if "tflite" in config.export.formats_of(tflite.scheme) else None
     for variant in config.export.onnx_variants:
-        name = f"{tflite.scheme}.onnx" if variant == "u8u8" else f"{tflite.scheme}-{variant}.onnx"
+        name = file_of(tflite.scheme, variant)
         content = convert_onnx(tflite.content, variant=variant, layers=layers, keep_float=kept)
         check_onnx(
             content, name=name, activations=INTEGER_TYPES[variant[0]], weights=INTEGER_TYPES[variant[2]],

@@ -23,6 +23,7 @@ from edgeship.core.layer_names import wrapper_name
 from edgeship.core.progress import say
 from edgeship.data import Images, preprocessed_batches
 from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
+from edgeship.quantize.ranges import LEAST_RANGE
 
 CALIBRATION_BATCH = 32
 CHECKED_IMAGES = 8  # on which the network is held against the float model before it is calibrated
@@ -68,6 +69,8 @@ def calibrate(quantized: QuantizedModel, batches: Iterable[Any], *, method: str)
         item.seed(method)
     if dead := [item.name.removesuffix("_range") for item in quantized.ranges if item.is_dead]:
         say(f"quantize: {', '.join(dead)}: only zeros on all calibration examples; is this meant?")
+    if tiny := [item.name.removesuffix("_range") for item in quantized.ranges if item.is_tiny]:
+        say(f"quantize: {', '.join(tiny)}: smaller than {LEAST_RANGE} on all calibration examples; is this meant?")
 
 
 def freeze_ranges(quantized: QuantizedModel) -> None:

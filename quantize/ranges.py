@@ -69,6 +69,7 @@ class Range(layers.Layer):
         self.mode = Mode.FROZEN if fixed else Mode.OBSERVE
         self.seen = Seen()
         self.is_dead = False  # zero on all calibration images
+        self.is_tiny = False  # smaller than any grid on all calibration images
 
     def build(self, input_shape: Any) -> None:
         low, high = self.known or (0.0, 1.0)
@@ -105,9 +106,10 @@ class Range(layers.Layer):
         """Set the range from what was observed, by one of `CALIBRATIONS`, and start following.
 
         Only zeros were seen (a branch that ends in a batch norm of gamma 0, a pruned block): any grid holds those.
+        Almost only zeros (a layer scale that starts at 1e-6): the finest grid that TFLite has.
 
         Raises:
-            ModelError: nothing was seen, or NaN, or almost only zeros.
+            ModelError: nothing was seen, or NaN.
         """
         if self.fixed:
             return
@@ -122,12 +124,10 @@ class Range(layers.Layer):
         self.is_dead = low == high
         if self.is_dead:
             low, high = DEAD_RANGE
-        if high - low <= LEAST_RANGE:
-            raise ModelError(
-                f"{self.name}: all values on the calibration examples are from {low:.3g} to {high:.3g}; expected a "
-                f"range above {LEAST_RANGE}, below which TFLite has no grid; is the layer dead, or its input wrongly "
-                "scaled?"
-            )
+        self.is_tiny = high - low <= LEAST_RANGE
+        if self.is_tiny:
+            widened = 2 * LEAST_RANGE / (high - low)
+            low, high = low * widened, high * widened
         self.assign(low, high)
         self.mode = Mode.FOLLOW
         self.seen = Seen()  # some megabytes a range, which nobody reads again

@@ -18,6 +18,7 @@ from edgeship.core.progress import say, track
 from edgeship.data.examples import Batch, Examples
 from edgeship.validate.process.machine import usable_cores
 from edgeship.validate.process.pool import NotMeasured, Pool
+from edgeship.validate.questions.changed import Changes, Reference
 from edgeship.validate.questions.coverage import coverage_of_answer, with_kept_float
 from edgeship.validate.questions.parity import golden_lsb, on_grid
 from edgeship.validate.questions.scores import Scoring
@@ -52,6 +53,7 @@ class _Collector:
         self.golden_outputs: Batch | None = None
         self.coverage: Coverage | None = None
         self.notes: list[str] = []
+        self.changes = Changes()
 
     def start(self, pool: Pool, golden: tuple[Path, ...]) -> None:
         """Once per candidate: is it what the manifest says, what does it execute, its golden outputs."""
@@ -70,8 +72,8 @@ class _Collector:
         if self.candidate.is_integer:  # also of an integer file with float inputs and outputs
             self._read_plan(pool.ask("plan"))
 
-    def run(self, pool: Pool, portion: Portion, examples: Examples) -> None:
-        """All examples of a portion."""
+    def run(self, pool: Pool, portion: Portion, examples: Examples, floats: Reference) -> None:
+        """All examples of a portion; `floats` is what float Keras answered to them."""
         if self.golden_outputs is None:  # its tool gives none
             return
         if self.candidate.golden_only:
@@ -90,13 +92,17 @@ class _Collector:
         self.examples += portion.images
         if self.grids is not None:
             self.outputs.append(tuple(map(on_grid, outputs, self.specs, self.grids)))
-        self._judge(outputs, portion, examples)
-
-    def _judge(self, outputs: Batch, portion: Portion, examples: Examples) -> None:
-        if self.scoring.metric is None:
-            return
         values = tuple(map(dequantize, outputs, self.specs))
         decisions = self.scoring.decisions(values)
+        if self.candidate.runtime == KERAS:
+            floats.take(values, decisions, start=portion.start)
+        else:
+            floats.compare(self.changes, values, decisions, start=portion.start)
+        self._judge(values, decisions, portion, examples)
+
+    def _judge(self, values: Batch, decisions: np.ndarray | None, portion: Portion, examples: Examples) -> None:
+        if self.scoring.metric is None:
+            return
         if decisions is not None:
             self.decisions.append(decisions)
         positions = np.arange(portion.start, portion.start + portion.images)
@@ -117,6 +123,7 @@ class _Collector:
             output_specs=self.specs,
             grid_specs=self.grids,
             coverage=self.coverage,
+            changes=self.changes,
         )
 
     def _read_plan(self, answer: dict[str, Any]) -> None:
@@ -218,7 +225,10 @@ def collect_answers(
     """
     if not candidates:
         return Answers(measured={}, errors={}, notes=())
-    collectors = {candidate.label: _Collector(candidate, bundle, scoring) for candidate in candidates}
+    # Float Keras first: the others' answers are compared with its own, portion by portion.
+    ordered = sorted(candidates, key=lambda candidate: candidate.runtime != KERAS)
+    collectors = {candidate.label: _Collector(candidate, bundle, scoring) for candidate in ordered}
+    floats = Reference(targets=scoring.targets, exported=_exported_decisions(bundle, scoring))
     kinds = list(dict.fromkeys(candidate.input_kinds for candidate in candidates))
     golden = {
         item: write_arrays(folder, f"golden-{number}", bundle.golden.inputs, item) for number, item in enumerate(kinds)
@@ -234,7 +244,7 @@ def collect_answers(
                 with _pool(collector.candidate, cores, timeout_seconds, folder) as pool:
                     if not collector.started:
                         collector.start(pool, golden[collector.candidate.input_kinds])
-                    collector.run(pool, portion, examples)
+                    collector.run(pool, portion, examples, floats)
             except RuntimeFailure as error:
                 errors[label] = error
                 say(str(error))
@@ -246,8 +256,8 @@ def collect_answers(
 def float_answers(answers: Answers, bundle: Bundle, scoring: Scoring, images: int) -> FloatAnswers:
     """Return float Keras's answers: of its row if that ran, else, of a classifier, those that the bundle has."""
     keras = next((row for row in answers.measured.values() if row.candidate.runtime == KERAS and row.examples), None)
-    exported = bundle.golden.test_float_top1
-    if exported is not None and scoring.metric is METRICS["top1"]:
+    exported = _exported_decisions(bundle, scoring)
+    if exported is not None:
         exported = exported[:images]
         if keras is None:
             return FloatAnswers(
@@ -267,6 +277,11 @@ def float_answers(answers: Answers, bundle: Bundle, scoring: Scoring, images: in
             "compared with it but the golden outputs; let the runtime keras take part (validate.runtimes)",
         ))
     return FloatAnswers(decisions=keras.decisions, scored=keras.scored)
+
+
+def _exported_decisions(bundle: Bundle, scoring: Scoring) -> np.ndarray | None:
+    """Return the classes that float Keras gave the test images at the export; None where the bundle has none."""
+    return bundle.golden.test_float_top1 if scoring.metric is METRICS["top1"] else None
 
 
 def _float_specs(bundle: Bundle) -> tuple[TensorSpec, ...]:

@@ -26,23 +26,34 @@ from edgeship.data.examples import Examples, examples_of_images
 from edgeship.validate.answers import collect_answers, float_answers
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.process.visits import Visit, visit_target
-from edgeship.validate.questions.figures import agreements_of, new_row, with_answers, with_error, with_times
+from edgeship.validate.questions.figures import (
+    agreements_of,
+    class_counts,
+    new_row,
+    with_answers,
+    with_error,
+    with_times,
+)
 from edgeship.validate.questions.gate import judge, wrong_answers
 from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
+from edgeship.validate.questions.network_cost import network_costs
+from edgeship.validate.questions.same_bits import exact_on_every_x86
 from edgeship.validate.questions.scores import Scoring
+from edgeship.validate.questions.ship import Measurements, what_to_ship
 from edgeship.validate.report.advice import advice
 from edgeship.validate.report.notes import (
     artifacts_not_run,
     crowded,
     few_launches,
     limited_images,
-    made_for_others,
     missing_baselines,
     parts_missing,
     pinning,
 )
+from edgeship.validate.report.notes import made_for_others as notes_on_others
 from edgeship.validate.subject.bundle import Bundle
+from edgeship.validate.subject.processors import made_for_others, processors_of
 from edgeship.validate.subject.rows import CPU, Answers, Candidate, FloatAnswers, candidates
 from edgeship.validate.timing.latency import Timed
 from edgeship.validate.timing.times import measure_times
@@ -94,9 +105,10 @@ def validate_examples(
     found = _measure(bundle, examples, scoring, config)
     report = _report(bundle, examples, scoring, config, machine, found)
     integer = {artifact.name for artifact in bundle.manifest.artifacts if SCHEMES[artifact.scheme].integer}
-    wrong = wrong_answers(report.rows, report.grids, report.agreements, config) | {
+    wrong = wrong_answers(report.rows, report.grids, report.agreements, config, found.others) | {
         row.name for row in found.candidates
         if row.target.name == CPU and isinstance(found.errors.get(row.label), ParityFailure)
+        and row.label not in found.others
     }
     tables = measure_layer_errors(
         bundle, integer if layers else integer & wrong, timeout_seconds=config.timeout_seconds
@@ -160,6 +172,8 @@ class _Found:
     answers: Answers
     grids: tuple[Grid, ...]
     timed: Mapping[str, Timed]
+    processors: Mapping[str, str | None]  # the class of each target's, by its name
+    others: Mapping[str, str]  # label -> the processors that its file is made for, where its target has another one
 
     @cached_property
     def errors(self) -> dict[str, RuntimeFailure]:
@@ -191,7 +205,11 @@ def _measure(bundle: Bundle, examples: Examples, scoring: Scoring, config: Valid
             fit = [row for row in present if row.target is visit.target and row.label in answers.measured]
             timed |= measure_times(fit, bundle.golden.inputs, config, folder=folder)
             visit.look_again()
-    return _Found(candidates=rows, visits=visits, answers=answers, grids=grids, timed=timed)
+    processors = processors_of({visit.target.name: visit.machine for visit in visits})
+    return _Found(
+        candidates=rows, visits=visits, answers=answers, grids=grids, timed=timed, processors=processors,
+        others=made_for_others(bundle.manifest, rows, processors),
+    )
 
 
 def _absent(visits: Sequence[Visit]) -> dict[str, RuntimeFailure]:
@@ -205,13 +223,19 @@ def _report(
     """Return the judged report, without the layer-by-layer tables."""
     answers = found.answers
     floats = float_answers(answers, bundle, scoring, len(examples))
-    rows = tuple(_rows(bundle, config, found, scoring=scoring, floats=floats))
+    rows = tuple(_rows(bundle, examples, config, found, scoring=scoring, floats=floats))
     agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs))
-    architectures = {
-        visit.target.name: (visit.machine or {}).get("architecture") for visit in found.visits
-    } | {CPU: machine["architecture"]}
+    exact = exact_on_every_x86(bundle.manifest.artifacts)
+    ship = what_to_ship(Measurements(
+        manifest=bundle.manifest, rows=rows, config=config, processors=found.processors, scored=scoring.scores,
+        versions={CPU: machine["versions"], **{
+            visit.target.name: visit.machine.get("versions") or {} for visit in found.visits if visit.machine
+        }},
+        wrong=wrong_answers(rows, found.grids, agreements, config, found.others),
+    ))
     verdict, failures = judge(
-        rows, found.grids, agreements, config, architectures=architectures, scored=scoring.scores
+        rows, found.grids, agreements, config, others=found.others, ship=ship, scored=scoring.scores,
+        exact=exact,
     )
     return Report(
         schema=REPORT_SCHEMA,
@@ -225,16 +249,20 @@ def _report(
         verdict=verdict,
         failures=failures,
         notes=(
-            *floats.notes, *limited_images(bundle, len(examples)), *made_for_others(rows, architectures),
+            *floats.notes, *limited_images(bundle, len(examples)), *notes_on_others(rows, found.processors),
             *answers.notes,
             *parts_missing(found.candidates), *artifacts_not_run(bundle, found.candidates, found.visits),
             *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
             *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
-            *advice(rows),
+            *advice(rows, exact=exact),
         ),
         targets=tuple(visit.record() for visit in found.visits),
         quantization=bundle.manifest.quantization,
         not_judged=tuple(not_judged(scoring)),
+        labels=bundle.manifest.labels,
+        float_classes=class_counts(floats.decisions, scoring, bundle),
+        networks=tuple(network_costs(bundle, timeout_seconds=config.timeout_seconds)),
+        ship=ship,
     )
 
 
@@ -247,7 +275,8 @@ def not_judged(scoring: Scoring) -> Iterator[str]:
 
 
 def _rows(
-    bundle: Bundle, config: ValidateConfig, found: _Found, *, scoring: Scoring, floats: FloatAnswers
+    bundle: Bundle, examples: Examples, config: ValidateConfig, found: _Found, *, scoring: Scoring,
+    floats: FloatAnswers,
 ) -> Iterator[Row]:
     answers = found.answers
     for candidate in found.candidates:
@@ -255,6 +284,7 @@ def _rows(
             label = candidate.label
             row = with_answers(
                 new_row(candidate, config), answers.measured.get(label), bundle=bundle, answers=answers,
-                scoring=scoring, floats=floats,
+                examples=examples, scoring=scoring, floats=floats,
             )
-            yield with_error(with_times(row, found.timed.get(label)), found.errors.get(label))
+            timed = with_times(row, found.timed.get(label))
+            yield dataclasses.replace(with_error(timed, found.errors.get(label)), for_others=found.others.get(label))

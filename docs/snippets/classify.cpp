@@ -4,7 +4,8 @@
 //     ./classify MODEL.onnx IMAGE.raw WIDTH HEIGHT
 //
 // IMAGE.raw: WIDTH * HEIGHT * channels bytes, row by row, RGB interleaved, as any image library gives them; gray
-// for a model of one channel. Needs ONNX Runtime's C++ headers and nlohmann/json. Prints the label and its probability.
+// for a model of one channel. Of the files beside MODEL.onnx it takes the fastest that is exact on this processor
+// (processor.hpp). Needs ONNX Runtime's C++ headers and nlohmann/json. Prints the label and its probability.
 #include <onnxruntime_cxx_api.h>
 
 #include <algorithm>
@@ -20,6 +21,8 @@
 #include <string>
 #include <type_traits>
 #include <vector>
+
+#include "processor.hpp"
 
 using nlohmann::json;
 using Pixels = std::vector<uint8_t>;
@@ -146,7 +149,8 @@ json entry_of(const Ort::Session& session, const char* key) {
 int main(int count, char** arguments) {
     if (count != 5) return std::fprintf(stderr, "usage: classify MODEL.onnx IMAGE.raw WIDTH HEIGHT\n"), 2;
     const Ort::Env environment(ORT_LOGGING_LEVEL_WARNING, "classify");
-    Ort::Session session(environment, arguments[1], Ort::SessionOptions{});
+    const std::string model = for_this_processor(arguments[1]);
+    Ort::Session session(environment, model.c_str(), Ort::SessionOptions{});
     const json spec = entry_of(session, "edgeship.preprocessing"), labels = entry_of(session, "edgeship.labels");
 
     std::ifstream stream(arguments[2], std::ios::binary);

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgeship.api.options import section
 from edgeship.api.progress import Progress, showing
 from edgeship.api.report import Report
@@ -16,8 +14,9 @@ from edgeship.core.artifact import Artifact, Manifest
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import ConfigError
 from edgeship.core.metrics import METRICS, Metric, metric_of_function
-from edgeship.data.arrays import Port, given_arrays
+from edgeship.data.arrays import Port, given_arrays, given_targets
 from edgeship.data.examples import examples_of_arrays
+from edgeship.validate.report.html.pictures import pictures_of
 from edgeship.validate.run import validate_examples
 from edgeship.validate.subject import bundle as files
 
@@ -85,14 +84,15 @@ class Bundle:
             ConfigError: an unknown option or metric.
         """
         given = given_arrays(inputs, ports_of(self._checked), who="inputs")
-        wanted = given.targets if targets is None else np.asarray(targets)
+        wanted = given.targets if targets is None else given_targets(targets, who="targets")
         examples = examples_of_arrays(given.inputs, wanted)
         chosen = metric_named(self.manifest.metric if metric is None else metric)
         with showing(progress):
             measured = validate_examples(
                 self._checked, examples, _config(options), metric=chosen, layers=layers
             )
-        return Report(measured)
+        return Report(measured, pictures_of(measured, examples, self.manifest.preprocessing))
+
 
 
 def load_bundle(folder: str | Path) -> Bundle:

@@ -25,6 +25,7 @@ from edgeship.core.layer_names import layer_name
 from edgeship.core.output_forms import AUTO, LOGITS, resolve
 from edgeship.core.output_forms import PROBABILITIES as PROBABILITIES_FORM
 from edgeship.core.progress import say
+from edgeship.core.variants import DEFAULT_VARIANTS, PORTABLE
 from edgeship.data.arrays import GivenBatch, Port, given_batches
 from edgeship.data.examples import Batch, examples_of_arrays, examples_sha256
 from edgeship.export.bundle import Source, require_free, write_bundle
@@ -33,7 +34,7 @@ from edgeship.export.meanings import PROBABILITIES, YES_OR_NO, meanings_of
 from edgeship.export.proof.exported import Exported
 from edgeship.export.proof.golden import float_outputs
 from edgeship.export.samples import Samples, noise_between
-from edgeship.model.build import load_model, weights_sha256
+from edgeship.model.build import check_weights, load_model, weights_sha256
 from edgeship.model.compile_check import refuse_keras3_arguments, refuse_saving_whole
 from edgeship.model.keras_code import FOR_PYTHON
 from edgeship.model.prepared import Prepared
@@ -130,7 +131,7 @@ class QuantizedModel:
         folder: str | Path,
         *,
         formats: Sequence[str] = ("tflite", "onnx"),
-        onnx_variants: Sequence[str] = ("u8u8",),
+        onnx_variants: Sequence[str] = DEFAULT_VARIANTS,
         tflite_io: Sequence[str] = ("int8",),
         labels: Sequence[str] = (),
         metric: str | None = None,
@@ -143,7 +144,7 @@ class QuantizedModel:
             folder: a new or empty one, or an earlier bundle, which is replaced whole, or left as it was where something
                 fails.
             formats: of "tflite", "onnx" and "ort".
-            onnx_variants: of "u8u8" (right on every processor), "u8s8" and "s8s8".
+            onnx_variants: of "u8u8" (exact on every processor), "u8s8" (for x86 with VNNI) and "s8s8" (for plain NEON).
             tflite_io: of "int8" and "float32": what int8 TFLite files take and give (browsers take float32 alone).
             labels: of a classifier, the classes' names, which travel inside the files.
             metric: how answers are scored by `validate` (edgeship/core/metrics.py); None: "top1" behind a softmax,
@@ -178,7 +179,7 @@ class QuantizedModel:
 
     def _export(
         self, schemes: tuple[str, ...], formats: tuple[str, ...], *, labels: tuple[str, ...],
-        onnx_variants: tuple[str, ...] = ("u8u8",), tflite_io: tuple[str, ...] = ("int8",), output: str | None,
+        onnx_variants: tuple[str, ...] = (PORTABLE,), tflite_io: tuple[str, ...] = ("int8",), output: str | None,
     ) -> Exported:
         config = Config(
             quantize=QuantizeConfig(schemes=schemes),
@@ -230,11 +231,7 @@ class QuantizedModel:
                 f"{self._made.model.name}: the network is not the one that quantize_model made (another model, or "
                 "layers that were added or taken away); train `quantized.keras` itself, or quantize the new model"
             )
-        for weight in self.keras.weights:
-            if not np.all(np.isfinite(weight.numpy())):
-                raise ModelError(
-                    f"{weight.name}: the weight has NaN or infinite values; train again with a lower learning rate"
-                )
+        check_weights(self.keras)
 
 
 def quantize_model(
@@ -283,6 +280,7 @@ def quantize_model(
     config: QuantizeConfig = section(QuantizeConfig, "quantize", options)
     with showing(progress):
         flat = lower_model(model)
+        check_weights(flat)
         ports = ports_of(flat)
         spans = _known_spans(input_ranges, ports)
         made = insert_fake_quantization(

@@ -12,6 +12,8 @@ from rich.console import Console
 from edgeship.api.text import as_text
 from edgeship.core.measurement import Report as Measured
 from edgeship.core.measurement import Row
+from edgeship.core.ship import ShipLine
+from edgeship.validate.report.html.pictures import Pictures
 from edgeship.validate.report.report import report_to_json, write_report
 from edgeship.validate.report.terminal import report_to_terminal
 
@@ -25,8 +27,9 @@ class Report:
     `print(report)` gives the summary of the command line; a notebook shows it as HTML.
     """
 
-    def __init__(self, measured: Measured) -> None:
+    def __init__(self, measured: Measured, pictures: Pictures | None = None) -> None:
         self.measured = measured
+        self._pictures = pictures
 
     @property
     def verdict(self) -> str:
@@ -48,19 +51,24 @@ class Report:
         """One row per file, runtime and target: accuracy or score, parity, coverage, latency, or an error."""
         return self.measured.rows
 
+    @property
+    def ship(self) -> tuple[ShipLine, ...]:
+        """Which file goes where (a class of processors or a runtime), and whether it is good enough there."""
+        return self.measured.ship
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of report.json."""
         return report_to_json(self.measured)
 
     def save(self, folder: str | Path) -> Path:
-        """Write report.json and report.md into a folder, and return the folder. Raises StorageError."""
+        """Write report.json, report.md and report.html into a folder, and return the folder. Raises StorageError."""
         where = Path(folder)
-        write_report(self.measured, where)
+        write_report(self.measured, where, self._pictures)
         return where
 
     def __str__(self) -> str:
         """Return the summary as text."""
-        return as_text(report_to_terminal(self.measured, width=WIDTH), width=WIDTH)
+        return as_text(report_to_terminal(self.measured, width=WIDTH, everything=True), width=WIDTH)
 
     def __repr__(self) -> str:
         """Return the summary as text: what an interactive Python shows."""
@@ -69,6 +77,6 @@ class Report:
     def _repr_html_(self) -> str:
         """Return the summary as HTML: what a notebook shows."""
         console = Console(file=io.StringIO(), width=WIDTH, record=True)
-        console.print(report_to_terminal(self.measured, width=WIDTH))
+        console.print(report_to_terminal(self.measured, width=WIDTH, everything=True))
         code = console.export_html(inline_styles=True, code_format="{code}")
         return f'<pre style="{html.escape(LEFT)}">{code}</pre>'

@@ -6,7 +6,8 @@ Schema history of `manifest.json`:
     3   `quantization`, the account of each scheme's kernels
     4   models that are no image classifiers: `preprocessing` may be null, `labels` empty, `splits` without a test
         split; `metric`; 3 is read too
-    5   `output`, the form of a classifier's output, and `float_outputs` of each scheme; 3 and 4 are read too
+    5   `saturation` of each artifact; `output`, the form of a classifier's output, and `float_outputs` of each scheme;
+        3 and 4 are read too
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from edgeship.core.decode import read_record
 from edgeship.core.errors import BundleError
 from edgeship.core.output_forms import OUTPUT_FORMS
+from edgeship.core.saturation import Saturation
 from edgeship.core.schemes import SCHEMES
 
 MANIFEST_SCHEMA = 5
@@ -53,6 +55,7 @@ class Artifact:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     same_grid_as: str | None = None  # the artifact whose integer weights, scales and zero points it shares
+    saturation: Saturation | None = None  # whether its sums can saturate on x86 processors; None: an older bundle
     operators_config: str | None = None  # of an .ort file: what a reduced build of ONNX Runtime must have; a file
 
 

@@ -13,16 +13,15 @@ from typing import Any
 from edgeship.core.errors import ConfigError
 from edgeship.core.output_forms import AUTO, OUTPUT_FORMS
 from edgeship.core.schemes import BOUNDED_SCHEMES, DEFAULT_SCHEMES, SCHEMES
+from edgeship.core.variants import DEFAULT_VARIANTS, VARIANTS
 
 DATASETS = ("digits", "fashion_mnist", "cifar10", "image_folder", "npz", "tfrecord", "arrays")
 FORMATS = ("tflite", "onnx", "ort")
-# activations x weights of the ONNX file; u8u8 is right on every CPU under default session options.
-ONNX_VARIANTS = ("u8u8", "u8s8", "s8s8")
 RUNTIMES = (  # the names alone: the core imports no stage; a row each in validate/runner/table.py
     "keras", "litert", "litert-reference", "onnxruntime", "onnxruntime-unoptimized",
     "litert-web", "onnxruntime-web", "benchmark-model", "onnxruntime-perf-test",
 )
-TARGETS = ("cpu", "ssh", "adb", "arm64", "browser")  # what stands before the ":" of a target's name
+TARGETS = ("cpu", "ssh", "adb", "arm64", "x86", "browser")  # what stands before the ":" of a target's name
 TFLITE_IO = ("int8", "float32")
 WEIGHT_BITS = (8, 7)
 CALIBRATIONS = ("min-max", "batch-mean", "percentile", "mse")
@@ -228,7 +227,7 @@ class ExportConfig:
     skip: tuple[str, ...] = ()  # pairs "scheme:format" that are not written, for example "int16x8-ptq:onnx"
     # Types of an int8 TFLite file's inputs and outputs; LiteRT for the web takes float ones only.
     tflite_io: tuple[str, ...] = ("int8",)
-    onnx_variants: tuple[str, ...] = ("u8u8",)
+    onnx_variants: tuple[str, ...] = DEFAULT_VARIANTS  # activations x weights, see edgeship/core/variants.py
     golden_images: int = 32
     # What int8 files give behind a softmax: a form of edgeship/core/output_forms.py; "auto": by the calibration data.
     output: str = AUTO
@@ -247,7 +246,7 @@ class ExportConfig:
             raise ConfigError(f"export.formats: expected at least one of {', '.join(FORMATS)}, found none")
         self._check_skip()
         for variant in self.onnx_variants:
-            _one_of("export.onnx_variants", variant, ONNX_VARIANTS)
+            _one_of("export.onnx_variants", variant, VARIANTS)
         _at_least("export.golden_images", self.golden_images, 1)
 
     def _check_skip(self) -> None:
@@ -271,7 +270,8 @@ class ValidateConfig:
     """`[validate]`: where the artifacts are run, and the gates they must pass."""
 
     runtimes: tuple[str, ...] = RUNTIMES
-    targets: tuple[str, ...] = ("cpu",)  # and "ssh://user@host[:port]", "adb[:SERIAL]", "arm64[:CPU]", "browser"
+    # And "ssh://user@host[:port]", "adb[:SERIAL]", "arm64[:CPU]", "x86[:CPU]", "browser".
+    targets: tuple[str, ...] = ("cpu",)
     ssh_command: str = "ssh"  # with options, for example "ssh -F my_config"
     device_python: str = "python3"  # on boards and phones: the Python that has numpy and a runtime's package
     device_folder: str | None = None  # where our folder is made there; None: the system's place for such
@@ -289,6 +289,8 @@ class ValidateConfig:
     min_coverage: float = 1.0  # share of executed operations that are integer (int8 artifacts)
     min_agreement: float = 0.98  # top-1 agreement of TFLite and ONNX files with the same integer weights
     max_layer_lsb: int = 1  # ONNX against TFLite, layer by layer, given the same integers
+    # How many times as fast as its float32 file a file must be, on a processor that it is shipped to; None: no gate.
+    min_speedup: float | None = None
     # The largest difference of a TFLite and an ONNX file's outputs; None: as far as their rounding explains.
     max_format_lsb: int | None = None
     # Fresh processes that a row is timed in: the fewest that a speed-up's exact 95 % interval can be had from.
@@ -313,6 +315,8 @@ class ValidateConfig:
         _at_least("validate.max_layer_lsb", self.max_layer_lsb, 0)
         if self.max_format_lsb is not None:
             _at_least("validate.max_format_lsb", self.max_format_lsb, 0)
+        if self.min_speedup is not None:
+            _positive("validate.min_speedup", self.min_speedup)
         _at_least("validate.latency_launches", self.latency_launches, 1)
         _at_least("validate.latency_runs", self.latency_runs, 1)
         _positive("validate.latency_seconds", self.latency_seconds)

@@ -14,6 +14,9 @@ Schema history of `report.json`:
     6   `Grid.layers_total`, `Grid.not_compared`; `Parity.least_sqnr_db`, `least_agreement`; `Agreement.sqnr_db`,
         `least_sqnr_db`; pairs of files that compute in float; 5 is read too
     7   any task: `Row.score`, `Parity.agreement`, `not_judged`; of an `Agreement`, what compares classes may be null
+    8   what report.html draws (evidence.py): `Row.classes`, `Row.changed`, `Row.deviations`, `float_classes`, `labels`,
+        `networks`
+    8   what to ship: `ship`; files that are made for other processors: `Row.for_others`
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeship.core.artifact import Quantization
+from edgeship.core.evidence import ChangedAnswers, ClassCounts, Deviations, NetworkCost
+from edgeship.core.ship import ShipLine
 
-REPORT_SCHEMA = 7
-OLDER_SCHEMAS = (5, 6)  # that are read too: later ones only add fields
+REPORT_SCHEMA = 8
+OLDER_SCHEMAS = (5, 6, 7)  # that are read too: later ones only add fields
 REPORT_FILE = "report.json"
 
 
@@ -206,8 +211,14 @@ class Row:
     peak_memory_bytes: int | None = None  # of a process that only loads it and infers a few times
     profile: Profile | None = None
     instructions: int | None = None  # executed per inference, one thread, on an emulated processor
+    classes: ClassCounts | None = None  # of a classifier that was asked about labelled examples
+    changed: ChangedAnswers | None = None  # of answers that are classes, against float Keras's
+    deviations: Deviations | None = None  # of answers that are values, against float Keras's
     error: str | None = None
     refused: bool = False  # the error is the target's (not there, link cut ...), not the artifact's
+    # The processors that its file is made for, in words, where this target has another one: the verdict does not
+    # depend on the row. None: the file is made for this target.
+    for_others: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,3 +310,7 @@ class Report:
     quantization: dict[str, Quantization] = field(default_factory=dict)  # by scheme, from the manifest
     not_judged: tuple[str, ...] = ()  # what the verdict says nothing of, and why
     layer_errors: tuple[LayerErrors, ...] = ()  # of integer artifacts whose answers fail, or where it was asked for
+    labels: tuple[str, ...] = ()  # of the classes; none: no classifier, or one whose classes have no names
+    float_classes: ClassCounts | None = None  # of float Keras, here or else at the export
+    networks: tuple[NetworkCost, ...] = ()  # of the files that are read, in the bundle's order
+    ship: tuple[ShipLine, ...] = ()  # which file goes where

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 TRAIN = (
     "tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "tf2onnx", "h5py", "safetensors", "sklearn",
 )
+REPORT = ("jinja2", "matplotlib")  # a report has no page without these; its JSON and its Markdown need none
+PARTS = {"train": TRAIN, "report": REPORT}
 INSTALL = 'pip install "edgeship[train]"'
 
 
 def how_to_install(module: str | None) -> str | None:
     """The sentence for a module that could not be imported; None where no part of edgeship has it."""
     name = (module or "").partition(".")[0]
-    return f"{name} is not installed, and this needs it: {INSTALL}" if name in TRAIN else None
+    part = next((part for part, modules in PARTS.items() if name in modules), None)
+    return None if part is None else f'{name} is not installed, and this needs it: pip install "edgeship[{part}]"'
 
 
 def missing(modules: Sequence[str]) -> str | None:

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgeship.core.config import DataConfig
 from edgeship.core.errors import DataError, in_one_line
-from edgeship.data.arrays import Port, given_arrays
+from edgeship.data.arrays import Port, given_arrays, given_targets
 from edgeship.data.examples import Examples, examples_of_arrays, examples_sha256
 from edgeship.data.npz import read_arrays
 
@@ -64,7 +62,7 @@ def load_arrays(config: DataConfig, ports: Sequence[Port]) -> ArraySplits:
 def _examples(value: Any, ports: Sequence[Port], *, who: str) -> Examples:
     inputs, targets = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
     given = given_arrays(inputs, ports, who=who)
-    wanted = given.targets if targets is None else np.asarray(targets)
+    wanted = given.targets if targets is None else given_targets(targets, who=f"{who}: targets")
     try:
         return examples_of_arrays(given.inputs, wanted)
     except DataError as error:

@@ -33,7 +33,7 @@ class GivenBatch:
     """Some examples: one array per input in the model's order, and targets where the data came with them."""
 
     inputs: Batch
-    targets: np.ndarray | None = None
+    targets: Any = None  # as they were given: calibration does not look at them
 
 
 def given_batches(data: Any, ports: Sequence[Port], *, who: str) -> Iterator[GivenBatch]:
@@ -68,13 +68,31 @@ def given_batches(data: Any, ports: Sequence[Port], *, who: str) -> Iterator[Giv
         inputs, targets = _parts(batch, ports)
         yield GivenBatch(
             inputs=_checked(inputs, ports, who=f"{who}, batch {count}"),
-            targets=None if targets is None else np.asarray(targets),
+            targets=targets,
         )
     if not count:
         raise DataError(
             f"{who}: expected at least one batch, found none; was a generator used up before? give a list, or make a "
             "new generator"
         )
+
+
+def given_targets(targets: Any, *, who: str) -> np.ndarray:
+    """Return targets as one array. Raises DataError for several arrays, and for what is none."""
+    try:
+        array = np.asarray(targets)
+    except (ValueError, TypeError) as error:
+        raise _no_targets(targets, who) from error
+    if array.ndim == 0 or array.dtype == object:
+        raise _no_targets(targets, who)
+    return array
+
+
+def _no_targets(targets: Any, who: str) -> DataError:
+    return DataError(
+        f"{who}: expected one array with an entry for each example, found a {type(targets).__name__}; put several "
+        "arrays side by side in one (np.concatenate([...], axis=1)), which a metric of your own takes apart"
+    )
 
 
 def _length(data: Any, *, who: str) -> int | None:
@@ -97,7 +115,7 @@ def given_arrays(data: Any, ports: Sequence[Port], *, who: str) -> GivenBatch:
     if whole is not None:
         return GivenBatch(inputs=_checked(whole, ports, who=who))
     batches = list(given_batches(data, ports, who=who))
-    targets = [batch.targets for batch in batches if batch.targets is not None]
+    targets = [given_targets(item.targets, who=f"{who}: targets") for item in batches if item.targets is not None]
     if targets and len(targets) != len(batches):
         raise DataError(f"{who}: expected targets in every batch or in none, found them in {len(targets)}")
     return GivenBatch(

@@ -52,21 +52,25 @@ def multiply_accumulates(graph: Graph, shapes: Mapping[str, Shape] | None = None
     """
     total = 0
     for operation in graph.operations:
-        if operation.kind in NOT_COUNTED or operation.domain not in KNOWN_DOMAINS:
+        cost = multiply_accumulates_of(operation, graph, shapes or {})
+        if cost is None:
             return None
-        if operation.kind in WEIGHTED:
-            cost = _cost(operation, graph, shapes or {})
-            if cost is None:
-                return None
-            total += cost
+        total += cost
     return total if total < MAX_TOTAL else None
 
 
-def arena_bytes(graph: Graph) -> int | None:
+def multiply_accumulates_of(operation: Operation, graph: Graph, shapes: Mapping[str, Shape]) -> int | None:
+    """Return those of one operation: 0 where it does not multiply by weights, None where they are not known."""
+    if operation.kind in NOT_COUNTED or operation.domain not in KNOWN_DOMAINS:
+        return None
+    return _cost(operation, graph, shapes) if operation.kind in WEIGHTED else 0
+
+
+def arena_bytes(graph: Graph, shapes: Mapping[str, Shape] | None = None) -> int | None:
     """The most bytes of activations that are alive at once, in the file's order.
 
     Inputs and outputs count, constants do not; a tensor lives from the operation that makes it to the last one that
-    reads it. None where a shape is not known, or the dtype is one of packed or variable size.
+    reads it. None where a shape is not known, or the dtype is one of packed or variable size. `shapes` are as above.
     """
     last_use = {name: index for index, operation in enumerate(graph.operations) for name in operation.inputs}
     last_use |= dict.fromkeys(graph.outputs, len(graph.operations))
@@ -76,7 +80,7 @@ def arena_bytes(graph: Graph) -> int | None:
         for name in (*(graph.inputs if index == 0 else ()), *operation.outputs):
             if not name or name in alive or graph.is_constant(name):
                 continue
-            size = _size(graph, name)
+            size = bytes_of(graph, name, shapes or {})
             if size is None:
                 return None
             alive[name] = size
@@ -86,6 +90,14 @@ def arena_bytes(graph: Graph) -> int | None:
             if last_use.get(name, index) <= index:
                 total -= alive.pop(name, 0)
     return most if most < MAX_TOTAL else None
+
+
+def bytes_of(graph: Graph, name: str, shapes: Mapping[str, Shape]) -> int | None:
+    """Return the bytes of a tensor; None where its shape is not known, or its dtype has none of fixed size."""
+    tensor = graph.tensors.get(name)
+    elements = None if tensor is None else _elements(_shape(name, graph, shapes))
+    item = None if tensor is None else ITEM_BYTES.get(tensor.dtype)
+    return None if elements is None or item is None else elements * item
 
 
 def _cost(operation: Operation, graph: Graph, shapes: Mapping[str, Shape]) -> int | None:
@@ -130,12 +142,3 @@ def _product(sizes: Iterable[int | None] | None) -> int | None:
     if sizes is None or len(known) < len(tuple(sizes)) or len(known) > MAX_RANK or any(size < 0 for size in known):
         return None
     return math.prod(known)
-
-
-def _size(graph: Graph, name: str) -> int | None:
-    tensor = graph.tensors.get(name)
-    elements = None if tensor is None else _elements(tensor.shape)
-    if tensor is None or elements is None:
-        return None
-    item = ITEM_BYTES.get(tensor.dtype)
-    return None if item is None else elements * item

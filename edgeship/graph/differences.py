@@ -10,6 +10,7 @@ import numpy as np
 from edgeship.core.integers import SHIFTS
 from edgeship.graph.kernels import Constant, constant_of, kernel_differences, kernel_of
 from edgeship.graph.kinds import WEIGHTED
+from edgeship.graph.marked import is_before_marked
 from edgeship.graph.matching import FAMILIES, IN_ORDER, Matching, OperationPair, TensorPair, as_int8
 from edgeship.graph.moves import Moves
 from edgeship.graph.records import Graph, Operation, affine_grid
@@ -86,6 +87,8 @@ def _grids(pair: TensorPair, onnx: Graph) -> Iterator[tuple[np.ndarray, np.ndarr
     yield pair.onnx.scales, as_int8(pair.onnx)
     for reader in onnx.consumers.get(pair.onnx.name, ()):
         if reader.kind == "DequantizeLinear" and reader.inputs[0] == pair.onnx.name:
+            if is_before_marked(reader, onnx):
+                continue
             grid = affine_grid(onnx.tensors, reader, reader.inputs[:3])
             if grid is not None:
                 yield grid["scales"], np.unique(grid["zero_points"] - shift)

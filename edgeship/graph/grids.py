@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from edgeship.graph.kinds import GRID_KEEPING
+from edgeship.graph.marked import marked, tanh_grids
 from edgeship.graph.records import Operation, Tensor, affine_grid
 
 # QOperator kinds (what ONNX Runtime makes of a QDQ file): where each tensor's scale and zero point are, as
@@ -33,7 +34,7 @@ POSITIONS: dict[str, Positions] = {
 }
 
 # Of integers these keep the grid of their first input too; all inputs of a Concat have one.
-KEEPING_KINDS = GRID_KEEPING | {"Clip", "Pad", "Concat", "Split", "DepthToSpace", "SpaceToDepth"}
+KEEPING_KINDS = GRID_KEEPING | {"Clip", "Pad", "Concat", "Split", "DepthToSpace", "SpaceToDepth", "ReduceMax"}
 
 Grid = dict[str, Any]  # the fields scales, zero_points and axis of a Tensor
 
@@ -49,29 +50,51 @@ def attach_grids(tensors: dict[str, Tensor], operations: tuple[Operation, ...]) 
     """Replace the integer tensors in `tensors` by ones with scales, zero points and axis.
 
     A tensor's producer decides, then its readers where they agree, then, over operations that only move
-    or clip values (Transpose, Reshape, MaxPool, Concat), the tensor on the other side.
+    or clip values (Transpose, Reshape, MaxPool, Concat) and over a Resize of codes, the tensor on the other side.
     """
+    found = list(marked(tensors, operations))
+    others = {id(operation) for item in found for operation in (item.before, item.after)}
+    tanhs = {
+        name: {"scales": scales, "zero_points": zero_points, "axis": None}
+        for item in found if item.kind == "Sigmoid" for name, scales, zero_points in tanh_grids(item, tensors)
+    }
     made: dict[str, Grid | None] = {}
     read: dict[str, Grid | None] = {}
-    for operation in operations:
+    for operation in [item for item in operations if id(item) not in others]:
         inputs, output = grid_positions(operation)
         if output is not None:
             _note(made, operation, operation.outputs[0], output, tensors)
         for tensor, scale, zero_point in inputs:
             if tensor < len(operation.inputs):
                 _note(read, operation, operation.inputs[tensor], (scale, zero_point), tensors)
-    for name, grid in {**dict(_dequantized_by_arithmetic(tensors, operations)), **read, **made}.items():
+    for name, grid in {**dict(_dequantized_by_arithmetic(tensors, operations)), **tanhs, **read, **made}.items():
         _attach(tensors, name, grid)
     for operation in operations:
         if operation.kind == "QLinearConv" and len(operation.inputs) == 9 and operation.inputs[8]:
             _attach_bias_grid(tensors, operation)
-    moves = [operation for operation in operations if operation.kind in KEEPING_KINDS]
-    for operation in moves:
-        for name in filter(None, operation.outputs):
-            _copy_grid(tensors, operation.inputs[0], name)
-    for operation in reversed(moves):
-        for source in operation.inputs if operation.kind == "Concat" else operation.inputs[:1]:
-            _copy_grid(tensors, operation.outputs[0], source)
+    moves = list(_moves(operations, {id(item.after): item.before for item in found if item.kind == "Resize"}))
+    _copy_forwards(tensors, moves)
+    for sources, results in reversed(moves):
+        for source in sources:
+            _copy_grid(tensors, results[0], source)
+    _copy_forwards(tensors, moves)  # once more, to what else is made of what one reader told of
+
+
+def _copy_forwards(tensors: dict[str, Tensor], moves: Iterable[tuple[tuple[str, ...], tuple[str, ...]]]) -> None:
+    for sources, results in moves:
+        for name in filter(None, results):
+            _copy_grid(tensors, sources[0], name)
+
+
+def _moves(
+    operations: tuple[Operation, ...], resized: Mapping[int, Operation]
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(sources, results) of what keeps a grid; `resized`: id of the conversion behind a Resize -> that before it."""
+    for operation in operations:
+        if id(operation) in resized:
+            yield resized[id(operation)].inputs[:1], operation.outputs
+        elif operation.kind in KEEPING_KINDS:
+            yield operation.inputs if operation.kind == "Concat" else operation.inputs[:1], operation.outputs
 
 
 def _dequantized_by_arithmetic(

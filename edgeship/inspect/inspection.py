@@ -16,12 +16,16 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeship.core.files import sha256_of_bytes
+from edgeship.core.saturation import Saturation
 from edgeship.core.text import some
 from edgeship.graph import Graph, Tensor, graph_from_bytes, read_content
 from edgeship.graph.form import form_of
 from edgeship.graph.held import held_weights
+from edgeship.graph.saturation import saturation_of
 from edgeship.graph.tflite_metadata import STANDARD_ENTRY, TfliteMetadata, read_tflite_metadata
 from edgeship.graph.traps import Trap, classify, find_traps
+from edgeship.inspect.convolutions import slow_convolutions
+from edgeship.inspect.processors import Processors, processors_of
 
 # Metadata keys under which a file carries its own preprocessing (a JSON object) and labels (a JSON list).
 PREPROCESSING_KEY = "edgeship.preprocessing"
@@ -66,6 +70,8 @@ class Inspection:
     weighted_operations: int  # convolutions and matrix products
     per_channel_operations: int  # those with one weight scale per channel
     form: str  # in words, see edgeship/graph/form.py
+    processors: Processors | None  # of an int8 ONNX file
+    slow_convolutions: tuple[str, ...]  # of a U8S8 file: those whose channels miss the fastest kernel on x86, and why
     parameters: int  # stored values of their weights and biases, and of the weights in attention and recurrent layers
     weights_by_dtype: dict[str, int]  # dtype -> stored values, weights only
     preprocessing: dict[str, Any] | None  # docs/metadata.md; None also where it is unreadable
@@ -73,6 +79,7 @@ class Inspection:
     tflite_metadata: TfliteMetadata | None  # the standard one
     metadata: dict[str, str]
     warnings: tuple[Trap, ...]
+    saturation: Saturation  # whether sums of products can saturate on x86 processors
 
 
 def inspect_file(path: Path) -> Inspection:
@@ -90,6 +97,7 @@ def inspect_file(path: Path) -> Inspection:
     by_dtype: Counter[str] = Counter()
     for tensor in weights.values():
         by_dtype[tensor.dtype] += _values(tensor)
+    saturation = saturation_of(graph)
     held = {item.tensor.name: item for item in held_weights(graph) if item.tensor.name not in weights}
     for item in held.values():
         by_dtype[item.dtype] += item.values
@@ -108,6 +116,8 @@ def inspect_file(path: Path) -> Inspection:
         weighted_operations=len(weighted),
         per_channel_operations=sum(operation.weights.axis is not None for operation in weighted),
         form=form_of(graph),
+        processors=processors_of(graph, saturation),
+        slow_convolutions=slow_convolutions(graph),
         parameters=sum(map(_values, (weights | biases).values())) + sum(item.values for item in held.values()),
         weights_by_dtype=dict(by_dtype.most_common()),
         preprocessing=_json(graph.metadata, PREPROCESSING_KEY, dict),
@@ -115,12 +125,14 @@ def inspect_file(path: Path) -> Inspection:
         tflite_metadata=read_tflite_metadata(content) if graph.format == "tflite" else None,
         metadata={key: value for key, value in graph.metadata.items() if value},
         warnings=find_traps(graph),
+        saturation=saturation,
     )
 
 
 def inspection_to_dict(inspection: Inspection) -> dict[str, Any]:
     """Plain JSON values: dictionaries, lists, text, finite numbers and None."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(inspection), allow_nan=False))
+    plain["saturation"]["sentence"] = inspection.saturation.sentence
     return plain
 
 
@@ -193,10 +205,17 @@ def _summary(inspection: Inspection) -> Table:
         ("size", f"{inspection.size_bytes:,} bytes"),
         ("sha256", inspection.sha256),
         ("form", inspection.form),
+        *([] if inspection.processors is None else [("processors", inspection.processors.sentence)]),
+        *([] if not inspection.slow_convolutions else [(
+            "slow on x86",
+            f"{len(inspection.slow_convolutions)} convolution(s) miss the fastest int8 kernel: "
+            + some(inspection.slow_convolutions, shown=PLACES_SHOWN, by="; "),
+        )]),
         ("parameters", f"{inspection.parameters:,}"),
         ("weights", weights or "none"),
         ("per channel", f"{per_channel} of {weighted} convolutions and matrix products"),
         ("integer", f"{integer} of {total} operations in the file; what a runtime executes may differ"),
+        ("saturation", inspection.saturation.sentence),
         ("conversions", f"{inspection.conversion_operations} quantize or dequantize operations"),
         *_metadata(inspection),
     ])

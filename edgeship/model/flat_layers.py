@@ -225,6 +225,35 @@ class DepthToSpace(layers.Layer):
 
 
 @saved
+class Resize(layers.Layer):
+    """An image in another size, by `tf.compat.v1.image.resize_bilinear` or `resize_nearest_neighbor`.
+
+    Args:
+        size: rows and columns of the result.
+        interpolation: "bilinear" or "nearest".
+        align_corners: whether the outermost pixels' centers lie on one another.
+        half_pixel_centers: whether the images' borders do; where neither, the first pixels' upper left corners.
+    """
+
+    def __init__(
+        self, size: Any, interpolation: str, align_corners: bool = False, half_pixel_centers: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.size, self.interpolation = tuple(size), interpolation
+        self.align_corners, self.half_pixel_centers = align_corners, half_pixel_centers
+
+    def call(self, inputs: Any) -> Any:
+        image = tf.compat.v1.image
+        resize = image.resize_bilinear if self.interpolation == "bilinear" else image.resize_nearest_neighbor
+        return resize(inputs, self.size, self.align_corners, half_pixel_centers=self.half_pixel_centers)
+
+    def get_config(self) -> dict[str, Any]:
+        options = {key: getattr(self, key) for key in ("size", "interpolation", "align_corners", "half_pixel_centers")}
+        return {**super().get_config(), **options}
+
+
+@saved
 class Einsum(layers.Layer):
     """`tf.einsum(equation, ...)` of tensors and constants. (Keras cannot load the operator itself again.)
 

@@ -40,8 +40,8 @@ band_part diag diag_part einsum eye l2_normalize matmul matvec matrix_transpose 
 """
 _IMAGE = """
 adjust_brightness adjust_contrast central_crop crop_to_bounding_box extract_patches flip_left_right flip_up_down
-grayscale_to_rgb pad_to_bounding_box per_image_standardization resize resize_bilinear resize_nearest_neighbor
-resize_with_crop_or_pad rgb_to_grayscale rot90 transpose
+grayscale_to_rgb pad_to_bounding_box per_image_standardization resize resize_bilinear resize_images
+resize_nearest_neighbor resize_with_crop_or_pad rgb_to_grayscale rot90 transpose
 """
 _OTHER = """
 dtypes.cast keras.activations.relu quantization.fake_quant_with_min_max_args

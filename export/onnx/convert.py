@@ -7,6 +7,7 @@ TFLite file, whose integers it takes over.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import tempfile
@@ -47,8 +48,7 @@ def convert_onnx(
     Raises:
         ExportError: tf2onnx refused the file, or a pass found its promise broken.
     """
-    model = _from_tflite(with_matrix_products(tflite))
-    _name_results(model)
+    model = onnx.load_from_string(_converted(tflite))
     model = run_passes(model, variant=variant)
     if keep_float:
         with_float_layers(model, layers=layers, keep_float=keep_float)
@@ -56,6 +56,14 @@ def convert_onnx(
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the ONNX checker refused the exported model: {error}") from error
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+@functools.lru_cache(maxsize=1)
+def _converted(tflite: bytes) -> bytes:
+    """What the passes start from: the variants of one file share it, and tf2onnx takes the longest."""
+    model = _from_tflite(with_matrix_products(tflite))
+    _name_results(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 

@@ -94,3 +94,17 @@ def replace_input(model: onnx.ModelProto, old: str, new: str) -> None:
         for position, name in enumerate(node.input):
             if name == old:
                 node.input[position] = new
+
+
+def on_integers(model: onnx.ModelProto, node: onnx.NodeProto, integers: str, conversions: list[onnx.NodeProto]) -> None:
+    """Let a node read `integers`, and what the QuantizeLinear nodes `conversions` make of its result be its result.
+
+    It keeps the name of the quantized tensor, which may be a graph output's.
+    """
+    node.input[0] = integers
+    results = [item.output[0] for item in conversions]
+    named = next((value.name for value in model.graph.output if value.name in results), results[0])
+    remove_nodes(model, conversions)
+    for result in results:
+        replace_input(model, result, named)
+    rename_tensor(model, node.output[0], named)

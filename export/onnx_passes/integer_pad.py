@@ -15,10 +15,8 @@ from edgeship.export.onnx_passes.editing import (
     array,
     consumers,
     initializers,
+    on_integers,
     producers,
-    remove_nodes,
-    rename_tensor,
-    replace_input,
     same_grid,
     text_attribute,
 )
@@ -44,17 +42,10 @@ def integer_pad(model: onnx.ModelProto) -> None:
             reader.op_type == "QuantizeLinear" and same_grid(source, reader, constants) for reader in readers
         ):
             continue
-        pad.input[0] = source.input[0]
         del pad.input[2:]
         if code is not None:
             pad.input.append(add_initializer(model, f"{pad.output[0]}/value", code))
-        # The result keeps the name of the quantized tensor, which may be a graph output's.
-        results = [reader.output[0] for reader in readers]
-        named = next((value.name for value in model.graph.output if value.name in results), results[0])
-        remove_nodes(model, readers)
-        for result in results:
-            replace_input(model, result, named)
-        rename_tensor(model, pad.output[0], named)
+        on_integers(model, pad, source.input[0], readers)
 
 
 def _code(

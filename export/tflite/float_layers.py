@@ -96,11 +96,17 @@ class _Rewriting:
         }
 
     def pass_on(self, operation: Any) -> None:
-        """Append an operation that stays as it is; the converter may quantize a kept layer's float result by itself."""
+        """Append an operation that stays as it is; the converter may quantize a kept layer's result by itself.
+
+        A float one, or one on a grid that the integer kernel prescribes (L2_NORMALIZATION), which float does not need.
+        """
+        source, result = int(operation.inputs[0]), int(operation.outputs[0])
+        if self._kind(self.file, operation) == Builtin.QUANTIZE and source in self._unrounded:
+            self._unrounded[result] = self._unrounded[source]
+            operation = self._quantize(self._unrounded[source][1], result)
+        elif self._kind(self.file, operation) == Builtin.QUANTIZE and source in self._floats:
+            self._unrounded[result] = self._floats[source], source
         self.operations.append(operation)
-        if self._kind(self.file, operation) == Builtin.QUANTIZE and int(operation.inputs[0]) in self._floats:
-            source = int(operation.inputs[0])
-            self._unrounded[int(operation.outputs[0])] = self._floats[source], source
 
     def turn_back(self, operation: Any, twin: Any, layer: str) -> None:
         """Append `operation` of `layer` on float32 tensors, and the conversions it needs."""
@@ -118,8 +124,7 @@ class _Rewriting:
                 real = self._append(tensor, REAL)
                 operation.outputs[position] = real
                 self._unrounded[tensor] = layer, real
-                version = INT8_VERSIONS[Builtin.QUANTIZE]
-                self.operations.append(conversion(self.file, Builtin.QUANTIZE, real, tensor, version=version))
+                self.operations.append(self._quantize(real, tensor))
             elif self.graph.tensors[tensor].type == Type.FLOAT32:
                 self._floats[tensor] = layer
 
@@ -143,6 +148,9 @@ class _Rewriting:
         else:
             return tensor  # a shape, or axes
         return self._real[tensor]
+
+    def _quantize(self, real: int, tensor: int) -> Any:
+        return conversion(self.file, Builtin.QUANTIZE, real, tensor, version=INT8_VERSIONS[Builtin.QUANTIZE])
 
     @staticmethod
     def _kind(file: Any, operation: Any) -> int:

@@ -82,7 +82,8 @@ def with_stable_names(
     for operation in graph.operators:
         kind = file.operatorCodes[operation.opcodeIndex].builtinCode
         name = graph.tensors[operation.outputs[0]].name.decode()
-        layer = _layer(name, model, layers, weighted=kind in WEIGHTED)
+        constants = [graph.tensors[place].name.decode() for place in operation.inputs[1:] if place >= 0]
+        layer = _layer(name, model, layers, constants=constants if kind in WEIGHTED else None)
         # TensorFlow names the model's own result after none of its layers where one operation makes it.
         layer = layer or names.get(operation.outputs[0], name.split("/")[0])
         for output in operation.outputs:
@@ -134,21 +135,34 @@ def layer_of(tensor: str, layers: Collection[str]) -> str | None:
     return tensor
 
 
-def _layer(name: str, model: str, layers: Collection[str], *, weighted: bool) -> str | None:
+def _layer(name: str, model: str, layers: Collection[str], *, constants: list[str] | None) -> str | None:
     """ "resnet/quant_stage1_unit1_relu/Relu;resnet/..." -> "stage1_unit1_relu".
 
     The converter lists every node it fused; which comes first depends on the values of the biases. A weighted
-    operation is always named after the layer that has its weights. A layer's own name may have a "/" in it, and
-    TensorFlow calls its second use "name_1".
+    operation is always named after the layer that has its weights; where it took up the reshape behind it, only its
+    kernel and bias still tell which that is. A layer's own name may have a "/" in it, and TensorFlow calls its second
+    use "name_1".
+
+    Args:
+        constants: the names of a weighted operation's kernel and bias; None of any other operation.
     """
-    paths = [layer_name(path.removeprefix(f"{model}/")) for path in name.split(";") if path]
+    paths, others = (
+        [layer_name(path.removeprefix(f"{model}/")) for text in texts for path in text.split(";") if path]
+        for texts in ([name], constants or [])
+    )
     chosen = paths[0]
-    if weighted:
-        ends = [(path, path.rsplit("/", 1)[-1]) for path in paths]
-        products = [path for path, end in ends if end.startswith(PRODUCTS)]
-        chosen = (products or [path for path, end in ends if end == BIAS_SUM] or paths)[0]
+    if constants is not None:
+        chosen = (_products(paths) or _sums(paths) or _products(others) or _sums(others) or paths)[0]
     again = (chosen[: use.start()] + chosen[use.end() :] for use in SECOND_USE.finditer(chosen))
     return next((layer for path in (chosen, *again) if (layer := layer_of(path, layers)) is not None), None)
+
+
+def _products(paths: list[str]) -> list[str]:
+    return [path for path in paths if path.rsplit("/", 1)[-1].startswith(PRODUCTS)]
+
+
+def _sums(paths: list[str]) -> list[str]:
+    return [path for path in paths if path.rsplit("/", 1)[-1] == BIAS_SUM]
 
 
 def _kind_name(kind: int) -> str:

@@ -26,6 +26,9 @@ REASONS = {
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "Bidirectional"), (
         "both runtimes have float kernels for it, and integer ones for LSTM alone, in different arithmetic"
     )),
+    **dict.fromkeys(("UpSampling2D", "Resizing"), (
+        "both runtimes have integer kernels for nearest and bilinear interpolation of a whole image alone"
+    )),
     "PReLU": "its slopes are not known for an image of open size",
     **dict.fromkeys(("Conv3D", "Conv3DTranspose", "MaxPooling3D", "AveragePooling3D"), (
         "LiteRT has kernels for it in float alone"

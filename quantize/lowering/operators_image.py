@@ -1,4 +1,4 @@
-"""Operators on images (pooling, resizing) and products with weights -> layers."""
+"""Operators on images (pooling, moves) and products with weights -> layers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from edgeship.quantize.lowering.operator_arguments import (
     Result,
     as_array,
     is_tensor,
-    static_shape,
 )
 from edgeship.quantize.lowering.operators_arithmetic import any_einsum, with_array
+from edgeship.quantize.lowering.operators_resize import RESIZES
 
 
 def _reduce(kind: str, image: Any = None, sequence: Any = None) -> Callable[[Call], Result]:
@@ -38,23 +38,6 @@ def _reduce(kind: str, image: Any = None, sequence: Any = None) -> Callable[[Cal
         return Replacement(flat_layers.Reduce(kind, axes, keepdims, name=kind), tensor)
 
     return build
-
-
-def _resize(call: Call) -> Result:
-    tensor, size = call["images"], static_shape(call["size"])
-    method = str(getattr(call["method"], "value", call["method"])).lower()
-    plain = not call.get("preserve_aspect_ratio") and not call.get("antialias")
-    if tensor.shape.rank != 4 or method not in ("bilinear", "nearest") or not plain:
-        return None
-    if size is None or None in size or None in tensor.shape[1:3]:
-        return None
-    height, width = tensor.shape[1:3]
-    if (height, width) == tuple(size):
-        return tensor
-    if size[0] % height == 0 and size[1] % width == 0:
-        factors = (size[0] // height, size[1] // width)
-        return Replacement(layers.UpSampling2D(factors, interpolation=method, name="resize"), tensor)
-    return Replacement(layers.Resizing(*size, interpolation=method, name="resize"), tensor)
 
 
 def _depth(*, inverse: bool) -> Callable[[Call], Result]:
@@ -240,7 +223,7 @@ IMAGES: dict[str, Callable[[Call], Result]] = {
     "math.reduce_max": _reduce("max", layers.GlobalMaxPooling2D, layers.GlobalMaxPooling1D),
     "math.reduce_min": _reduce("min"),
     "math.reduce_sum": _reduce("sum"),
-    "image.resize": _resize,
+    **RESIZES,
     "nn.depth_to_space": _depth(inverse=False),
     "nn.space_to_depth": _depth(inverse=True),
     "nn.max_pool2d": _pool(layers.MaxPooling2D, "max_pool"),

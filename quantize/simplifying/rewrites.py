@@ -7,6 +7,7 @@ layer can stay. What is not in the table stays too, and `roles` decides whether 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,11 @@ import numpy as np
 from tf_keras import layers
 
 from edgeship.model import flat_layers
+from edgeship.model.keras2 import maker_of
 from edgeship.quantize.simplifying.average_pooling import averaged
 from edgeship.quantize.simplifying.padding import joined_padding
 from edgeship.quantize.simplifying.replacement import Replacement, nothing
+from edgeship.quantize.simplifying.shared_dense import shared_dense
 from edgeship.quantize.simplifying.sizes import center_crop, global_max, picked, random_crop, resizing
 from edgeship.quantize.simplifying.transposed import sub_pixel
 
@@ -72,6 +75,12 @@ def _weighted(layer: Any) -> Replacement | None:
         return activate(parts, layer.activation, parts.layer("", type(layer), **config)(tensor))
 
     return Replacement(layer, build, {"": layer.get_weights()})
+
+
+def _dense(layer: Any) -> Replacement | None:
+    over_units = activation_kind(layer.activation) == "softmax"
+    made = shared_dense(layer, lambda parts, x: activate(parts, layer.activation, x), over_units=over_units)
+    return made or _weighted(layer)
 
 
 def _separable(layer: Any) -> Replacement:
@@ -168,26 +177,66 @@ def _subtract(layer: Any) -> Replacement:
 
 
 def _clip(layer: Any) -> Replacement | None:
-    """From 0 up to a number: a ReLU, whose range clips above."""
-    if layer.low != 0:
+    """From 0 up: a ReLU, whose range clips above; from another number up: a shift, a ReLU, and the shift back.
+
+    min(x, high) is high - relu(high - x), and a ReLU that ends there where no x is below 0.
+    """
+    low, high = layer.low, layer.high
+    if low == 0 or (low is None and high is not None and high > 0 and _is_relu(maker_of(layer.get_input_at(0)))):
+        return Replacement(layer, lambda parts, x: parts.layer("", layers.ReLU, high)(x))
+    if (low is None and high is None) or (None not in (low, high) and high <= low):
         return None
-    return Replacement(layer, lambda parts, x: parts.layer("", layers.ReLU, layer.high)(x))
+    sign, start = (-1.0, high) if low is None else (1.0, low)
+    width = None if None in (low, high) else high - low
+
+    def build(parts: Replacement, tensor: Any) -> Any:
+        shifted = parts.layer("shifted", layers.Rescaling, sign, offset=-sign * start)(tensor)
+        cut = parts.layer("relu", layers.ReLU, width)(shifted)
+        return parts.layer("", layers.Rescaling, sign, offset=start)(cut)
+
+    return Replacement(layer, build)
+
+
+def _is_relu(layer: Any) -> bool:
+    return type(layer) is layers.ReLU and not layer.negative_slope and not layer.threshold
 
 
 def _reduce(layer: Any) -> Replacement | None:
-    """The mean over channels as a 1x1 convolution: ONNX Runtime has no integer ReduceMean over that axis."""
+    """The mean or sum over channels as a 1x1 convolution, another sum as a mean and a product with a constant.
+
+    ONNX Runtime has no integer ReduceMean over channels, and neither runtime's sum is the other's.
+    """
     shape = layer.get_input_at(0).shape
-    if layer.kind != "mean" or shape.rank != 4 or [axis % 4 for axis in layer.axes] != [3] or None in shape[1:]:
+    axes = [axis % shape.rank for axis in layer.axes]
+    if layer.kind not in ("mean", "sum") or None in shape[1:]:
         return None
+    if shape.rank == 4 and axes == [3]:
+        return _over_channels(layer, shape)
+    return None if layer.kind == "mean" else _sum(layer, axes, math.prod(shape[axis] for axis in axes))
+
+
+def _over_channels(layer: Any, shape: Any) -> Replacement:
     channels = int(shape[3])
 
     def build(parts: Replacement, tensor: Any) -> Any:
-        name = "" if layer.keepdims else "mean"
-        mean = parts.layer(name, layers.Conv2D, 1, 1, use_bias=False, trainable=False)(tensor)
-        return mean if layer.keepdims else parts.layer("", layers.Reshape, tuple(shape[1:3]))(mean)
+        name = "" if layer.keepdims else layer.kind
+        reduced = parts.layer(name, layers.Conv2D, 1, 1, use_bias=False, trainable=False)(tensor)
+        return reduced if layer.keepdims else parts.layer("", layers.Reshape, tuple(shape[1:3]))(reduced)
 
-    weights = [np.full((1, 1, channels, 1), 1 / channels, np.float32)]
-    return Replacement(layer, build, {"" if layer.keepdims else "mean": weights})
+    factor = 1 / channels if layer.kind == "mean" else 1.0
+    weights = [np.full((1, 1, channels, 1), factor, np.float32)]
+    return Replacement(layer, build, {"" if layer.keepdims else layer.kind: weights})
+
+
+def _sum(layer: Any, axes: list[int], count: int) -> Replacement:
+    def build(parts: Replacement, tensor: Any) -> Any:
+        if tensor.shape.rank == 4 and sorted(axes) == [1, 2]:
+            mean = parts.layer("mean", layers.GlobalAveragePooling2D, keepdims=layer.keepdims)(tensor)
+        else:
+            mean = parts.layer("mean", flat_layers.Reduce, "mean", axes, layer.keepdims)(tensor)
+        return parts.layer("", layers.Rescaling, float(count))(mean)
+
+    return Replacement(layer, build)
 
 
 def _average_pooling(layer: Any) -> Replacement:
@@ -222,7 +271,7 @@ REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
     layers.Conv2D: _weighted,
     layers.DepthwiseConv2D: _weighted,
     layers.Conv2DTranspose: _weighted,
-    layers.Dense: _weighted,
+    layers.Dense: _dense,
     layers.SeparableConv2D: _separable,
     layers.Activation: _activation,
     layers.ReLU: _relu,

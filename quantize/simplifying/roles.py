@@ -41,13 +41,15 @@ ROLES: dict[type, Role] = {
     ),
     **dict.fromkeys((
         layers.AveragePooling2D, layers.Concatenate, layers.Cropping2D, layers.Flatten, layers.MaxPooling2D,
-        layers.Permute, layers.Reshape, layers.UpSampling2D, layers.ZeroPadding2D,
+        layers.Permute, layers.Reshape, layers.ZeroPadding2D,
     ), Role.SAME),
     layers.Softmax: Role.FIXED,
     **dict.fromkeys((flat_layers.DepthToSpace, flat_layers.StridedSlice), Role.SAME),
 }
 # SAME layers whose results are between grid points and must be rounded to them.
-ROUNDED = (layers.AveragePooling2D, layers.UpSampling2D)
+RESIZES = (layers.UpSampling2D, layers.Resizing, flat_layers.Resize)
+ROUNDED = (layers.AveragePooling2D, *RESIZES)
+INTERPOLATIONS = ("nearest", "bilinear")  # of which both runtimes have a kernel
 
 
 def role_of(layer: Any) -> Role | None:
@@ -60,6 +62,9 @@ def role_of(layer: Any) -> Role | None:
         return {"mean": Role.RANGE, "max": Role.SAME}.get(layer.kind)
     if type(layer) is flat_layers.Constant:
         return Role.RANGE if layer.span is None else Role.FIXED
+    if type(layer) in RESIZES:
+        whole = not getattr(layer, "crop_to_aspect_ratio", False)
+        return Role.SAME if whole and layer.interpolation in INTERPOLATIONS else None
     if type(layer) is flat_layers.Pad:
         return Role.SAME if layer.mode == "CONSTANT" and layer.value == 0 else None
     return ROLES.get(type(layer))

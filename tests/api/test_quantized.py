@@ -70,6 +70,28 @@ def test_fit_with_a_name_and_a_callback_and_the_scheme_tells_that_it_was_trained
     assert "int8-qat.tflite" in [item.name for item in quantized.export(tmp_path / "bundle").artifacts]
 
 
+def test_a_scale_per_channel_behind_a_dense_layer_with_a_relu() -> None:
+    """The converter makes one operation of the dense layer and the reshape that the scale needs."""
+    import tf_keras
+    from tf_keras import layers
+
+    class Scale(layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.scale = self.add_weight("scale", shape=(shape[-1],), initializer="random_normal")
+
+        def call(self, inputs: Any) -> Any:
+            return inputs * self.scale
+
+    tf_keras.utils.set_random_seed(3)
+    model = tf_keras.Sequential([
+        layers.Input((8, 8, 1)), layers.Conv2D(6, 3, name="conv"), layers.Flatten(),
+        layers.Dense(16, activation="relu", name="dense"), Scale(name="scale"), layers.Dense(3, name="head"),
+    ])
+    quantized = edgeship.quantize_model(model, RANDOM.uniform(size=(64, 8, 8, 1)).astype(np.float32))
+    assert set(quantized.account.quantized) == {"conv", "dense", "head"} and quantized.account.added == ("scale",)
+    assert quantized.convert("tflite") and quantized.convert("onnx")
+
+
 def test_a_hand_written_loop_follows_ranges_until_they_are_frozen() -> None:
     import tensorflow as tf
 
@@ -163,6 +185,10 @@ def test_another_network_in_the_place_of_the_quantized_one() -> None:
 
 
 def test_weights_that_are_nan() -> None:
+    broken = small()
+    broken.get_layer("hidden").kernel.assign(np.full((6, 12), np.nan))
+    with pytest.raises(ModelError, match="hidden/kernel:0: the weight has NaN or infinite values"):
+        edgeship.quantize_model(broken, INPUTS)
     quantized = edgeship.quantize_model(small(), INPUTS)
     quantized.keras.trainable_variables[0].assign(np.full((6, 12), np.nan))
     with pytest.raises(ModelError, match="the weight has NaN or infinite values"):
@@ -193,9 +219,9 @@ def test_an_unknown_format_artifact_metric_and_option(
         bundle.validate(DATA, np.zeros(96), metric="accuracy")
     with pytest.raises(ConfigError, match="validate: unknown option 'runtime'"):
         bundle.validate(DATA, runtime="litert")
-    with pytest.raises(ConfigError, match=r"validate\.images: expected a whole number, found '10'"):
+    with pytest.raises(ConfigError, match=r'validate\.images: expected a whole number, found "10"'):
         bundle.validate(DATA, images="10")
-    with pytest.raises(ConfigError, match=r"validate\.max_accuracy_drop: expected a number, found '2%'"):
+    with pytest.raises(ConfigError, match=r'validate\.max_accuracy_drop: expected a number, found "2%"'):
         bundle.validate(DATA, max_accuracy_drop="2%")
     with pytest.raises(ConfigError, match="compare: unknown option 'tolerence'"):
         edgeship.compare_files(b"", b"", tolerence=0.1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeship.core.errors import DataError
-from edgeship.data.arrays import Port, given_arrays, given_batches
+from edgeship.data.arrays import Port, given_arrays, given_batches, given_targets
 
 PICTURE = Port(name="picture", shape=(4, None, 1), dtype="float32")
 FACTS = Port(name="facts", shape=(3,), dtype="float32")
@@ -102,3 +102,14 @@ def used_up() -> Iterator[np.ndarray]:
 def test_what_does_not_fit(given: Any, ports: list[Port], message: str) -> None:
     with pytest.raises(DataError, match=f"^calibration.*{message}"):
         list(given_batches(given(), ports, who="calibration"))
+
+
+@pytest.mark.parametrize("targets", [
+    {"box": np.zeros((4, 2)), "score": np.zeros(4)}, [np.zeros((4, 2)), np.zeros((4, 3))], 3, np.array([None, None]),
+], ids=["dict", "list", "number", "objects"])
+def test_targets_that_are_not_one_array(targets: Any) -> None:
+    with pytest.raises(DataError, match=r"^mine: expected one array with an entry for each example, found a \w+; put"):
+        given_targets(targets, who="mine")
+    with pytest.raises(DataError, match="inputs: targets: expected one array"):
+        given_arrays(iter([(VECTORS[:4], targets)]), [FACTS], who="inputs")
+    assert list(given_batches(iter([(VECTORS[:4], targets)]), [FACTS], who="calibration"))  # which needs none

@@ -86,7 +86,9 @@ def test_a_board_answers_as_edgeship_does(tiny_bundle, manifest, pictures, tmp_p
 def test_boards_need_no_edgeship():
     for snippet in PYTHON_SNIPPETS.values():
         imported = set(re.findall(r"^(?:import|from) (\w+)", (SNIPPETS / snippet).read_text(), re.MULTILINE))
-        assert imported <= {"json", "sys", "pathlib", "typing", "numpy", "PIL", "ai_edge_litert", "onnxruntime"}
+        assert imported <= {
+            "json", "sys", "platform", "pathlib", "typing", "numpy", "PIL", "ai_edge_litert", "onnxruntime",
+        }
 
 
 # ONNX Runtime Web, in Node.js --------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from edgeship.app.pipeline.pipeline import Pipeline
 from edgeship.core.errors import ArtifactError
+from edgeship.core.variants import PROCESSORS
 from edgeship.graph import Graph, Operation, Tensor, read_onnx
 from edgeship.graph.form import form_of
 from edgeship.graph.held import held_weights
@@ -186,12 +187,18 @@ def test_json_is_plain(tmp_path: Path) -> None:
     assert document["inputs"][0]["scale"] is None
     assert document["inputs"][0]["shape"] == [None, 2, 4, 4]
     assert {warning["code"] for warning in document["warnings"]} >= {"broken-scales", "u8s8"}
+    found = document["saturation"]
+    assert (found["cannot_saturate"], found["pairs"], found["layers"][0]["unsafe_pairs"]) == (False, 3, 3)
+    assert found["sentence"].startswith("can saturate on x86 processors without VNNI: 3 of 3 pairs of weights")
 
 
 def test_render_names_what_matters(tmp_path: Path) -> None:
     text = shown(inspected(tmp_path, qdq_model(**INT8_WEIGHTS)))
     for expected in ("onnx (ir", "ai.onnx 17", "1 of 1", "? x 2 x 4 x 4", "DequantizeLinear", "warning u8s8"):
         assert expected in text
+    assert re.search("saturation +can saturate on x86 processors without VNNI: 3 of 3 pairs", text)
+    text = shown(inspected(tmp_path, qdq_model()))
+    assert re.search("saturation +cannot saturate on any x86 processor: 1 product with uint8 weights", text)
     assert "conv" in text
 
 
@@ -242,6 +249,29 @@ def test_u8s8() -> None:
     assert codes(qdq_model(**INT8_WEIGHTS)) == {"u8s8": ("conv",)}
     # 7 bits: two products of a uint8 with them fit the 16 bits that saturate.
     assert codes(qdq_model(**INT8_WEIGHTS | {"w": np.full((3, 2, 1, 1), 63, np.int8)})) == {}
+
+
+@pytest.mark.parametrize(("changes", "variant", "exact", "fastest"), [
+    ({}, "u8u8", tuple(PROCESSORS), ("x86", "arm64-dot", "browser")),
+    (INT8_WEIGHTS, "u8s8", ("x86-vnni", "arm64-dot", "arm64-neon", "browser"), ("x86-vnni",)),
+    (INT8_WEIGHTS | {"w": np.full((3, 2, 1, 1), 63, np.int8)}, "u8s8", tuple(PROCESSORS), ("x86-vnni", "x86")),
+])
+def test_the_processors_that_a_file_is_for(changes, variant: str, exact, fastest, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(qdq_model(**changes).SerializeToString())
+    inspection = inspect_file(path)
+    assert inspection.processors is not None
+    assert (inspection.processors.variant, inspection.processors.exact_on) == (variant, exact)
+    assert inspection.processors.fastest_on == fastest
+    assert inspection_to_dict(inspection)["processors"]["exact_on"] == list(exact)
+    assert inspection.processors.sentence.startswith(f"{variant.upper()}: exact on x86 with VNNI, ")
+
+
+def test_a_file_that_computes_in_float_is_for_no_processor_in_particular(chain, tmp_path: Path) -> None:
+    assert inspect_file(chain(1)).processors is None
+    path = tmp_path / "lost.onnx"
+    path.write_bytes(qdq_model(float_weights=True).SerializeToString())
+    assert inspect_file(path).processors is None
 
 
 def test_explicit_pad() -> None:

@@ -144,7 +144,8 @@ def every_operation(x, y):
         "add": layers.Add()([x, y]), "multiply": layers.Multiply()([x, y]), "mean": layers.GlobalAveragePooling2D()(x),
         "mean_of_channels": flat_layers.Reduce("mean", [3])(x), "mean_of_rows": flat_layers.Reduce("mean", [1])(x),
         "average": layers.AveragePooling2D(2)(x), "average_same": layers.AveragePooling2D(3, 1, "same")(x),
-        "resized": layers.UpSampling2D(interpolation="bilinear")(x),
+        "resized": layers.UpSampling2D(interpolation="bilinear")(x), "resized_to": layers.Resizing(5, 11)(x),
+        "sum_of_channels": flat_layers.Reduce("sum", [3])(x),
     }
     moved = {
         "largest": layers.GlobalMaxPooling2D()(x), "max": layers.MaxPooling2D()(x), "up": layers.UpSampling2D()(x),
@@ -162,6 +163,7 @@ def every_operation(x, y):
         "excite": layers.Multiply()([x, layers.Conv2D(4, 1, activation="sigmoid")(vector(x))]),
         "gated": layers.Concatenate()([x, gate(y)]),
         "clipped": layers.Concatenate()([x, layers.Activation("hard_sigmoid")(y), layers.ReLU(2.0)(y)]),
+        "sum_of_rows": flat_layers.Reduce("sum", [1])(x), "sum_of_image": flat_layers.Reduce("sum", [1, 2])(x),
         "norm_of_vector": layers.BatchNormalization()(layers.Flatten()(vector(y))),
     }
     return one, moved, several

@@ -169,8 +169,6 @@ def test_what_moves_along_on_a_grid_is_rounded_and_sets_nothing():
     ([], "layer_range: no calibration example reached this tensor"),
     ([[[np.nan, 1.0]]], "layer_range: NaN or infinite values on the calibration examples"),
     ([[[1.0, 2.0]], [[np.inf, 1.0]]], "layer_range: NaN or infinite values on the calibration examples"),
-    ([[[1e-9, 2e-7]]], "layer_range: all values on the calibration examples are from 0 to 2e-07; expected a range "
-                       "above 1e-06, below which TFLite has no grid"),
 ])
 @pytest.mark.parametrize("method", ["min-max", "batch-mean", "percentile", "mse"])
 def test_what_has_no_range_is_refused(batches, message, method):
@@ -187,6 +185,17 @@ def test_zeros_have_a_grid_too(method, known):
     assert item.is_dead is (known is None)
     assert ends(item) == (known or DEAD_RANGE)
     np.testing.assert_array_equal(item(tf.constant([[0.0, 0.0]])), [[0.0, 0.0]])
+
+
+@pytest.mark.parametrize("values", [[1e-9, 2e-7], [-3e-8, 5e-8], [-1e-30, 0.0]])
+@pytest.mark.parametrize("method", ["min-max", "batch-mean", "percentile", "mse"])
+def test_almost_zeros_have_the_finest_grid(values, method):
+    """A layer scale of 1e-6 before its training: such a tensor has a grid that the converter does not widen."""
+    item = observe(made(), [values], [values])
+    item.seed(method)
+    low, high = ends(item)
+    assert item.is_tiny and not item.is_dead and high - low == pytest.approx(2e-6)
+    np.testing.assert_allclose(item(tf.constant([values])), [values], atol=2e-6 / 255)
 
 
 def test_a_configuration_makes_the_same_range_again():

@@ -63,8 +63,32 @@ def test_a_good_bundle_passes_on_every_runtime(
     # Each file on its two runtimes, and what users run of the two files.
     assert len(report.agreements) == 3
 
+    _check_evidence(report, test_images)
     write_report(report, tmp_path)
     assert load_report(tmp_path / "report.json") == report
+    assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def _check_evidence(report: Report, test_images: Images) -> None:
+    """Check what stands behind the figures: counts by class, changed answers, and what the files cost."""
+    assert report.labels == ("rows", "columns", "checks")
+    keras, tflite = report.rows[0], report.rows[1]
+    assert report.float_classes == keras.classes and keras.changed is None
+    for row in report.rows:
+        assert sum(row.classes.examples) == sum(row.classes.answered) == len(test_images)
+        assert sum(row.classes.right) == round(row.accuracy.top1 * len(test_images))
+        assert sum(map(sum, row.classes.confusion)) == len(test_images)
+    assert (tflite.changed.compared, tflite.deviations) == (len(test_images), None)
+    assert tflite.changed.changed == round((1 - tflite.accuracy.agreement) * len(test_images))
+    assert all(item.float_answer != item.answer for item in tflite.changed.examples)
+    # 8x8 images: a 3x3 convolution of 1 to 8 channels, one of 8 to 8 with stride 2, and a dense layer of 8 to 3.
+    macs = 8 * 8 * 8 * 9 + 4 * 4 * 8 * 8 * 9 + 8 * 3
+    assert [(item.artifact, item.multiply_accumulates) for item in report.networks] == [
+        ("int8.tflite", macs), ("int8.onnx", macs)
+    ]
+    assert {item.parameters for item in report.networks} == {8 * 9 + 8 + 8 * 8 * 9 + 8 + 8 * 3 + 3}
+    # Input, and the first result: 64 + 512 bytes; then the first and the second result: 512 + 128.
+    assert report.networks[0].arena_bytes == 640
 
 
 @pytest.mark.parametrize("name", ["int8.tflite", "int8.onnx"])

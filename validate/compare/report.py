@@ -13,9 +13,11 @@ from edgeship.core.files import read_text, write_atomically
 from edgeship.validate.compare.forms.bencher import comparison_to_bencher
 from edgeship.validate.compare.forms.comparison_json import comparison_from_json, comparison_to_json
 from edgeship.validate.compare.forms.history import appended, commit_time, history_rows, read_history
+from edgeship.validate.compare.forms.html import HTML_FILE, comparison_to_html
 from edgeship.validate.compare.forms.junit import comparison_to_junit
 from edgeship.validate.compare.forms.markdown import comparison_to_markdown
 from edgeship.validate.compare.forms.smaller_is_better import comparison_to_smaller_is_better
+from edgeship.validate.report.html.write import write_page
 
 MARKDOWN_FILE = "comparison.md"
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"  # GitHub Actions shows this file's Markdown on the page of the run
@@ -58,6 +60,8 @@ def write_comparison(
     for name, form in FORMS.items():
         write_atomically(folder / name, form(comparison))
         written.append(folder / name)
+    if write_page(folder / HTML_FILE, lambda: comparison_to_html(comparison)):
+        written.append(folder / HTML_FILE)
     if history is not None:
         rows = history_rows(comparison, time=commit_time(comparison.commit) or comparison.created_at)
         write_atomically(history, appended(read_history(history), rows).encode())

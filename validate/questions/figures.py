@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import ArtifactError, RuntimeFailure, TargetFailure
+from edgeship.core.evidence import ClassCounts
 from edgeship.core.measurement import Accuracy, Agreement, Parity, Row, Score
 from edgeship.core.metrics import METRICS
-from edgeship.data.examples import Batch
+from edgeship.data.examples import Batch, Examples
 from edgeship.graph import read_graph
 from edgeship.validate.questions.accuracy import measure_accuracy
+from edgeship.validate.questions.classes import count_classes
 from edgeship.validate.questions.parity import MOST_PRODUCTS, measure_agreement, measure_parity
 from edgeship.validate.questions.scores import Scoring, measure_score
 from edgeship.validate.subject.bundle import Bundle
@@ -31,7 +34,8 @@ def new_row(candidate: Candidate, config: ValidateConfig) -> Row:
 
 
 def with_answers(
-    row: Row, measured: Measured | None, *, bundle: Bundle, answers: Answers, scoring: Scoring, floats: FloatAnswers
+    row: Row, measured: Measured | None, *, bundle: Bundle, answers: Answers, examples: Examples, scoring: Scoring,
+    floats: FloatAnswers,
 ) -> Row:
     """Return the row with what its answers say; `measured` are its own among all `answers`, None where it has none."""
     if measured is None:
@@ -42,6 +46,7 @@ def with_answers(
         score=_score(measured, scoring, floats),
         parity=None if measured.golden_outputs is None else _parity(measured, bundle, answers, floats),
         coverage=measured.coverage,
+        **_evidence(measured, bundle=bundle, examples=examples, scoring=scoring, floats=floats),
     )
 
 
@@ -76,6 +81,28 @@ def _score(measured: Measured, scoring: Scoring, floats: FloatAnswers) -> Score 
         return None
     is_reference = measured.candidate.runtime == KERAS
     return measure_score(scoring.metric, measured.scored, float_rows=None if is_reference else floats.scored)
+
+
+def _evidence(
+    measured: Measured, *, bundle: Bundle, examples: Examples, scoring: Scoring, floats: FloatAnswers
+) -> dict[str, Any]:
+    """Return the row's fields of what stands behind its figures: classes, changed answers, deviations."""
+    changes = measured.changes
+    return {
+        "classes": class_counts(measured.decisions, scoring, bundle),
+        "changed": None if changes is None else changes.answers(examples),
+        "deviations": None if changes is None else changes.deviations(
+            examples, scored=measured.scored, float_scored=floats.scored
+        ),
+    }
+
+
+def class_counts(decisions: np.ndarray | None, scoring: Scoring, bundle: Bundle) -> ClassCounts | None:
+    """Return the counts by class of answers to all test examples; None where they are no classes, or none is right."""
+    labels = labels_of(scoring)
+    if decisions is None or labels is None or decisions.shape != labels.shape:
+        return None
+    return count_classes(decisions, labels, classes=bundle.golden.float_outputs[0].shape[-1])
 
 
 def labels_of(scoring: Scoring) -> np.ndarray | None:

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 
-from edgeship.core.bounds import FLOAT32_DB
 from edgeship.core.config import ValidateConfig
 from edgeship.core.measurement import Agreement, Grid, Row
 from edgeship.core.schemes import SCHEMES
+from edgeship.core.ship import ShipLine
 from edgeship.core.text import some
 from edgeship.validate.questions.difference import difference_of
+from edgeship.validate.questions.findings import (
+    FAIL,
+    INCONCLUSIVE,
+    NAMED_OPERATIONS,
+    REFUSED,
+    Finding,
+    label_of,
+    sentences_of,
+    worst,
+)
+from edgeship.validate.questions.formats import between, between_formats, format_findings
 from edgeship.validate.questions.grid import NOT_MEASURED
 from edgeship.validate.questions.proportions import images_needed, wilson_interval
+from edgeship.validate.questions.same_bits import different_bits
+from edgeship.validate.questions.speed_gate import speed_findings
 from edgeship.validate.runner.table import FORMATS, OPTIMIZER, RUNTIMES, taking_part
-from edgeship.validate.subject.rows import CPU, row_label
+from edgeship.validate.subject.rows import CPU
 from edgeship.validate.targets.target import EMULATED
 
-PASS, FAIL, INCONCLUSIVE, REFUSED = "pass", "fail", "inconclusive", "refused"
-PRECEDENCE = (FAIL, REFUSED, INCONCLUSIVE, PASS)
-ARM_ONLY = "-s8s8.onnx"
 ON_TARGET = " on "  # in a row's label: not on this machine
-ROUNDED_LSB = 1  # one rounding at the output alone
-NAMED_OPERATIONS = 5  # of a long list in a sentence; report.json has them all
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One reason why the verdict is not "pass"."""
-
-    verdict: str
-    sentence: str
-    label: str = ""  # of the row it is about, where other rows may have the same
-    artifacts: tuple[str, ...] = ()  # whose answers on this machine are the reason
 
 
 def judge(
@@ -41,49 +38,56 @@ def judge(
     agreements: Sequence[Agreement],
     config: ValidateConfig,
     *,
-    architectures: Mapping[str, str | None] | None = None,
+    others: Collection[str] = (),
+    ship: Sequence[ShipLine] = (),
     scored: bool = True,
+    exact: Collection[str] = (),
 ) -> tuple[str, tuple[str, ...]]:
     """The verdict ("pass", "fail", "inconclusive" or "refused") and the reasons, as sentences.
 
-    `architectures` are the targets' ("cpu": "x86_64"); an artifact made for others is not gated by what it is there.
+    `others`: the labels of rows whose file is made for other processors than their target's; they decide nothing.
+    `ship`: what is to be shipped, whose speed has a gate.
     `scored`: there are targets and a metric, so that a row without a figure of its accuracy is not proven.
+    `exact`: the artifacts that give the same bits on every x86 processor (same_bits.py).
 
     A failure outweighs a refusal, which outweighs an inconclusive figure.
     """
     findings = [
-        *_rows(rows, config, architectures or {}, scored), *_grids(grids, config), *_agreements(agreements, config)
+        *_rows(rows, config, others, scored), *_bits(rows, exact), *_grids(grids, config),
+        *_agreements(agreements, config, others), *speed_findings(ship, config),
     ]
-    verdicts = {PASS, *(finding.verdict for finding in findings)}
-    verdict = next(verdict for verdict in PRECEDENCE if verdict in verdicts)
-    return verdict, tuple(_sentences(findings))
+    return worst(*(finding.verdict for finding in findings)), tuple(sentences_of(findings))
+
+
+def verdict_of(rows: Sequence[Row], config: ValidateConfig, *, scored: bool = True) -> str:
+    """Return the verdict of some rows alone, errors included."""
+    errors = [REFUSED if row.refused else FAIL for row in rows if row.error is not None]
+    return worst(*errors, *(finding.verdict for row in rows for finding in _row(row, config, scored=scored)))
 
 
 def wrong_answers(
-    rows: Sequence[Row], grids: Sequence[Grid], agreements: Sequence[Agreement], config: ValidateConfig
+    rows: Sequence[Row], grids: Sequence[Grid], agreements: Sequence[Agreement], config: ValidateConfig,
+    others: Collection[str] = (),
 ) -> frozenset[str]:
     """The artifacts that fail here for what they answer: accuracy, agreement, or not on the grid they should be on."""
-    findings = [*_grids(grids, config), *_agreements(agreements, config)]
+    findings = [*_grids(grids, config), *_agreements(agreements, config, others)]
     for row in rows:
-        if RUNTIMES[row.runtime].production:
+        if RUNTIMES[row.runtime].production and label_of(row) not in others:
             findings += [*_accuracy(row, config, scored=False), *_rounding(row, config)]
     return frozenset(name for finding in findings if finding.verdict == FAIL for name in finding.artifacts)
 
 
-def _sentences(findings: Sequence[Finding]) -> Iterator[str]:
-    """What is found alike of many rows is said once."""
-    subjects: dict[str, list[str]] = {}
-    for finding in findings:
-        subjects.setdefault(finding.sentence, []).extend([finding.label] if finding.label else [])
-    for sentence, labels in subjects.items():
-        yield f"{some(labels, shown=NAMED_OPERATIONS, by='; ')}: {sentence}" if labels else sentence
-
-
 def _rows(
-    rows: Sequence[Row], config: ValidateConfig, architectures: Mapping[str, str | None], scored: bool
+    rows: Sequence[Row], config: ValidateConfig, others: Collection[str], scored: bool
 ) -> Iterator[Finding]:
+    rows = [row for row in rows if row.refused or label_of(row) not in others]
     gated = [row for row in rows if RUNTIMES[row.runtime].production]
-    if not gated:
+    if not gated and others:
+        yield Finding(verdict=REFUSED, sentence=(
+            "every file is made for other processors than its target has, so nothing is proven; add u8u8 to "
+            "export.onnx_variants, or validate on a target of theirs (validate.targets)"
+        ))
+    elif not gated:
         runtimes = ", ".join(sorted(taking_part(FORMATS)))
         yield Finding(verdict=REFUSED, sentence=(
             f"no artifact was run on a runtime that users have ({runtimes}), so nothing is proven; add one of "
@@ -93,15 +97,26 @@ def _rows(
     for sentence, verdict in errors.items():  # each once: a target that is not there says it for all its rows
         yield Finding(verdict=verdict, sentence=sentence)
     for row in gated:
-        yield from _accuracy(row, config, scored=scored)
-        yield from _rounding(row, config)
-        if SCHEMES[row.scheme].integer and RUNTIMES[row.runtime].by_runner:
-            yield from _coverage(row, config, architectures.get(row.target))
+        yield from _row(row, config, scored=scored)
+
+
+def _row(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Finding]:
+    yield from _accuracy(row, config, scored=scored)
+    yield from _rounding(row, config)
+    if SCHEMES[row.scheme].integer and RUNTIMES[row.runtime].by_runner:
+        yield from _coverage(row, config)
+
+
+def _bits(rows: Sequence[Row], exact: Collection[str]) -> Iterator[Finding]:
+    for row in rows:
+        found = different_bits(row, exact)
+        if found is not None:
+            yield Finding(verdict=FAIL, label=label_of(row), sentence=found)
 
 
 def _accuracy(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Finding]:
     """Non-inferiority: is the whole interval of the paired difference above what is allowed?"""
-    label = row_label(row.artifact, row.runtime, row.target)
+    label = label_of(row)
     not_expected = RUNTIMES[row.runtime].tool or (row.kind == EMULATED and not SCHEMES[row.scheme].integer)
     difference = difference_of(row, config)
     if difference is None:
@@ -132,7 +147,7 @@ def _accuracy(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Fin
 
 def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
     """What computes in float is as near to float Keras as the rounding of its numbers leaves it."""
-    parity, label = row.parity, row_label(row.artifact, row.runtime, row.target)
+    parity, label = row.parity, label_of(row)
     artifacts = (row.artifact,) if row.target == CPU else ()
     if parity is None or parity.least_sqnr_db is None or parity.least_agreement is None:
         return
@@ -155,21 +170,13 @@ def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
         ))
 
 
-def made_for_other_processors(row: Row, architecture: str | None) -> bool:
-    """Whether its integers run in float on this processor by design of the runtime: S8S8 ONNX on x86.
-
-    ONNX Runtime leaves operations on int8 activations in float there (`session.qdqisint8allowed`).
-    """
-    return (architecture or "").lower() in ("x86_64", "amd64") and row.artifact.endswith(ARM_ONLY)
-
-
-def _coverage(row: Row, config: ValidateConfig, architecture: str | None) -> Iterator[Finding]:
-    label, coverage = row_label(row.artifact, row.runtime, row.target), row.coverage
+def _coverage(row: Row, config: ValidateConfig) -> Iterator[Finding]:
+    label, coverage = label_of(row), row.coverage
     if coverage is None:
         if row.error is None:
             yield Finding(verdict=FAIL, sentence=f"{label}: which operations ran as integers is not known")
         return
-    if coverage.promised_share < config.min_coverage and not made_for_other_processors(row, architecture):
+    if coverage.promised_share < config.min_coverage:
         outside = " outside the layers kept in float" if coverage.kept_float else ""
         yield Finding(verdict=FAIL, sentence=(
             f"{label}: {coverage.integer} of {coverage.promised} executed operations{outside} are integer "
@@ -212,9 +219,13 @@ def _grids(grids: Sequence[Grid], config: ValidateConfig) -> Iterator[Finding]:
             ))
 
 
-def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iterator[Finding]:
+def _agreements(
+    agreements: Sequence[Agreement], config: ValidateConfig, others: Collection[str]
+) -> Iterator[Finding]:
     for agreement in agreements:
-        yield from _formats(agreement, config)
+        if agreement.first in others or agreement.second in others:
+            continue
+        yield from format_findings(agreement, config)
         computes_in_float = between_formats(agreement) and agreement.max_lsb is None
         same = agreement.top1_agreement
         if same is None or same >= config.min_agreement or computes_in_float:
@@ -232,59 +243,11 @@ def _agreements(agreements: Sequence[Agreement], config: ValidateConfig) -> Iter
             yield Finding(
                 verdict=FAIL, artifacts=(first, second), sentence=f"{found}; the two files ship as one model"
             )
-        elif first == second and _between(agreement, OPTIMIZER):
+        elif first == second and between(agreement, OPTIMIZER):
             yield Finding(verdict=FAIL, artifacts=(first,), sentence=(
                 f"{found}; the optimized kernels compute something else: on x86 CPUs without VNNI, "
-                "products of uint8 activations and int8 weights saturate; ship the u8u8 variant"
+                "products of uint8 activations and int8 weights saturate; ship the u8u8 variant there"
             ))
-
-
-def _formats(agreement: Agreement, config: ValidateConfig) -> Iterator[Finding]:
-    """Two formats of one model: how far they part, end to end."""
-    if not between_formats(agreement):
-        return
-    artifacts = tuple(label.rsplit(" / ", 1)[0] for label in (agreement.first, agreement.second))
-    found = f"{agreement.first} and {agreement.second}: {formats_sentence(agreement)}"
-    allowed, least = config.max_format_lsb, agreement.least_sqnr_db
-    if allowed is not None and agreement.max_lsb is not None and agreement.max_lsb > allowed:
-        yield Finding(verdict=FAIL, artifacts=artifacts, sentence=f"{found}; validate.max_format_lsb is {allowed}")
-        return
-    rounded = agreement.max_lsb is not None and agreement.max_lsb <= ROUNDED_LSB
-    if agreement.sqnr_db is None or least is None or rounded or agreement.sqnr_db >= least:
-        return
-    if agreement.max_lsb is None and least >= FLOAT32_DB:
-        why = f"they hold the same numbers, so rounding leaves at least {least:.0f} dB; one of them computes otherwise"
-    else:
-        why = (
-            f"their rounding explains {least:.1f} dB: the better one of them is much nearer to float Keras than to the "
-            "other file, so the other one computes something else or rounds worse"
-        )
-    yield Finding(verdict=FAIL, artifacts=artifacts, sentence=f"{found}; {why}")
-
-
-def between_formats(agreement: Agreement) -> bool:
-    """Whether it is of a TFLite and an ONNX file on the runtimes that users have here."""
-    return _between(agreement, FORMATS)
-
-
-def _between(agreement: Agreement, check: str) -> bool:
-    """Whether it is of two runtimes of this machine that take part in the check."""
-    runtimes = {label.rsplit(" / ", 1)[1] for label in (agreement.first, agreement.second)}
-    return len(runtimes) == 2 and runtimes <= taking_part(check)
-
-
-def formats_sentence(agreement: Agreement) -> str:
-    """How far two formats part, in words."""
-    parts = ["equal in every output"] if agreement.max_lsb == 0 else []
-    if agreement.max_lsb:
-        parts.append(f"up to {agreement.max_lsb} LSB apart")
-        if agreement.differing_share is not None:
-            parts.append(f"{agreement.differing_share:.1%} of the outputs differ")
-    if agreement.top1_agreement is not None:
-        parts.append(f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} examples")
-    if agreement.sqnr_db is not None and agreement.max_lsb != 0:
-        parts.append(f"{agreement.sqnr_db:.1f} dB from each other on the golden examples")
-    return ", ".join(parts) or f"the same values for {agreement.images:,} examples"
 
 
 def _other_target(agreement: Agreement, share: float, config: ValidateConfig) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from edgeship.validate.process.client import Worker
 from edgeship.validate.runner.table import LAYERS, RESULTS
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind, write_arrays
+from edgeship.validate.subject.processors import saturates, this_processor
 
 if TYPE_CHECKING:
     from edgeship.graph import Graph
@@ -74,10 +75,13 @@ def _measure_grid(
     except ArtifactError as error:
         return _without(tflite, onnx, str(error))
     layers, failed = None, None
-    try:
-        layers = _run_layers(files, timeout_seconds, folder)
-    except RuntimeFailure as error:
-        failed = str(error)
+    if saturates(onnx, bundle.manifest, this_processor()):
+        failed = f"{NOT_MEASURED}its products saturate on this processor, which it is not made for"
+    else:
+        try:
+            layers = _run_layers(files, timeout_seconds, folder)
+        except RuntimeFailure as error:
+            failed = str(error)
     worst = None if layers is None else max(layers["layers"], key=lambda layer: layer["max_lsb"], default=None)
     return Grid(
         tflite=tflite.name,

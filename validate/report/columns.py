@@ -12,6 +12,7 @@ NOT_MEASURED = "-"
 NOT_APPLICABLE = "n/a"
 REFERENCE = "reference"
 EXACT = "exact"
+FOR_OTHERS = "made for others"
 
 LEGEND = (
     f"{NOT_MEASURED}: not measured, or the row failed before",
@@ -19,6 +20,7 @@ LEGEND = (
     "operations and has no LSB)",
     f"{REFERENCE}: float Keras, which the others are compared with",
     f"{EXACT}: no difference at all, so the ratio is infinite",
+    f"{FOR_OTHERS}: the file is for other processors than the target has, so the verdict does not depend on the row",
     "delta: paired with float Keras on the same test examples, in percentage points (of a score that is no top-1, in "
     "its own unit), with its 95 % interval",
     "SQNR: of the golden examples' outputs against float Keras",
@@ -147,7 +149,9 @@ def _same_top1(row: Row) -> str:
 
 
 def _kind(row: Row) -> str:
-    return row.target if row.kind == "native" else f"{row.target} ({row.kind})"
+    """Where a row was measured, of what kind that is, and whether its file is made for other processors."""
+    said = [*([] if row.kind == "native" else [row.kind]), *([] if row.for_others is None else [FOR_OTHERS])]
+    return f"{row.target} ({', '.join(said)})" if said else row.target
 
 
 def _instructions(row: Row) -> str:

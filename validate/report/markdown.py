@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from edgeship.core.measurement import Agreement, Grid, Latency, LayerErrors, Report, Row, TargetRecord
 from edgeship.validate.process.machine import FLAGS_THAT_MATTER
-from edgeship.validate.questions.gate import between_formats, formats_sentence
+from edgeship.validate.questions.formats import between_formats, formats_sentence
 from edgeship.validate.report.columns import (
     EXACT,
     LEGEND,
@@ -20,6 +20,13 @@ from edgeship.validate.report.columns import (
 )
 from edgeship.validate.report.gfm import bullets, escaped, section, table
 from edgeship.validate.report.layer_columns import LAYER_COLUMNS, LAYER_LEGEND, layer_cells, layer_sentence
+from edgeship.validate.report.ship_lines import (
+    SHIP_COLUMNS,
+    SHIP_LEGEND,
+    ship_cells,
+    ship_sentence,
+    ship_sources,
+)
 from edgeship.validate.subject.rows import row_label
 from edgeship.validate.timing.summary import P99_SAMPLES
 
@@ -31,6 +38,9 @@ HEADLINES = {
 }
 
 PROFILE_ROWS = 10
+AGREEMENT_COLUMNS = (
+    "first", "second", "top-1 agreement", "max LSB", "differing outputs", "SQNR dB (least)", "delta, points [95 %]",
+)
 
 FOR_COMPARISONS = ("identity", "counters")  # of what a target tells: for programs, see validate/compare/environment.py
 
@@ -66,8 +76,9 @@ def report_to_markdown(report: Report) -> str:
     parts = [
         f"# Validation of {escaped(report.bundle)}",
         f"**{headline(report)}**",
-        *bullets(format_lines(report)),
+        *_ship(report),
         *section("Failures", report.failures),
+        *bullets(format_lines(report)),
         "## Artifacts on their runtimes",
         _main_table(report.rows),
         *bullets(LEGEND),
@@ -82,6 +93,17 @@ def report_to_markdown(report: Report) -> str:
         *section("Machine", machine_lines(report)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _ship(report: Report) -> Iterator[str]:
+    """What to ship where, and whether it is good enough."""
+    if not report.ship:
+        return
+    yield "## What to ship"
+    yield table(
+        [*SHIP_COLUMNS, "good enough, and why"], [[*ship_cells(line), ship_sentence(line)] for line in report.ship]
+    )
+    yield from bullets([SHIP_LEGEND, *ship_sources(report.ship)])
 
 
 def headline(report: Report) -> str:
@@ -238,24 +260,19 @@ def _agreements(agreements: Sequence[Agreement]) -> Iterator[str]:
     if not agreements:
         return
     yield "## Pairs on one integer grid, or of one scheme in two formats"
-    yield table(
-        [
-            "first", "second", "top-1 agreement", "max LSB", "differing outputs", "SQNR dB (least)",
-            "delta, points [95 %]",
-        ],
-        [
-            [
-                item.first, item.second,
-                NOT_APPLICABLE if item.top1_agreement is None else share_percent(item.top1_agreement),
-                NOT_APPLICABLE if item.max_lsb is None else str(item.max_lsb),
-                NOT_APPLICABLE if item.differing_share is None else share_percent(item.differing_share),
-                _between(item),
-                _accuracy_delta(item),
-            ]
-            for item in agreements
-        ],
-    )
+    yield table(AGREEMENT_COLUMNS, map(agreement_cells, agreements))
     yield from bullets([f"delta: second minus first, on the same {agreements[0].images:,} examples"])
+
+
+def agreement_cells(item: Agreement) -> list[str]:
+    """Return a pair's cells, in the order of AGREEMENT_COLUMNS."""
+    return [
+        item.first, item.second,
+        NOT_APPLICABLE if item.top1_agreement is None else share_percent(item.top1_agreement),
+        NOT_APPLICABLE if item.max_lsb is None else str(item.max_lsb),
+        NOT_APPLICABLE if item.differing_share is None else share_percent(item.differing_share),
+        _between(item), _accuracy_delta(item),
+    ]
 
 
 def _accuracy_delta(item: Agreement) -> str:

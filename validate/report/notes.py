@@ -8,8 +8,8 @@ from statistics import median
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import RuntimeFailure
 from edgeship.core.measurement import Row
+from edgeship.core.variants import PROCESSORS
 from edgeship.validate.process.visits import Visit
-from edgeship.validate.questions.gate import made_for_other_processors
 from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.rows import Candidate, row_label
@@ -42,14 +42,15 @@ def artifacts_not_run(bundle: Bundle, rows: Sequence[Candidate], visits: Sequenc
             yield f"{artifact.name}: not run on {visit.target.name}, since {why}"
 
 
-def made_for_others(rows: Sequence[Row], architectures: Mapping[str, str | None]) -> Iterator[str]:
-    """An artifact whose integer share is not gated on this processor."""
+def made_for_others(rows: Sequence[Row], processors: Mapping[str, str | None]) -> Iterator[str]:
+    """A file on a processor that it is not made for."""
     for row in rows:
-        architecture = architectures.get(row.target)
-        if row.coverage is not None and row.coverage.float_ops and made_for_other_processors(row, architecture):
+        processor = processors.get(row.target)
+        if row.for_others is not None and processor is not None:
+            found = PROCESSORS[processor]
             yield (
-                f"{row_label(row.artifact, row.runtime, row.target)}: made for Arm; ONNX Runtime computes it in float "
-                f"on {architecture}, so its integer share there is not gated"
+                f"{row_label(row.artifact, row.runtime, row.target)}: made for {row.for_others}; on "
+                f"{row.target}, {found.words}, the verdict does not depend on it: {found.reason}"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 from rich.console import Group, RenderableType
@@ -18,6 +19,7 @@ from edgeship.validate.report.markdown import (
     layer_sentence,
     machine_lines,
 )
+from edgeship.validate.report.ship_table import ship_to_terminal
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "refused": "bold yellow"}
 TEXT_COLUMNS = ("artifact", "runtime", "target", "error")
@@ -27,24 +29,34 @@ MACHINE_LINES = 2  # processor with its flags, memory with the load: what times 
 CELL_MARGIN = 3  # a border and two blanks
 
 
-def report_to_terminal(report: Report, *, width: int) -> RenderableType:
-    """The main table, one line per pair of files, the failures, the verdict; the caller prints it.
+def report_to_terminal(report: Report, *, width: int, everything: bool = False) -> RenderableType:
+    """The verdict, what to ship, the failures; the caller prints it.
 
-    `width` is the window's, in characters.
+    Args:
+        width: the window's, in characters.
+        everything: also the table of all rows, and a line for each pair of files.
     """
-    table, left_out = report_table(report, width=width)
-    more = f"; in report.md: {', '.join(left_out)}" if left_out else ""
     return Group(
-        table,
-        Text(f"{NOT_MEASURED}: not measured; {NOT_APPLICABLE}: does not apply{more}", style="dim"),
-        Text("\n".join(islice(machine_lines(report), MACHINE_LINES)), style="dim"),
-        *(Text(line) for line in kept_lines(report)),
-        *(Text(f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}") for grid in report.grids),
-        *(Text(line) for line in format_lines(report)),
+        Text(headline(report), style=STYLES[report.verdict]),
+        *ship_to_terminal(report.ship),
+        *(_all_rows(report, width) if everything else ()),
         *(Text(f"- {failure}") for failure in report.failures),
         *(Text(f"{table.artifact}, layer by layer: {layer_sentence(table)}") for table in report.layer_errors),
-        Text(headline(report), style=STYLES[report.verdict]),
+        Text("\n".join(islice(machine_lines(report), MACHINE_LINES)), style="dim"),
     )
+
+
+def _all_rows(report: Report, width: int) -> Iterator[RenderableType]:
+    """Yield the main table, and how the files of each pair compare."""
+    table, left_out = report_table(report, width=width)
+    more = f"; in report.md: {', '.join(left_out)}" if left_out else ""
+    yield table
+    yield Text(f"{NOT_MEASURED}: not measured; {NOT_APPLICABLE}: does not apply{more}", style="dim")
+    lines = [
+        *kept_lines(report), *(f"{grid.onnx} against {grid.tflite}: {grid_sentence(grid)}" for grid in report.grids),
+        *format_lines(report),
+    ]
+    yield from map(Text, lines)
 
 
 def report_table(report: Report, *, width: int) -> tuple[Table, list[str]]:

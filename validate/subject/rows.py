@@ -18,6 +18,7 @@ from edgeship.core.measurement import Coverage
 from edgeship.core.parts import missing
 from edgeship.core.schemes import SCHEMES
 from edgeship.data.examples import Batch
+from edgeship.validate.questions.changed import Changes
 from edgeship.validate.runner.table import RUNTIMES, Runtime
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.inputs import InputKind
@@ -94,6 +95,7 @@ class Measured:
     output_specs: tuple[TensorSpec, ...]
     grid_specs: tuple[TensorSpec, ...] | None
     coverage: Coverage | None
+    changes: Changes | None = None  # of its answers against float Keras's
 
     @property
     def label(self) -> str:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeship.core.errors import ConfigError, RefusedError
 from edgeship.validate.runner.pack import packed_runner
-from edgeship.validate.runner.table import DEVICE_RUNTIMES
 from edgeship.validate.targets.arm64_processors import DEFAULT, PROCESSORS
 from edgeship.validate.targets.arm64_root import guest_python, installed_versions, root_folder
-from edgeship.validate.targets.target import EMULATED, Target, TargetFailure
+from edgeship.validate.targets.emulator import COUNTER_FILE, EmulatedTarget, counting_options, environment_options
+from edgeship.validate.targets.target import TargetFailure
 
 QEMU = "qemu-aarch64"
-# Libraries of this machine, and settings for its processor.
-HOST_ONLY = ("LD_LIBRARY_PATH", "LD_PRELOAD", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONHOME")
 
 
-class Arm64Target(Target):
-    """A guest process sees this machine's files, so nothing is copied."""
+class Arm64Target(EmulatedTarget):
+    """An Arm processor, with the Python and the wheels of the root file system that `edgeship setup arm64` makes."""
 
-    kind = EMULATED
-    runtimes = DEVICE_RUNTIMES
-    measures_time = False
-    float_on_golden_only = True
+    qemu = QEMU
 
     def __init__(self, name: str) -> None:
         cpu = name.partition(":")[2] or DEFAULT
@@ -37,8 +30,7 @@ class Arm64Target(Target):
         self._root = root_folder()
 
     def __enter__(self) -> Arm64Target:
-        if shutil.which(QEMU) is None:
-            raise TargetFailure(f"{self.name}: expected the command {QEMU}, found none; apt install qemu-user")
+        self.require_qemu()
         if installed_versions() is None:
             raise TargetFailure(
                 f"{self.name}: no root file system in {self._root}; run `edgeship setup arm64` (about 70 MB)"
@@ -51,12 +43,7 @@ class Arm64Target(Target):
 
     def counting_command(self, counts: Path) -> list[str]:
         """The same, with the executed instructions written to `counts` at each mark."""
-        return self._guest(["-plugin", f"{self._root / 'libcount.so'},counts={counts}"])
-
-    def explain(self, *, exit_code: int | None, last_words: Sequence[str]) -> TargetFailure | None:
-        """QEMU's own refusals; a crash of the guest is the artifact's or the runtime's."""
-        own = next((line for line in last_words if line.startswith((f"{QEMU}: ", "Could not open"))), None)
-        return None if own is None or "uncaught target signal" in own else TargetFailure(f"{self.name}: {own}")
+        return self._guest(counting_options(self._root / COUNTER_FILE, counts))
 
     def missing(self, package: str) -> TargetFailure:
         """The set-up has all packages, so it is of another version."""
@@ -80,8 +67,6 @@ class Arm64Target(Target):
             raise TargetFailure(f"{self.name}: {error}") from error
         return [
             QEMU, "-cpu", PROCESSORS[self._cpu].qemu, "-L", str(self._root / "cpus" / self._cpu),
-            *(part for name in HOST_ONLY if name in os.environ for part in ("-U", name)),
-            # A fixed hash seed: the same run executes the same instructions.
-            "-E", f"PYTHONPATH={self._root / 'wheels'}", "-E", "PYTHONHASHSEED=0", *options, str(python),
+            *environment_options(), "-E", f"PYTHONPATH={self._root / 'wheels'}", *options, str(python),
             str(packed_runner()),
         ]

@@ -27,6 +27,7 @@ from edgeship.core.files import write_atomically, write_json
 from edgeship.core.progress import say
 from edgeship.validate.runner.table import PINNED_PACKAGES
 from edgeship.validate.targets.arm64_processors import PROCESSORS
+from edgeship.validate.targets.emulator import build_counter
 
 FOLDER = "arm64"
 COMPLETE = "complete.json"
@@ -38,7 +39,6 @@ TOOLS = {
     "qemu-aarch64": "qemu-user", "apt-get": "apt", "dpkg-deb": "dpkg", "gcc": "gcc",
 }
 COMMAND_SECONDS = 900
-COUNTER_SOURCE = Path(__file__).with_name("arm64_count.c")
 
 
 def root_folder() -> Path:
@@ -78,7 +78,7 @@ def set_up() -> Path:
         _unpack_packages(work)
         versions = _unpack_wheels(work)
         _views(work)
-        _build_counter(work)
+        build_counter(work)
         write_json(work / COMPLETE, {"versions": versions})
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
@@ -151,11 +151,6 @@ def _views(work: Path) -> None:
             if entry.name != "proc":
                 (view / entry.name).symlink_to(Path("../../rootfs") / entry.name)
         write_atomically(view / "proc" / "cpuinfo", processor.cpuinfo.encode())
-
-
-def _build_counter(work: Path) -> None:
-    """The plug-in finds QEMU's functions when QEMU loads it, so nothing is linked."""
-    _run(["gcc", "-O2", "-shared", "-fPIC", "-o", str(work / "libcount.so"), str(COUNTER_SOURCE)])
 
 
 def _run(command: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A target's name -> the target: "cpu", "arm64:cortex-a53", "browser", "ssh://pi@board", "adb:SERIAL"."""
+"""A target's name -> the target: "cpu", "x86:haswell", "arm64:cortex-a53", "browser", "ssh://pi@board" ..."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edgeship.validate.targets.arm64 import Arm64Target
 from edgeship.validate.targets.browser import BrowserTarget
 from edgeship.validate.targets.ssh import SshTarget
 from edgeship.validate.targets.target import Target
+from edgeship.validate.targets.x86 import X86Target
 
 
 def _ssh(name: str, config: ValidateConfig) -> Target:
@@ -31,6 +32,7 @@ def _adb(name: str, config: ValidateConfig) -> Target:
 TARGETS: dict[str, Callable[[str, ValidateConfig], Target]] = {
     "cpu": lambda name, config: Target(name),
     "arm64": lambda name, config: Arm64Target(name),
+    "x86": lambda name, config: X86Target(name),
     "browser": lambda name, config: BrowserTarget(name),
     "ssh": _ssh,
     "adb": _adb,
@@ -43,6 +45,6 @@ def make_target(name: str, config: ValidateConfig) -> Target:
     kind = name.partition(":")[0]
     if kind not in TARGETS or (kind in PLAIN and name != kind):
         raise ConfigError(
-            f"target {name!r}: expected cpu, ssh://user@host[:port], adb[:SERIAL], arm64[:CPU] or browser"
+            f"target {name!r}: expected cpu, ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], x86[:CPU] or browser"
         )
     return TARGETS[kind](name, config)

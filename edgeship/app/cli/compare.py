@@ -73,7 +73,7 @@ def add_check_options(command: argparse.ArgumentParser, device_options: dict[str
     command.add_argument(
         "--on", action="append", metavar="TARGET",
         help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], "
-        "arm64[:CPU] (instructions only)",
+        "arm64[:CPU] and x86[:CPU] (instructions only)",
     )
     command.add_argument("--runtime", action="append", metavar="RUNTIME", help="only these runtimes")
     command.add_argument("--artifact", action="append", metavar="NAME", help="of two bundles: only these artifacts")

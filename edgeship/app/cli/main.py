@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeship.app.cli.compare import add_baseline, add_compare
 from edgeship.app.cli.console import print_line, wide_console
+from edgeship.app.cli.report import add_report
 from edgeship.core.errors import (
     FAILED,
     FAULT,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from edgeship.app.pipeline.pipeline import Pipeline
     from edgeship.core.config import Config, ValidateConfig
     from edgeship.core.measurement import Report
+    from edgeship.data.examples import Examples
     from edgeship.validate.subject.bundle import Bundle
 
 VERDICT_CODES = {"pass": PASS, "fail": FAILED, "inconclusive": INCONCLUSIVE, "refused": REFUSED}
@@ -143,7 +145,8 @@ def command_parser() -> argparse.ArgumentParser:
     validate.add_argument("bundle", type=Path, metavar="BUNDLE")
     validate.add_argument(
         "--on", action="append", metavar="TARGET",
-        help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], browser",
+        help="where to run, repeatable: cpu (default), ssh://user@host[:port], adb[:SERIAL], arm64[:CPU], x86[:CPU], "
+        "browser",
     )
     validate.add_argument("--runtime", action="append", metavar="RUNTIME", help="only these runtimes")
     validate.add_argument("--images", type=int, metavar="N", help="only the first N test images")
@@ -152,10 +155,13 @@ def command_parser() -> argparse.ArgumentParser:
     )
     validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
     validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
+    for command in (run, validate):
+        command.add_argument("--all", action="store_true", help="also print the table of all rows, which report.md has")
     for key, text in DEVICE_OPTIONS.items():
         validate.add_argument(f"--{key.replace('_', '-')}", metavar="X", help=text)
     add_compare(add, DEVICE_OPTIONS)
     add_baseline(add, DEVICE_OPTIONS)
+    add_report(add)
     inspect = add("inspect", _inspect, "what is in a .tflite or .onnx file, and which traps it carries")
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="as JSON")
@@ -175,7 +181,7 @@ def _run(options: argparse.Namespace) -> int:
     if report is None:
         print_line(f"run: this worker's part is done; the chief leaves the results in {pipeline.out}")
         return PASS
-    return _show(report, pipeline.out)
+    return _show(report, pipeline.out, everything=options.all)
 
 
 def _stage(options: argparse.Namespace) -> int:
@@ -216,6 +222,8 @@ def _validate(options: argparse.Namespace) -> int:
     from edgeship.core.config import Config, DataConfig
     from edgeship.core.config_file import load_config, section_from_dict
     from edgeship.data import load_test_split
+    from edgeship.data.examples import examples_of_images
+    from edgeship.validate.report.html.pictures import pictures_of
     from edgeship.validate.report.report import write_report
     from edgeship.validate.run import validate_bundle
     from edgeship.validate.subject.bundle import load_bundle
@@ -233,16 +241,19 @@ def _validate(options: argparse.Namespace) -> int:
         images=gates.images if options.images is None else options.images,
         **{key: value for key in DEVICE_OPTIONS if (value := getattr(options, key)) is not None},
     )
-    if bundle.manifest.preprocessing is None:
-        report = _validate_arrays(bundle, config, chosen, options)
+    if (spec := bundle.manifest.preprocessing) is None:
+        report, examples = _validate_arrays(bundle, config, chosen, options)
     else:
-        report = validate_bundle(bundle, load_test_split(config.data), chosen, layers=options.layers)
+        test = load_test_split(config.data)
+        report, examples = validate_bundle(bundle, test, chosen, layers=options.layers), examples_of_images(test, spec)
     out = options.out or options.bundle.resolve().parent
-    write_report(report, out)
-    return _show(report, out)
+    write_report(report, out, pictures_of(report, examples, spec))
+    return _show(report, out, everything=options.all)
 
 
-def _validate_arrays(bundle: Bundle, config: Config, chosen: ValidateConfig, options: argparse.Namespace) -> Report:
+def _validate_arrays(
+    bundle: Bundle, config: Config, chosen: ValidateConfig, options: argparse.Namespace
+) -> tuple[Report, Examples]:
     """Of a bundle whose model takes arrays as they are."""
     from edgeship.api.bundle import metric_named, ports_of
     from edgeship.data.array_source import load_arrays
@@ -256,18 +267,21 @@ def _validate_arrays(bundle: Bundle, config: Config, chosen: ValidateConfig, opt
     sys.path.insert(0, str(options.data.resolve().parent))
     test = load_arrays(config.data, ports_of(bundle)).test
     metric = metric_named(chosen.metric or bundle.manifest.metric)
-    return validate_examples(bundle, test, chosen, metric=metric, layers=options.layers)
+    return validate_examples(bundle, test, chosen, metric=metric, layers=options.layers), test
 
 
-def _show(report: Report, folder: Path) -> int:
+def _show(report: Report, folder: Path, *, everything: bool) -> int:
     from edgeship.validate.report.account import account_lines
+    from edgeship.validate.report.html.write import HTML_FILE
+    from edgeship.validate.report.report import MARKDOWN_FILE
     from edgeship.validate.report.terminal import report_to_terminal
 
     console = wide_console()
-    console.print(report_to_terminal(report, width=console.width))
+    console.print(report_to_terminal(report, width=console.width, everything=everything))
     for line in account_lines(report):
         print_line(line)
-    print_line(f"verdict: {report.verdict}   report: {folder / 'report.md'}")
+    page = folder / HTML_FILE
+    print_line(f"verdict: {report.verdict}   report: {page if page.exists() else folder / MARKDOWN_FILE}")
     return VERDICT_CODES[report.verdict]
 
 

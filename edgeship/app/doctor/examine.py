@@ -5,6 +5,7 @@ looked up, not loaded: loading takes seconds, and the Keras reference is optiona
 
     devices.py    ssh, adb, the runtimes whose programs are for phones
     arm64.py      the emulated Arm processors
+    x86.py        the emulated x86 processors
     browser.py    the browser and the web runtimes
     trials.py     the tiny model, and how trials run at the same time without hanging
     findings.py   one finding, and the table of them
@@ -25,10 +26,12 @@ from edgeship.app.doctor.browser import examine_browser
 from edgeship.app.doctor.devices import examine_adb, examine_ssh, tools_for_phones
 from edgeship.app.doctor.findings import Finding, render
 from edgeship.app.doctor.trials import BUSY, DEADLINE_SECONDS, TRIAL_SECONDS, at_once, infer
+from edgeship.app.doctor.x86 import examine_x86
 from edgeship.core.cpu import cpu_flags
 from edgeship.core.errors import RuntimeFailure
 from edgeship.core.progress import say
 from edgeship.core.signals import signal_name
+from edgeship.core.variants import ARM64, FIXED_KERNELS, PORTABLE, PROCESSORS, X86, has_fixed_kernels, processor_of
 from edgeship.validate.runner.machine import version_of
 from edgeship.validate.runner.table import DEVICE_RUNTIMES, RUNTIMES
 from edgeship.validate.targets.target import Target
@@ -36,9 +39,8 @@ from edgeship.validate.targets.target import Target
 __all__ = ["Finding", "examine", "render", "this_machine"]
 
 # Instructions that decide whether int8 arithmetic is exact and fast, as /proc/cpuinfo spells them.
-X86_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8")
-ARM_FLAGS = ("asimddp", "i8mm")
-VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})
+X86_FLAGS = ("avx2", *PROCESSORS["x86-vnni"].flags, "amx_int8")
+ARM_FLAGS = PROCESSORS["arm64-dot"].flags
 KINDS = ("runtime", "target", "tool")  # in the order in which they are shown
 
 # Loads the native library; `detail` is what to say beside the version.
@@ -71,6 +73,7 @@ def _jobs() -> list[tuple[str, str, Callable[[], list[Finding]]]]:
         ("target", "browser", examine_browser),
         ("runtime", "benchmark-model", tools_for_phones),
         ("target", "arm64", examine_arm64),
+        ("target", "x86", examine_x86),
         ("target", "ssh", examine_ssh),
         ("target", "adb", examine_adb),
         ("tool", "quantization", lambda: [_installed("quantization", "tool", ("tensorflow-model-optimization",))]),
@@ -159,27 +162,34 @@ def this_machine(flags: frozenset[str] | None, *, machine: str) -> Finding:
 
 
 def _advice(flags: frozenset[str], machine: str) -> str:
-    if _is_x86(machine):
-        if flags & VNNI_FLAGS:
-            return "VNNI: U8S8 and U8U8 ONNX are both right here"
-        slow = "" if "avx2" in flags else "; no AVX2: expect int8 to be slow"
-        return f"no VNNI: U8S8 ONNX saturates here; U8U8 is right{slow}"
-    if flags & {*ARM_FLAGS}:
-        return "dot products of 8-bit integers in hardware; every int8 ONNX variant is right here"
-    return "no dot products in hardware; every int8 ONNX variant is right here, S8S8 needs the least work"
+    """What the table of variants says of this class of processor, and of this ONNX Runtime."""
+    name = processor_of(machine, flags)
+    if name is None:
+        return _careful_advice(machine)
+    found = PROCESSORS[name]
+    exact = " and ".join(variant.upper() for variant in found.variants)
+    said = f"{found.words}: of the int8 ONNX files {exact} are right here" if len(found.variants) > 1 else (
+        f"{found.words}: of the int8 ONNX files only {exact} is right here"
+    )
+    said += f", {found.variants[0].upper()} is the fastest ({found.reason})"
+    version = version_of("onnxruntime")
+    if name == "x86-vnni" and not has_fixed_kernels({"onnxruntime": version}):
+        fixed = ".".join(map(str, FIXED_KERNELS))
+        said += f"; ONNX Runtime {version} has wrong int8 kernels for AMX and VNNI: use {fixed} or newer"
+    return said + ("; no AVX2: expect int8 to be slow" if _is_x86(machine) and "avx2" not in flags else "")
 
 
 def _careful_advice(machine: str) -> str:
     careful = "without VNNI, U8S8 ONNX saturates; " if _is_x86(machine) else ""
-    return f"{careful}U8U8 ONNX is right everywhere"
+    return f"{careful}{PORTABLE.upper()} ONNX is right everywhere"
 
 
 def _is_x86(machine: str) -> bool:
-    return machine.lower() in ("x86_64", "amd64", "i386", "i686")
+    return machine.lower() in X86
 
 
 def _is_arm64(machine: str) -> bool:
-    return machine.lower() in ("aarch64", "arm64")
+    return machine.lower() in ARM64
 
 
 def _pins() -> list[Finding]:

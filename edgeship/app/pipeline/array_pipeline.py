@@ -320,12 +320,17 @@ class ArrayPipeline:
         write_bundle(self.bundle_folder, exported, model=answers, source=source)
 
     def _validate(self, scratch: Path) -> None:
+        from edgeship.validate.compare.run import checked_out_commit
+        from edgeship.validate.report.html.pictures import pictures_of
+        from edgeship.validate.report.model_card import write_model_card
         from edgeship.validate.report.report import write_report
         from edgeship.validate.run import validate_examples
         from edgeship.validate.subject.bundle import load_bundle
 
+        test = self._splits.test
+        bundle = load_bundle(self.bundle_folder)
         report = validate_examples(
-            load_bundle(self.bundle_folder), self._splits.test, self.config.validate,
-            metric=metric_named(self.config.validate.metric),
+            bundle, test, self.config.validate, metric=metric_named(self.config.validate.metric)
         )
-        write_report(report, self.out)
+        write_report(report, self.out, pictures_of(report, test, None))
+        write_model_card(bundle.manifest, report, bundle.folder, commit=checked_out_commit())

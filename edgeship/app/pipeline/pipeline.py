@@ -358,9 +358,15 @@ class Pipeline:
         write_bundle(self.bundle_folder, exported, model=answers, source=source)
 
     def _validate(self, scratch: Path) -> None:
+        from edgeship.data.examples import examples_of_images
+        from edgeship.validate.compare.run import checked_out_commit
+        from edgeship.validate.report.html.pictures import pictures_of
+        from edgeship.validate.report.model_card import write_model_card
         from edgeship.validate.report.report import write_report
         from edgeship.validate.run import validate_bundle
         from edgeship.validate.subject.bundle import load_bundle
 
-        report = validate_bundle(load_bundle(self.bundle_folder), self.splits.test, self.config.validate)
-        write_report(report, self.out)
+        bundle = load_bundle(self.bundle_folder)
+        report = validate_bundle(bundle, self.splits.test, self.config.validate)
+        write_report(report, self.out, pictures_of(report, examples_of_images(self.splits.test, self.spec), self.spec))
+        write_model_card(bundle.manifest, report, bundle.folder, commit=checked_out_commit())

@@ -252,12 +252,12 @@ def test_no_pins_without_an_installed_edgeship(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(("flags", "machine", "said"), [
-    ({"avx2", "sse"}, "x86_64", "x86_64, avx2: no VNNI: U8S8 ONNX saturates here; U8U8 is right"),
-    ({"avx2", "avx_vnni"}, "AMD64", "AMD64, avx2 avx_vnni: VNNI: U8S8 and U8U8 ONNX are both right here"),
-    ({"avx2", "avx512_vnni"}, "x86_64", "both right here"),
+    ({"avx2", "sse"}, "x86_64", "x86_64, avx2: x86 without VNNI: of the int8 ONNX files only U8U8 is right here"),
+    ({"avx2", "avx_vnni"}, "AMD64", "AMD64, avx2 avx_vnni: x86 with VNNI: of the int8 ONNX files U8S8 and U8U8 are"),
+    ({"avx2", "avx512_vnni"}, "x86_64", "U8S8 is the fastest"),
     (set(), "x86_64", "no AVX2: expect int8 to be slow"),
-    ({"asimddp", "i8mm"}, "aarch64", "aarch64, asimddp i8mm: dot products"),
-    ({"asimd"}, "aarch64", "no dot products in hardware"),
+    ({"asimddp", "i8mm"}, "aarch64", "aarch64, asimddp i8mm: Arm with dot products"),
+    ({"asimd"}, "aarch64", "Arm, plain NEON: of the int8 ONNX files S8S8 and U8S8 and U8U8 are right here, S8S8"),
     (None, "x86_64", "instructions unknown: without VNNI, U8S8 ONNX saturates; U8U8"),
     (None, "arm64", "arm64, instructions unknown: U8U8 ONNX is right everywhere"),
     ({"v"}, "riscv64", "riscv64: U8U8 ONNX is right everywhere"),
@@ -266,6 +266,13 @@ def test_what_a_cpu_means_for_int8(flags, machine: str, said: str) -> None:
     finding = this_machine(None if flags is None else frozenset(flags), machine=machine)
     assert (finding.name, finding.kind, finding.works) == ("cpu", "target", True)
     assert said in finding.detail
+
+
+def test_an_onnxruntime_with_wrong_kernels_is_named(monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "version_of", lambda name: "1.23.1")
+    vnni = this_machine(frozenset({"avx2", "avx512_vnni"}), machine="x86_64").detail
+    assert "ONNX Runtime 1.23.1 has wrong int8 kernels for AMX and VNNI: use 1.28 or newer" in vnni
+    assert "wrong" not in this_machine(frozenset({"avx2"}), machine="x86_64").detail
 
 
 @pytest.mark.parametrize(("text", "expected"), [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from edgeship.app.doctor import arm64 as doctor_arm64
 from edgeship.app.doctor import browser as doctor_browser
 from edgeship.app.doctor import devices as doctor_devices
+from edgeship.app.doctor import x86 as doctor_x86
 from edgeship.app.doctor.examine import Finding
 from edgeship.core.files import write_json
 from edgeship.validate.targets.arm64_processors import PROCESSORS
@@ -349,3 +351,30 @@ def test_modules_that_are_empty(modules, monkeypatch) -> None:
         assert not found[name].works
         assert "Failed to fetch dynamically imported module" in found[name].detail
         assert str(found[name].how_to_install).endswith("edgeship setup browser")
+
+
+# The emulated x86 processors ---------------------------------------------------------------------------------
+
+
+def test_x86_without_its_emulator(programs, monkeypatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    (missing,) = doctor_x86.examine_x86()
+    assert (missing.name, missing.works) == ("x86", False)
+    assert missing.detail == "expected the command qemu-x86_64, found none"
+    assert missing.how_to_install == "apt install qemu-user"
+
+
+def test_x86_on_an_arm_machine(programs, monkeypatch) -> None:
+    programs("qemu-x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    (missing,) = doctor_x86.examine_x86()
+    assert (missing.works, missing.how_to_install) == (False, None)
+    assert missing.detail == "expected an x86-64 machine, whose Python and wheels it runs, found aarch64"
+
+
+def test_x86_with_an_emulator_that_does_not_run(programs, monkeypatch) -> None:
+    programs("qemu-x86_64", "echo 'x86 Haswell'; echo 'x86 Nehalem'; echo 'qemu-x86_64: no memory' >&2")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    findings = doctor_x86.examine_x86()
+    assert [(found.name, found.works) for found in findings] == [("x86:haswell", False), ("x86:nehalem", False)]
+    assert "x86:nehalem: Python did not start there (qemu-x86_64: no memory)" in findings[1].detail

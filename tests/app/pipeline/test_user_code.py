@@ -148,7 +148,9 @@ def test_what_cannot_be_loaded_again_is_trained_saved_and_exported(tmp_path):
     assert later.cache.ran == ["output", "quantize int8-ptq", "export"]
     manifest = load_bundle(later.bundle_folder).manifest
     assert manifest.reference.custom_objects == ("edgeship.model.flat_layers",)
-    assert {artifact.name for artifact in manifest.artifacts} == {"int8-ptq.tflite", "int8-ptq.onnx"}
+    assert {artifact.name for artifact in manifest.artifacts} == {
+        "int8-ptq.tflite", "int8-ptq.onnx", "int8-ptq-u8s8.onnx",
+    }
     # A machine that has the bundle and none of the user's code.
     found = subprocess.run(
         [sys.executable, "-c", LOAD_ELSEWHERE, str(later.bundle_folder)], cwd=Path(__file__).parents[3],
@@ -333,7 +335,7 @@ def test_what_was_checked_is_said_once_and_not_repeated(tmp_path, capfd):
     pipeline_of(tmp_path, "refused_for_a_test:fine", config).train()
     said = capfd.readouterr().err
     assert "checked before training: refused: lowered to" in said
-    assert "trial export of 2 files" in said
+    assert "trial export of 3 files" in said
     assert "export: " not in said  # what a trial says of its own is not for the user
     (tmp_path / "out" / "float.keras").unlink()  # as if the training had been interrupted
     again = pipeline_of(tmp_path, "refused_for_a_test:fine", config)

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 from tf_keras import layers
@@ -26,9 +27,10 @@ from edgeship.export.tflite.convert import convert_tflite, layer_names
 from edgeship.export.tflite.float_layers import with_float_layers
 from edgeship.graph import read_onnx, read_tflite
 from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
+from edgeship.quantize.lowering.lower import lower
 from edgeship.quantize.prepare import calibrate, finish
 from tests.support.answers import onnx_answers, tflite_answers
-from tests.support.networks import tflite_of
+from tests.support.networks import convert, quantized_model, tflite_of
 
 IMAGES = np.random.default_rng(0).random((16, 8, 8, 3), np.float32)
 
@@ -232,6 +234,19 @@ def test_nothing_is_rounded_inside_a_kept_layer_of_several_operations(norm: laye
         # One LSB of the softmax: a logit within float32 rounding of the middle between two codes falls to either side.
         assert np.abs(answers - np.rint(expected * 256) / 256).max() <= 1 / 256
         assert np.mean(answers != np.clip(np.rint(expected * 256), 0, 255) / 256) < 0.1
+
+
+def test_what_the_integer_kernel_s_own_grid_rounds_is_rounded_once_in_float() -> None:
+    """TFLite's L2_NORMALIZATION has steps of 1/128, behind which the converter changes to the range of the model."""
+    image = layers.Input((6, 6, 8), name="image")
+    unit = tf.math.l2_normalize(layers.GlobalAveragePooling2D(name="mean")(image), axis=-1)
+    model = lower(tf_keras.Model(image, layers.Dense(3, name="out")(unit), name="cosine"))
+    kept = next(layer.name for layer in model.layers if "l2_normalize" in layer.name)
+    made, _ = quantized_model(model, keep_float=[kept])
+    _, graph = convert(made)  # which refuses a stray QUANTIZE
+    assert [operation.kind for operation in graph.operations] == [
+        "MEAN", "DEQUANTIZE", "L2_NORMALIZATION", "QUANTIZE", "FULLY_CONNECTED",
+    ]
 
 
 def test_a_file_that_rounds_inside_a_kept_layer_is_not_what_it_must_be() -> None:

@@ -38,7 +38,17 @@ def test_a_tensor_belongs_to_the_longest_layer_name_it_begins_with(tensor: str, 
     ("StatefulPartitionedCall:0", True, None),
 ])
 def test_the_converters_name_leads_to_the_layer(name: str, weighted: bool, layer: str | None) -> None:
-    assert _layer(name, "net", LAYERS, weighted=weighted) == layer
+    assert _layer(name, "net", LAYERS, constants=[] if weighted else None) == layer
+
+
+def test_a_product_that_took_up_a_reshape_belongs_to_the_layer_of_its_kernel() -> None:
+    """The converter names the result of a dense layer after the reshape behind it, and its kernel after the product."""
+    name = "net/scale_as_image/Reshape;net/dense_relu_range/FakeQuantWithMinMaxVars"
+    kernel = "net/quant_dense/MatMul;net/quant_dense/FakeQuantWithMinMaxVars"
+    found = ["dense", "dense_relu_range", "scale_as_image"]
+    assert _layer(name, "net", found, constants=[kernel, "arith.constant"]) == "dense"
+    assert _layer(name, "net", found, constants=["tfl.pseudo_qconst", "net/quant_dense/BiasAdd"]) == "dense"
+    assert _layer(name, "net", found, constants=None) == "scale_as_image"
 
 
 def test_an_integer_depth_to_space_runs_on_every_kernel_set() -> None:

@@ -125,6 +125,9 @@ def unpacked(x):
         (lambda x: tf.image.resize(x, tf.shape(x)[1:3] * 2, method="nearest"), ["UpSampling2D"]),
         (lambda x: tf.image.resize(x, (5, 7)), ["Resizing"]),
         (lambda x: tf.image.resize(x, (8, 8)), []),
+        (lambda x: tf.compat.v1.image.resize_bilinear(x, (15, 15), align_corners=True), ["Resize"]),
+        (lambda x: tf.compat.v1.image.resize_nearest_neighbor(x, (16, 12)), ["Resize"]),
+        (lambda x: tf.compat.v1.image.resize(x, tf.shape(x)[1:3] * 2), ["Resize"]),
         (lambda x: tf.nn.depth_to_space(x, 2), ["DepthToSpace"]),
         (lambda x: tf.nn.space_to_depth(x, 2), ["DepthToSpace"]),
         (lambda x: tf.nn.max_pool2d(x, 2, 2, "VALID"), ["MaxPooling2D"]),
@@ -154,6 +157,8 @@ def test_an_operator_becomes_the_layer_that_means_the_same(function, expected):
         (lambda x: x[:1], "mine_getitem"),
         (lambda x: tf.reshape(x, [-1, 4]), "mine_reshape"),
         (lambda x: tf.image.resize(x, (16, 16), antialias=True), "mine_resize"),
+        (lambda x: tf.image.resize(x, (16, 16), method="bicubic"), "mine_resize"),
+        (lambda x: tf.compat.v1.image.resize_nearest_neighbor(x, (15, 15), True), "mine_resize_nearest_neighbor"),
         (lambda x: tf.cast(x, tf.int32), "mine_cast"),
     ],
 )

@@ -92,9 +92,9 @@ def test_a_leaky_relu_is_one_however_it_is_written():
 
 
 @pytest.mark.parametrize("layer", [
-    layers.ReLU(max_value=2.0, negative_slope=0.1), layers.ReLU(threshold=0.5), flat_layers.Clip(-1.0, 1.0),
+    layers.ReLU(max_value=2.0, negative_slope=0.1), layers.ReLU(threshold=0.5), flat_layers.Clip(1.0, -1.0),
     layers.Activation("gelu"),
-], ids=["leaky up to 2", "threshold", "clip from -1", "gelu"])
+], ids=["leaky up to 2", "threshold", "clip from 1 to -1", "gelu"])
 def test_what_has_no_simpler_form_is_left_as_it_is(layer):
     model = model_of(layer)
     simple = simplify(model)
@@ -107,6 +107,22 @@ def test_a_clip_from_zero_up_is_a_relu(high):
     model = model_of(flat_layers.Clip(0.0, high, name="clip"))
     simple = simplify(model)
     assert kinds(simple) == [layers.ReLU]
+    assert_same_to_rounding(model, simple, products=1)
+
+
+@pytest.mark.parametrize("ends", [(-1.0, 1.0), (None, 0.7), (None, -0.2), (0.3, None), (-2.0, -0.5), (0.1, 0.4)])
+def test_a_clip_from_another_number_up_is_a_relu_between_two_shifts(ends):
+    model = model_of(layers.Conv2D(CHANNELS, 1, name="conv"), flat_layers.Clip(*ends, name="clip"))
+    simple = simplify(model)
+    assert kinds(simple) == [layers.Conv2D, layers.ReLU, layers.DepthwiseConv2D] and names(simple)[-1] == "clip"
+    assert_same_to_rounding(model, simple, products=CHANNELS)
+
+
+def test_the_upper_end_of_what_is_not_negative_is_a_relu():
+    """min(max(x, 0), 1), as hard sigmoids are written by hand."""
+    model = model_of(layers.ReLU(name="from_zero"), flat_layers.Clip(None, 1.0, name="up_to_one"))
+    simple = simplify(model)
+    assert kinds(simple) == [layers.ReLU, layers.ReLU]
     assert_same_to_rounding(model, simple, products=1)
 
 
@@ -190,13 +206,27 @@ def test_a_global_maximum_is_a_max_pooling(keepdims):
     assert_same_to_rounding(model, simple, products=0)
 
 
+@pytest.mark.parametrize("kind", ["mean", "sum"])
 @pytest.mark.parametrize("keepdims", [True, False])
-def test_the_mean_over_channels_is_a_convolution(keepdims):
-    model = model_of(flat_layers.Reduce("mean", [-1], keepdims=keepdims, name="mean"))
+def test_the_mean_or_sum_over_channels_is_a_convolution(keepdims, kind):
+    model = model_of(flat_layers.Reduce(kind, [-1], keepdims=keepdims, name="own"))
     simple = simplify(model)
     assert kinds(simple) == [layers.Conv2D] + [layers.Reshape] * (not keepdims)
-    assert names(simple)[-1] == "mean" and not simple.trainable_weights
+    assert names(simple)[-1] == "own" and not simple.trainable_weights
     assert_same_to_rounding(model, simple, products=CHANNELS)
+
+
+@pytest.mark.parametrize("keepdims", [True, False])
+@pytest.mark.parametrize(("axes", "mean"), [
+    ([1, 2], layers.GlobalAveragePooling2D), ([-2, 1], layers.GlobalAveragePooling2D), ([1], flat_layers.Reduce),
+    ([2, 3], flat_layers.Reduce), ([1, 2, 3], flat_layers.Reduce),
+])
+def test_a_sum_is_a_mean_and_a_product(axes, mean, keepdims):
+    model = model_of(flat_layers.Reduce("sum", axes, keepdims=keepdims, name="total"))
+    simple = simplify(model)
+    assert kinds(simple)[0] is mean and flat_layers.Reduce not in kinds(simple)[1:]
+    assert names(simple)[-1] in ("total", "total_as_before")
+    assert_same_to_rounding(model, simple, products=2 * SIZE * SIZE * CHANNELS)
 
 
 # --- batch norm and its kind ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from edgeship.validate.compare.forms.markdown import comparison_to_markdown
 from edgeship.validate.compare.report import load_comparison, write_comparison
 from tests.support.comparison_records import comparison, every_kind
 
-NAMES = ["comparison.json", "comparison.md", "junit.xml", "bencher.json", "smaller_is_better.json"]
+NAMES = ["comparison.json", "comparison.md", "junit.xml", "bencher.json", "smaller_is_better.json", "comparison.html"]
 
 
 def test_every_form_is_written_and_the_record_can_be_read_again(tmp_path: Path) -> None:

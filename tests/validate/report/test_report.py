@@ -104,8 +104,8 @@ def test_no_figure_may_be_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "message"), [
     (None, "expected a report.json, found none"),
     ("{", "report.json: expected JSON, found none"),
-    ("[]", "expected a report of schema 5 or 6 or 7, found null"),
-    ('{"schema": 4}', "expected a report of schema 5 or 6 or 7, found 4"),
+    ("[]", "expected a report of schema 5 or 6 or 7 or 8, found null"),
+    ('{"schema": 4}', "expected a report of schema 5 or 6 or 7 or 8, found 4"),
     ('{"schema": 6, "rows": []}', "not a complete report"),
 ])
 def test_files_that_are_no_report(tmp_path: Path, content: str | None, message: str) -> None:
@@ -146,7 +146,7 @@ def test_layers_kept_in_float_are_shown_everywhere(tmp_path: Path) -> None:
     assert "| 55/56 (1 kept) |" in text
     assert "int8\\_qat.tflite / litert: executed in float on purpose: CONV\\_2D conv\\_2/float" in text
     stream = io.StringIO()
-    Console(file=stream, width=260).print(report_to_terminal(report, width=260))
+    Console(file=stream, width=260).print(report_to_terminal(report, width=260, everything=True))
     assert "int8-mixed: kept in float: conv_2" in stream.getvalue()
     write_report(report, tmp_path)
     assert load_report(tmp_path / "report.json") == report
@@ -214,7 +214,7 @@ def test_layer_tables_are_in_the_report_and_a_line_each_on_the_terminal(tmp_path
     assert "int8.onnx: not measured: no float32.onnx." in text
     assert "layer by layer" not in report_to_markdown(dataclasses.replace(REPORT, grids=()))
     stream = io.StringIO()
-    Console(file=stream, width=260).print(report_to_terminal(report, width=260))
+    Console(file=stream, width=260).print(report_to_terminal(report, width=260, everything=True))
     assert "int8_qat.tflite, layer by layer: first bad layer is conv_2 (CONV_2D): -1.2 dB" in stream.getvalue()
     write_report(report, tmp_path)
     assert load_report(tmp_path / "report.json") == report
@@ -223,7 +223,7 @@ def test_layer_tables_are_in_the_report_and_a_line_each_on_the_terminal(tmp_path
 def test_the_terminal_shows_the_same_columns() -> None:
     stream = io.StringIO()
     report = dataclasses.replace(REPORT, rows=(*REPORT.rows, EMULATED))
-    Console(file=stream, width=260).print(report_to_terminal(report, width=260))
+    Console(file=stream, width=260).print(report_to_terminal(report, width=260, everything=True))
     text = stream.getvalue()
     for name in columns_of(REPORT.rows):
         assert name in text
@@ -234,7 +234,7 @@ def test_the_terminal_shows_the_same_columns() -> None:
 
 def test_a_narrow_window_does_without_columns_and_says_so() -> None:
     stream = io.StringIO()
-    Console(file=stream, width=130).print(report_to_terminal(REPORT, width=130))
+    Console(file=stream, width=130).print(report_to_terminal(REPORT, width=130, everything=True))
     text = stream.getvalue()
     assert "in report.md: p90 ms, SQNR dB, size" in text and "median ms" in text
     assert "-0.80 [-1.97, +0.37]" in text  # whole, not folded
@@ -255,6 +255,17 @@ def test_what_is_not_a_number_is_never_zero() -> None:
     assert figures["SQNR dB"] == "exact"
     assert (figures["max LSB"], figures["integer ops"]) == ("n/a", "n/a")
     assert figures["delta, points [95 %]"] == figures["agreement"] == "reference"
+
+
+def test_a_file_for_other_processors_is_shown_as_such() -> None:
+    def target(row: Row) -> str:
+        return dict(zip(COLUMNS, cells(row), strict=True))["target"]
+
+    other = dataclasses.replace(ROW, for_others="x86 with VNNI")
+    assert (target(ROW), target(other)) == ("cpu", "cpu (made for others)")
+    assert target(dataclasses.replace(other, target="x86:haswell", kind="emulated")) == (
+        "x86:haswell (emulated, made for others)"
+    )
 
 
 def test_a_speedup_is_a_figure_with_its_interval_or_the_reference_itself() -> None:

@@ -1,7 +1,7 @@
 /* Counts the guest instructions that were executed, and writes the count so far whenever the guest closes file
  * descriptor 0x5EED (validate/runner/session.py, `mark`). One line of decimal digits per mark.
  *
- *     qemu-aarch64 -plugin libcount.so,counts=COUNTS ...
+ *     qemu-aarch64 -plugin libcount.so,counts=COUNTS ...        (or qemu-x86_64)
  *
  * Distributions ship no header for QEMU's plug-in interface, so what is used of version 1 is declared here
  * (https://www.qemu.org/docs/master/devel/tcg-plugins.html). Counting is by translation block, added up by code that
@@ -15,9 +15,13 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define MARK_DESCRIPTOR 0x5EED
-#define AARCH64_CLOSE 57
+#define AARCH64_CLOSE 57 /* numbers of the system call in the guest's kernel */
+#define X86_64_CLOSE 3
 
 typedef uint64_t qemu_plugin_id_t;
+typedef struct {
+    const char *target_name; /* "aarch64", "x86_64"; what follows in QEMU's structure is not read */
+} info_t;
 struct qemu_plugin_tb;
 enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
 typedef void (*translated_t)(qemu_plugin_id_t, struct qemu_plugin_tb *);
@@ -33,6 +37,7 @@ EXPORT int qemu_plugin_version = 1;
 
 static uint64_t executed;
 static FILE *counts;
+static int64_t close_number;
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
 {
@@ -45,20 +50,20 @@ static void called(qemu_plugin_id_t id, unsigned int cpu, int64_t number, uint64
                    uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
 {
     (void)id, (void)cpu, (void)a2, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
-    if (number == AARCH64_CLOSE && a1 == MARK_DESCRIPTOR) {
+    if (number == close_number && a1 == MARK_DESCRIPTOR) {
         fprintf(counts, "%" PRIu64 "\n", executed);
         fflush(counts);
     }
 }
 
-EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **argv)
+EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const info_t *info, int argc, char **argv)
 {
-    (void)info;
     if (argc != 1 || strncmp(argv[0], "counts=", 7) != 0)
         return 1;
     counts = fopen(argv[0] + 7, "w");
     if (counts == NULL)
         return 1;
+    close_number = strcmp(info->target_name, "x86_64") == 0 ? X86_64_CLOSE : AARCH64_CLOSE;
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
     qemu_plugin_register_vcpu_syscall_cb(id, called);
     return 0;
