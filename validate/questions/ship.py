@@ -35,7 +35,7 @@ ARM, VNNI, LITERT = "arm64", "x86-vnni", "litert"
 
 @dataclass(frozen=True, kw_only=True)
 class Measurements:
-    """What the lines are made from."""
+    """What was measured of a bundle, which the lines are made from."""
 
     manifest: Manifest
     rows: Sequence[Row]
@@ -63,11 +63,11 @@ def what_to_ship(found: Measurements) -> tuple[ShipLine, ...]:
     formats = {item.format for item in found.manifest.artifacts if item.scheme == scheme}
     lines = []
     for name, place in PLACES.items():
-        artifact, first = _file_for(place, scheme, found.manifest)
+        artifact, better = _file_for(place, scheme, found.manifest)
         if artifact is not None:
-            lines.append(_line(name, place, artifact, found, missing=first))
+            lines.append(_line(name, place, artifact, found, missing=better))
         elif place.format in formats and place.processor is not None:
-            lines.append(_nothing(name, place, first))
+            lines.append(_nothing(name, place, better))
     return tuple(lines)
 
 
