@@ -78,7 +78,7 @@ def export_files(
         elif not scheme.integer:
             check_against_floats(content, floats.tflite(model), name=tflite.name)
         if scheme.quantizes_weights:
-            accounts[name] = _account(tflite, layers=layers, kept=kept, expected=item.expected, bits=bits)
+            accounts[name] = _account(tflite, layers=layers, item=item, bits=bits)
         formats = config.export.formats_of(name)
         if "tflite" in formats:
             files += _tflite_files(tflite, config)
@@ -146,9 +146,10 @@ def _small_onnx(
 
 
 def _account(
-    tflite: ExportedFile, *, layers: Collection[str], kept: tuple[str, ...], expected: tuple[str, ...], bits: int
+    tflite: ExportedFile, *, layers: Collection[str], item: Prepared, bits: int
 ) -> Quantization:
     """Hold the int8 kernels of a file against those that should be. Raises ExportError naming the missing ones."""
+    kept, expected = item.kept_float, item.expected
     found = quantized_layers(tflite.content, name=tflite.name, layers=layers)
     wanted = dict.fromkeys(layer_of(name, layers) or name for name in expected)
     missing = [name for name in wanted if name not in found and name not in kept]
@@ -163,7 +164,7 @@ def _account(
     )
     return Quantization(
         kept_float=kept, weights_expected=sum(name not in kept for name in wanted), weights_quantized=len(found),
-        weight_bits=bits,
+        weight_bits=bits, found=dict(item.notes),
     )
 
 

@@ -89,6 +89,11 @@ class Range(layers.Layer):
             low, high = self._follow(inputs, member)
         return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=8)
 
+    def observe(self) -> None:
+        """Record what passes from now on, in float, and nothing of before; a fixed range stays as it is."""
+        if not self.fixed:
+            self.mode, self.seen = Mode.OBSERVE, Seen()
+
     def seed(self, calibration: str) -> None:
         """Set the range from what was observed, by one of `CALIBRATIONS`, and start following.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from edgeship.core.decode import read_record
 from edgeship.core.errors import BundleError
 from edgeship.core.schemes import SCHEMES
 
-MANIFEST_SCHEMA = 4
-OLDER_MANIFESTS = (3,)  # that are read too: 4 only adds
+MANIFEST_SCHEMA = 5
+OLDER_MANIFESTS = (3, 4)  # that are read too: 4 and 5 only add
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.npz"
 ARTIFACT_FORMATS = ("tflite", "onnx", "ort")
@@ -92,6 +92,8 @@ class Quantization:
     weights_expected: int  # layers whose kernels were to be int8
     weights_quantized: int  # layers whose kernels are
     weight_bits: int  # 8: codes of +-127; 7: of +-63
+    # How the scheme was found: what int8-ptq-best chose and gained, which layers int8-mixed kept and why.
+    found: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import tf_keras
 
@@ -19,3 +21,4 @@ class Prepared:
     # Layers whose kernels must come out as int8, where the scheme stores kernels so ("conv1", or a variable's name,
     # "conv1/kernel").
     expected: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)  # how the scheme was found, as JSON values

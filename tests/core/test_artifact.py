@@ -27,7 +27,7 @@ def test_a_manifest_survives_the_way_through_json(text: str) -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda it: it.update(schema=2), "expected a manifest of schema 3 or 4, found 2; use the edgeship version"),
+    (lambda it: it.update(schema=2), "expected a manifest of schema 3 or 4 or 5, found 2; use the edgeship version"),
     (lambda it: it.pop("quantization"), "not a complete manifest .*quantization"),
     (lambda it: it["quantization"]["dynamic-int8"].pop("weight_bits"), "not a complete manifest .*weight_bits"),
     (lambda it: it["artifacts"][0].update(scheme="int9"), "unknown scheme 'int9'"),
