@@ -47,7 +47,7 @@ def round_by_answers(layer: Any, seen: Seen) -> None:
 
 
 def rounded_codes(weights: np.ndarray, moments: np.ndarray, *, largest: int) -> np.ndarray:
-    """Return integers near `weights` with a small error of the answers.
+    """Return integers near `weights` with a small error of the answers, for no output above that of the nearest ones.
 
     Args:
         weights: (groups, inputs, outputs), in steps of their scales.
@@ -56,14 +56,14 @@ def rounded_codes(weights: np.ndarray, moments: np.ndarray, *, largest: int) -> 
     """
     groups, count, _ = weights.shape
     diagonal = np.arange(count)
-    moments = moments.copy()
-    mean = np.maximum(moments[:, diagonal, diagonal].mean(axis=1), np.finfo(np.float32).tiny)
-    moments[:, diagonal, diagonal] += DAMPING * mean[:, None]
+    damped = moments.copy()
+    mean = np.maximum(damped[:, diagonal, diagonal].mean(axis=1), np.finfo(np.float32).tiny)
+    damped[:, diagonal, diagonal] += DAMPING * mean[:, None]
     codes = np.empty_like(weights)
     for group in range(groups):
         # Inputs that matter most first: what they lose can still be made good by all others.
-        order = np.argsort(-moments[group, diagonal, diagonal], kind="stable")
-        inverse = np.linalg.inv(moments[group][np.ix_(order, order)])
+        order = np.argsort(-damped[group, diagonal, diagonal], kind="stable")
+        inverse = np.linalg.inv(damped[group][np.ix_(order, order)])
         factor = np.linalg.cholesky((inverse + inverse.T) / 2).T
         left = weights[group, order].copy()
         fixed = np.abs(left) > largest * (1 - LARGEST_ROUNDING)
@@ -73,7 +73,15 @@ def rounded_codes(weights: np.ndarray, moments: np.ndarray, *, largest: int) -> 
             error = (left[row] - code) / factor[row, row]
             left[row:] -= factor[row, row:, None] * error
             codes[group, order[row]] = code
-    return codes
+    nearest = np.clip(np.rint(weights), -largest, largest)
+    # With few inputs there may be none left to make good what was lost.
+    is_better = _errors(codes - weights, moments) < _errors(nearest - weights, moments)
+    return np.where(is_better[:, None, :], codes, nearest)
+
+
+def _errors(changes: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """(groups, outputs): the mean square of what changes of the weights do to each output."""
+    return np.asarray(np.sum(changes * (moments @ changes), axis=1))
 
 
 def _moments(make: Rows, layer: Any, seen: Seen) -> np.ndarray:
