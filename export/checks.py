@@ -44,7 +44,7 @@ def check_tflite(
     promised = SCHEMES[scheme]
     broken = _weight_dtypes(graph, promised.weights, layers, kept_float) + _sane_scales(graph)
     if promised.quantizes_weights:
-        broken += _per_channel_convolutions(graph) + _weight_codes(graph, weight_bits)
+        broken += _per_channel(graph, CHECKED_CONVOLUTIONS) + _weight_codes(graph, weight_bits)
     if promised.integer:
         floats = frozenset(
             operation.name for operation in graph.operations
@@ -56,7 +56,7 @@ def check_tflite(
         broken += _no_requantization(graph, floats) + _bias_scales(graph)
     if promised.source == FAKE_QUANTIZED:
         # The converter's own calibration decides for itself.
-        broken += _relu_zero_points(graph)
+        broken += _relu_zero_points(graph) + _per_channel(graph, {"FULLY_CONNECTED"})
     _raise_if_any(name, broken)
 
 
@@ -97,7 +97,7 @@ def check_onnx(
         wanted = "float32" if tensor in float_outputs else activations
         if graph.tensors[tensor].dtype != wanted and not float_weights:
             broken.append(f"{tensor}: {graph.tensors[tensor].dtype}, not {wanted}")
-    broken += _per_channel_convolutions(graph) + _weight_codes(graph, weight_bits)
+    broken += _per_channel(graph, CHECKED_CONVOLUTIONS) + _weight_codes(graph, weight_bits)
     broken += _bias_scales(graph) + _sane_scales(graph)
     _raise_if_any(name, broken)
 
@@ -192,11 +192,11 @@ def _no_requantization(graph: Graph, floats: Collection[str]) -> list[str]:
     return broken
 
 
-def _per_channel_convolutions(graph: Graph) -> list[str]:
+def _per_channel(graph: Graph, kinds: Collection[str]) -> list[str]:
     """One scale per output channel, symmetric: every zero point 0, or 128 where weights are uint8."""
     broken = []
     for weighted in graph.weighted_operations():
-        if weighted.operation.kind not in CHECKED_CONVOLUTIONS or not weighted.weights.is_integer:
+        if weighted.operation.kind not in kinds or not weighted.weights.is_integer:
             continue
         weights, name = weighted.weights, weighted.operation.name
         channels = output_channels(weighted)

@@ -171,7 +171,7 @@ def _account(tflite: ExportedFile, item: Prepared, *, layers: Collection[str], b
     )
     return Quantization(
         kept_float=kept, weights_expected=sum(name not in kept for name in wanted), weights_quantized=len(found),
-        weight_bits=bits, float_outputs=item.float_outputs,
+        weight_bits=bits, float_outputs=item.float_outputs, found=dict(item.notes),
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ class QuantizedModel:
     results: dict[str, Range]  # layer name -> the range its result (after a fused ReLU) is rounded to
     account: Account
     flat: tf_keras.Model  # the float network it was made from
+    notes: Mapping[str, Any] = field(default_factory=dict)  # how the scheme was found, as JSON values
 
     def prepared(self, scheme: str) -> Prepared:
         """Return the network as the export takes it; its ranges must be final."""
@@ -77,6 +79,7 @@ class QuantizedModel:
                 name for name, tensor in zip(self.model.output_names, self.model.outputs, strict=True)
                 if not isinstance(maker_of(tensor), Range)
             ),
+            notes=self.notes,
         )
 
     def check_in_float(self, batch: Sequence[np.ndarray], *, on: str) -> None:
@@ -89,10 +92,16 @@ class QuantizedModel:
         Raises:
             LoweringError: they differ by more than float32 rounding; the message names the first layer that differs.
         """
+        with self.in_float():
+            check_same(self.flat, self.model, batch, what=f"the network that is quantized, in float and on {on},")
+
+    @contextlib.contextmanager
+    def in_float(self) -> Iterator[None]:
+        """Switch all rounding off, until the block ends."""
         modes = [item.mode for item in self.ranges]
         self._switch([Mode.OFF] * len(modes), weights=False)
         try:
-            check_same(self.flat, self.model, batch, what=f"the network that is quantized, in float and on {on},")
+            yield
         finally:
             self._switch(modes, weights=True)
 

@@ -22,6 +22,7 @@ from edgeship.core.errors import ModelError
 from edgeship.core.layer_names import wrapper_name
 from edgeship.core.progress import say
 from edgeship.data import Images, preprocessed_batches
+from edgeship.quantize.calibration import Seen
 from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
 from edgeship.quantize.ranges import LEAST_RANGE
 
@@ -63,10 +64,28 @@ def seed_ranges(quantized: QuantizedModel, calibration: Images, *, spec: Preproc
 
 def calibrate(quantized: QuantizedModel, batches: Iterable[Any], *, method: str) -> None:
     """Run float32 batches (an array, or a list of them for several inputs) through the model and seed every range."""
+    seed(quantized, observe(quantized, batches), method=method)
+    name_dead(quantized)
+
+
+def observe(quantized: QuantizedModel, batches: Iterable[Any]) -> list[Seen]:
+    """Run float32 batches through the model, its activations in float; returns what each of its ranges has seen."""
+    for item in quantized.ranges:
+        item.observe()
     for batch in batches:
         quantized.model(tf.nest.map_structure(tf.constant, batch), training=False)
-    for item in quantized.ranges:
+    return [item.seen for item in quantized.ranges]
+
+
+def seed(quantized: QuantizedModel, seen: Sequence[Seen], *, method: str) -> None:
+    """Seed every range from what it has seen, by one of `calibration.CALIBRATIONS`."""
+    for item, values in zip(quantized.ranges, seen, strict=True):
+        item.seen = values
         item.seed(method)
+
+
+def name_dead(quantized: QuantizedModel) -> None:
+    """Say which tensors held nothing but zeros."""
     if dead := [item.name.removesuffix("_range") for item in quantized.ranges if item.is_dead]:
         say(f"quantize: {', '.join(dead)}: only zeros on all calibration examples; is this meant?")
     if tiny := [item.name.removesuffix("_range") for item in quantized.ranges if item.is_tiny]:

@@ -102,6 +102,11 @@ class Range(layers.Layer):
             return inputs + tf.stop_gradient(rounded - inputs)
         return rounded
 
+    def observe(self) -> None:
+        """Record what passes from now on, in float, and nothing of before; a fixed range stays as it is."""
+        if not self.fixed:
+            self.mode, self.seen = Mode.OBSERVE, Seen()
+
     def seed(self, calibration: str) -> None:
         """Set the range from what was observed, by one of `CALIBRATIONS`, and start following.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from collections.abc import Callable
@@ -46,4 +47,4 @@ def restore(state: State, prepare: Callable[[tuple[str, ...]], QuantizedModel]) 
     quantized = prepare(state.keep_float)
     quantized.model.set_weights(state.weights)
     finish(quantized)
-    return quantized
+    return dataclasses.replace(quantized, notes=state.notes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
-from tf_keras import layers
 
 from edgeship.core.layer_names import wrapper_name
 from edgeship.quantize.simplifying.rewrites import weights_of
@@ -23,17 +24,12 @@ LEAST_WEIGHT = 0.5e-6
 
 
 class SymmetricWeights(tfmot.quantization.keras.quantizers.Quantizer):
-    """Rounds a kernel to `bits`; the scale follows the kernel, so there is nothing to observe or refresh.
-
-    Dense kernels have one scale per tensor: with one per unit the TFLite converter (2.21) stops at "'tfl.transpose'
-    op has mismatched quantized axes".
-    """
+    """Rounds a kernel to `bits`; the scale follows the kernel, so there is nothing to observe or refresh."""
 
     def __init__(self, layer: Any, *, bits: int) -> None:
         self.bits = bits
         self.enabled = True  # Python state, read when a graph is traced
         self._axes = weights_of[type(layer)].output_axes
-        self._per_tensor = isinstance(layer, layers.Dense)
         # The least |weight| that a scale is made for; per channel once the biases are known.
         self._least = np.array(LEAST_WEIGHT, np.float32)
 
@@ -49,21 +45,22 @@ class SymmetricWeights(tfmot.quantization.keras.quantizers.Quantizer):
         limit = tf.stop_gradient(self._largest(kernel)) * (127 / LARGEST_CODE[self.bits])
         if training:
             return tf.reshape(_round_straight_through(kernel, limit / 127), shape)
-        fake_quantize = (
-            tf.quantization.fake_quant_with_min_max_vars if self._per_tensor
-            else tf.quantization.fake_quant_with_min_max_vars_per_channel
-        )
+        fake_quantize = tf.quantization.fake_quant_with_min_max_vars_per_channel
         return tf.reshape(fake_quantize(kernel, -limit, limit, num_bits=8, narrow_range=True), shape)
 
+    def scales(self, kernel: np.ndarray) -> np.ndarray:
+        """Return the scale of every output channel, float32."""
+        largest = self._largest(tf.reshape(kernel, (*kernel.shape[: self._axes[0]], -1))).numpy()
+        return np.asarray(largest / np.float32(LARGEST_CODE[self.bits]), np.float32)
+
     def _largest(self, kernel: Any) -> Any:
-        axes = None if self._per_tensor else list(range(len(kernel.shape) - 1))
+        axes = list(range(len(kernel.shape) - 1))
         return tf.maximum(tf.reduce_max(tf.abs(kernel), axis=axes), self._least)
 
     def keep_biases_below(self, code: int, *, biases: np.ndarray, input_scale: float) -> None:
         """Let no weight scale be so small that a bias, in units of input scale x weight scale, passes `code`."""
         least = 127 * np.abs(biases).astype(np.float64) / (code * input_scale)
-        least = np.maximum(least, LEAST_WEIGHT).astype(np.float32)
-        self._least = least.max() if self._per_tensor else least
+        self._least = np.maximum(least, LEAST_WEIGHT).astype(np.float32)
 
     def get_config(self) -> dict[str, Any]:
         return {"bits": self.bits}
@@ -110,6 +107,38 @@ class _Wrapper(quantize_wrapper.QuantizeWrapperV2):
 
     The weights have one order, before and after the first call: a call takes the kernel from the inner layer.
     """
+
+    @property
+    def kernel_values(self) -> np.ndarray:
+        """The float kernel."""
+        values: np.ndarray = self._kernel.numpy()
+        return values
+
+    def assign_kernel(self, values: np.ndarray) -> None:
+        """Set the float kernel."""
+        self._kernel.assign(values)
+
+    @property
+    def _kernel(self) -> Any:
+        # A call leaves a tensor of its own in the inner layer's place.
+        ((kernel, *_),) = self._weight_vars
+        return kernel
+
+    @property
+    def kernel_scales(self) -> np.ndarray:
+        """The scale of every output channel of the kernel; the export looks for this."""
+        scales: np.ndarray = self.quantize_config.quantizer.scales(self.kernel_values)
+        return scales
+
+    @contextlib.contextmanager
+    def kernel_in_float(self) -> Iterator[None]:
+        """Let the layer compute with its kernel as it is, until the block ends."""
+        quantizer = self.quantize_config.quantizer
+        enabled, quantizer.enabled = quantizer.enabled, False
+        try:
+            yield
+        finally:
+            quantizer.enabled = enabled
 
     @property
     def trainable_weights(self) -> Any:

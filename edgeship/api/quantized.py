@@ -5,6 +5,7 @@ from __future__ import annotations
 import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
 
 # isort: split
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -38,6 +39,7 @@ from edgeship.model.build import check_weights, load_model, weights_sha256
 from edgeship.model.compile_check import refuse_keras3_arguments, refuse_saving_whole
 from edgeship.model.keras_code import FOR_PYTHON
 from edgeship.model.prepared import Prepared
+from edgeship.quantize import best
 from edgeship.quantize.insert import Account, insert_fake_quantization, weighted_layers
 from edgeship.quantize.insert import QuantizedModel as FakeQuantized
 from edgeship.quantize.lowering.lower import lower
@@ -45,7 +47,8 @@ from edgeship.quantize.output_form import SoftmaxSeen, check_form, float_form, f
 from edgeship.quantize.prepare import calibrate, finish
 
 GOLDEN_EXAMPLES = 32
-PTQ, QAT, FLOAT = "int8-ptq", "int8-qat", "float32"
+PTQ, PTQ_BEST, QAT, FLOAT = "int8-ptq", "int8-ptq-best", "int8-qat", "float32"
+BEST = "best"  # the method that tries all others
 # What a bundle's answers are scored with where the user names no metric: only where the last layer leaves no doubt.
 METRICS_BY_MEANING = {PROBABILITIES: "top1", YES_OR_NO: "binary_accuracy"}
 
@@ -82,8 +85,10 @@ class QuantizedModel:
 
     @property
     def scheme(self) -> str:
-        """"int8-ptq", or "int8-qat" once the weights have been trained."""
-        return PTQ if _weights_digest(self._made.model) == self._weights else QAT
+        """"int8-ptq" ("int8-ptq-best" by the method "best"), or "int8-qat" once the weights have been trained."""
+        if _weights_digest(self._made.model) != self._weights:
+            return QAT
+        return PTQ_BEST if self._made.notes else PTQ
 
     def __repr__(self) -> str:
         """Return the model's name, its scheme and its account."""
@@ -254,7 +259,9 @@ def quantize_model(
             inputs), a `tf.data.Dataset` of batches, or any iterable of batches. 100 to 500 examples are usual.
         input_ranges: the smallest and largest value of each input, where they are known (pixels from 0 to 1); None:
             those of the calibration data.
-        method: how ranges are chosen: "min-max", "percentile" or "mse".
+        method: how ranges are chosen: "min-max", "percentile" or "mse"; "best" tries these, equalization, bias
+            correction and rounding by the layers' answers, and keeps what helps on a quarter of the examples that it
+            sets apart (the examples are held in memory, and the ranges stay in a training that follows).
         keep_float: names of layers that stay in float.
         weight_bits: 8, or 7 for processors whose uint8 x int8 products saturate.
         ema_decay: of the ranges' moving average, per training step.
@@ -276,7 +283,10 @@ def quantize_model(
         >>> quantized.account.quantized
         ('out',)
     """
-    options = {"weight_bits": weight_bits, "ema_decay": ema_decay, "calibration": method}
+    searches = method == BEST
+    options = {
+        "weight_bits": weight_bits, "ema_decay": ema_decay, "calibration": "min-max" if searches else method,
+    }
     config: QuantizeConfig = section(QuantizeConfig, "quantize", options)
     with showing(progress):
         flat = lower_model(model)
@@ -291,8 +301,11 @@ def quantize_model(
         first = next(seen)
         made.check_in_float([array[:8] for array in first], on="calibration data")
         softmax = SoftmaxSeen(flat)
-        calibrate(made, (softmax.passed(_as_given(batch)) for batch in itertools.chain([first], seen)),
-                  method=config.calibration)
+        batches = softmax.passed(_as_given(batch) for batch in itertools.chain([first], seen))
+        if searches:
+            made = dataclasses.replace(made, notes=best.found(made, *best.parts(list(batches))))
+        else:
+            calibrate(made, batches, method=config.calibration)
         _check_outputs(made, seen.golden)
         output = resolve(AUTO, softmax.facts) if softmax.facts else None
         if output is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,8 @@ class Quantization:
     weights_quantized: int  # layers whose kernels are
     weight_bits: int  # 8: codes of +-127; 7: of +-63
     float_outputs: tuple[str, ...] = ()  # outputs whose softmax is computed in float, from int8 logits
+    # How the scheme was found: what int8-ptq-best chose and gained, which layers int8-mixed kept and why.
+    found: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

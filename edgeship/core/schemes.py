@@ -8,6 +8,7 @@
     int8-ptq             int8 weights and activations, ranges from calibration images: the smallest and largest value
     int8-ptq-percentile  the same, ranges that leave out the rarest values
     int8-ptq-mse         the same, ranges of the smallest squared error
+    int8-ptq-best        the best that calibration images can find: ranges, equalization, biases and rounding
     int8-qat             the same integers, trained with fake quantization
     int8-mixed           int8, but for the layers that cost too much accuracy, which stay in float32
 """
@@ -72,6 +73,7 @@ SCHEMES: dict[str, Scheme] = {
         _int8("int8-ptq", ranges="min-max"),
         _int8("int8-ptq-percentile", ranges="percentile"),
         _int8("int8-ptq-mse", ranges="mse"),
+        _int8("int8-ptq-best"),
         _int8("int8-qat", needs=TRAINING),
         _int8("int8-mixed"),
     )
@@ -79,3 +81,5 @@ SCHEMES: dict[str, Scheme] = {
 DEFAULT_SCHEMES = ("float32", "int8-ptq", "int8-qat")
 # The layers that stay in float are found by measuring, until accuracy is within a bound.
 BOUNDED_SCHEMES = ("int8-mixed",)
+# What helps is found by trying it, on calibration images set apart.
+SEARCHED_SCHEMES = ("int8-ptq-best",)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import tf_keras
 
@@ -20,3 +22,4 @@ class Prepared:
     # "conv1/kernel").
     expected: tuple[str, ...] = ()
     float_outputs: tuple[str, ...] = ()  # names of the outputs whose softmax is computed in float, on purpose
+    notes: Mapping[str, Any] = field(default_factory=dict)  # how the scheme was found, as JSON values

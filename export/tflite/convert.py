@@ -18,6 +18,7 @@ from edgeship.data.examples import Batch
 from edgeship.export.tflite.dilations import direct_dilations
 from edgeship.export.tflite.names import SIGNATURE_INPUT, SIGNATURE_OUTPUT, with_stable_names
 from edgeship.export.tflite.rounding import rounding_layers
+from edgeship.export.tflite.unit_scales import dense_units, kernels_in_float, with_unit_scales
 
 Batches = Callable[[], Iterator[Batch]]
 
@@ -41,7 +42,8 @@ def convert_tflite(
     """
     made = SCHEMES[scheme]
     with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
-        _save_for_serving(model, Path(folder))
+        with kernels_in_float(model):
+            _save_for_serving(model, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         # The metadata would put TensorFlow's version and a hash of the graph into the file.
         converter.exclude_conversion_metadata = True
@@ -57,9 +59,11 @@ def convert_tflite(
             raise ExportError(
                 f"{scheme}: the TFLite converter refused the model: {str(error).splitlines()[0]}"
             ) from error
-    return with_stable_names(
-        content, model=model.name, layers=layer_names(model), inputs=model.input_names, outputs=_output_names(model)
+    layers = layer_names(model)
+    content = with_stable_names(
+        content, model=model.name, layers=layers, inputs=model.input_names, outputs=_output_names(model)
     )
+    return with_unit_scales(content, dense_units(model) if made.source == FAKE_QUANTIZED else {}, layers=layers)
 
 
 def layer_names(model: tf_keras.Model) -> frozenset[str]:

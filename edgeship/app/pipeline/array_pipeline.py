@@ -29,7 +29,7 @@ from edgeship.core.errors import ConfigError, DataError
 from edgeship.core.files import sha256_of_file, sha256_of_json, write_atomically
 from edgeship.core.measurement import REPORT_FILE, Report
 from edgeship.core.progress import say
-from edgeship.core.schemes import BOUNDED_SCHEMES, FAKE_QUANTIZED, SCHEMES, TRAINING
+from edgeship.core.schemes import BOUNDED_SCHEMES, FAKE_QUANTIZED, SCHEMES, SEARCHED_SCHEMES, TRAINING
 from edgeship.core.version import __version__
 from edgeship.data.array_source import ArraySplits, load_arrays
 
@@ -255,7 +255,11 @@ class ArrayPipeline:
         config = self.config.quantize
         quantized = self._with_output(lowered.load(self.float_file), config.keep_float)
         say(f"quantize: {scheme}: {quantized.account.sentence}")
-        self._calibrate(quantized, SCHEMES[scheme].ranges or config.calibration)
+        notes: dict[str, Any] = {}
+        if scheme in SEARCHED_SCHEMES:
+            notes = self._find_best(quantized)
+        else:
+            self._calibrate(quantized, SCHEMES[scheme].ranges or config.calibration)
         if SCHEMES[scheme].needs == TRAINING:
             examples = self._splits.train or self._splits.calibration
             distill(
@@ -263,7 +267,7 @@ class ArrayPipeline:
                 learning_rate=config.learning_rate, freeze_ranges_at=config.freeze_ranges_at, seed=config.seed,
             )
         finish(quantized)
-        write_atomically(self._state_file(scheme), state_bytes(quantized, keep_float=config.keep_float, notes={}))
+        write_atomically(self._state_file(scheme), state_bytes(quantized, keep_float=config.keep_float, notes=notes))
 
     def _with_output(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
         from edgeship.quantize.output_form import for_training
@@ -285,6 +289,15 @@ class ArrayPipeline:
         calibration = self._splits.calibration
         quantized.check_in_float(calibration.read(np.arange(min(8, len(calibration)))), on="calibration data")
         calibrate(quantized, self._calibration_batches(), method=method)
+
+    def _find_best(self, quantized: QuantizedModel) -> dict[str, Any]:
+        from edgeship.quantize import best
+
+        batches = [batch[0] if len(batch) == 1 else list(batch) for batch in self._splits.calibration.batches(32)]
+        calibration, held_out = best.parts(batches)
+        first = calibration[0] if isinstance(calibration[0], list) else [calibration[0]]
+        quantized.check_in_float([array[:8] for array in first], on="calibration data")
+        return best.found(quantized, calibration, held_out)
 
     def _export(self, scratch: Path) -> None:
         from edgeship.app.pipeline import lowered

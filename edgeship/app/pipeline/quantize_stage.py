@@ -17,15 +17,15 @@ from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import Config
 from edgeship.core.files import write_atomically, write_json
 from edgeship.core.progress import say
-from edgeship.core.schemes import BOUNDED_SCHEMES, SCHEMES, TRAINING
-from edgeship.data import Splits
+from edgeship.core.schemes import BOUNDED_SCHEMES, SCHEMES, SEARCHED_SCHEMES, TRAINING
+from edgeship.data import Splits, preprocessed_batches
 from edgeship.model import train
 from edgeship.model.distribute import Workers
-from edgeship.quantize import qat
+from edgeship.quantize import best, qat
 from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.mixed import Choice, choose_float_layers
 from edgeship.quantize.output_form import for_training
-from edgeship.quantize.prepare import finish, prepare, seed_ranges
+from edgeship.quantize.prepare import CALIBRATION_BATCH, CHECKED_IMAGES, finish, prepare, seed_ranges
 from edgeship.quantize.sensitivity import measure
 from edgeship.quantize.state import state_bytes
 
@@ -65,6 +65,8 @@ class QuantizeStage:
                     augmentation=self.config.train.augmentation, teacher=self.load(), checkpoints=scratch,
                     validation=validation,
                 )
+            elif scheme in SEARCHED_SCHEMES:
+                notes = self._find_best(quantized)
             else:
                 self._calibrate(quantized, SCHEMES[scheme].ranges)
             top1 = train.accuracy(quantized.model, self.splits.test, spec=self.spec)
@@ -92,6 +94,13 @@ class QuantizeStage:
         method = ranges or self.config.quantize.calibration
         seed_ranges(quantized, self.splits.calibration, spec=self.spec, method=method)
         finish(quantized)
+
+    def _find_best(self, quantized: QuantizedModel) -> dict[str, Any]:
+        images = preprocessed_batches(self.splits.calibration, self.spec, size=CALIBRATION_BATCH)
+        calibration, held_out = best.parts(list(images))
+        first = calibration[0][:CHECKED_IMAGES]
+        quantized.check_in_float([first] * len(quantized.model.inputs), on="calibration images")
+        return best.found(quantized, calibration, held_out)
 
     def _choose_float_layers(self, flat: tf_keras.Model, sensitivity: dict[str, Any]) -> Choice:
         config, calibration = self.config.quantize, self.splits.calibration

@@ -1,0 +1,136 @@
+"""Equalization: the channels between two layers get ranges of one size, and the network stays what it is.
+
+Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv 1906.04721), section
+4.1: a positive factor per channel passes through a ReLU, so the first layer's channel may be divided by what the second
+one's weights of that channel are multiplied by. There the factors balance the weights of both layers. Here every
+output channel has a scale of its own, so that the first layer's weights do not care, nor do a depthwise second layer's;
+what has one scale is the activation between them. Its channels' largest values are balanced against the second layer's
+weights, half and half (Xiao et al. 2022, "SmoothQuant", arXiv 2211.10438, with alpha 0.5); in front of a depthwise
+layer they become equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tf_keras
+from tf_keras import layers
+
+from edgeship.core.layer_names import wrapper_name
+from edgeship.model.keras2 import maker_of, node_of, read_by
+from edgeship.quantize.insert import QuantizedModel
+from edgeship.quantize.ranges import Range
+from edgeship.quantize.simplifying.rebuild import readers_of
+
+# The largest ratio of two factors: a channel that is small on the calibration data may be larger on others.
+LARGEST_RATIO = 16.0
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two weighted layers with nothing but a ReLU and a range between them, and the tensor that the second reads."""
+
+    first: Any
+    second: Any
+    between: Any
+
+
+def equalize(quantized: QuantizedModel, batches: Sequence[Any]) -> int:
+    """Equalize every pair of layers; ranges must be found again afterwards.
+
+    Args:
+        batches: preprocessed examples, float32.
+
+    Returns:
+        How many pairs there were.
+    """
+    pairs = list(_pairs(quantized))
+    if not pairs:
+        return 0
+    network = tf_keras.Model(quantized.model.inputs, [pair.between for pair in pairs])
+    with quantized.in_float():
+        seen = [_largest_values(network, batch) for batch in batches]
+    for pair, *values in zip(pairs, *seen, strict=True):
+        _scale(pair, factors(np.max(values, axis=0), _weights_per_input(pair.second)))
+    return len(pairs)
+
+
+def factors(largest: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Return what each channel is divided by.
+
+    Args:
+        largest: the largest value of each channel.
+        weights: the largest weight that reads it, as a share of its output channel's largest; None: each has a scale
+            of its own, so that its size costs nothing.
+    """
+    alive = largest > 0
+    if weights is not None:
+        alive &= weights > 0
+    wished = np.ones(len(largest))
+    wished[alive] = largest[alive] if weights is None else np.sqrt(largest[alive] / weights[alive])
+    if not alive.any():
+        return wished
+    top = wished[alive].max()
+    wished[~alive] = top
+    return np.asarray(np.maximum(wished, top / LARGEST_RATIO) / top)
+
+
+def _largest_values(network: tf_keras.Model, batch: Any) -> list[np.ndarray]:
+    answers = network(batch, training=False)
+    tensors = answers if isinstance(answers, list) else [answers]
+    return [np.abs(tensor.numpy()).reshape(-1, tensor.shape[-1]).max(axis=0) for tensor in tensors]
+
+
+def _pairs(quantized: QuantizedModel) -> Iterator[Pair]:
+    readers = readers_of(quantized.model)
+    wrapped = {wrapper_name(name) for name in quantized.weights}
+    for name in quantized.weights:
+        second = quantized.model.get_layer(wrapper_name(name))
+        if len(second.inbound_nodes) != 1 or not _reads_by_channel(second.layer):
+            continue
+        between = read_by(second.inbound_nodes[0])[0]
+        first = _first(between, readers)
+        if first is not None and first.name in wrapped and len(first.inbound_nodes) == 1:
+            yield Pair(first, second, between)
+
+
+def _reads_by_channel(layer: Any) -> bool:
+    if isinstance(layer, layers.DepthwiseConv2D):
+        return True
+    return isinstance(layer, layers.Dense) or (isinstance(layer, layers.Conv2D) and layer.groups == 1)
+
+
+def _first(tensor: Any, readers: dict[int, list[Any]]) -> Any:
+    """The layer that makes a tensor, through a range of its own and a ReLU without an upper end; None: other ways."""
+    while len(readers[id(tensor)]) == 1:
+        layer = maker_of(tensor)
+        passes = (isinstance(layer, Range) and layer.members == 1 and layer.cap is None and not layer.fixed) or (
+            type(layer) is layers.ReLU and layer.max_value is None and not layer.negative_slope and not layer.threshold
+        )
+        if not passes:
+            return layer
+        if len(layer.inbound_nodes) != 1:
+            return None
+        tensor = read_by(node_of(tensor))[0]
+    return None
+
+
+def _weights_per_input(layer: Any) -> np.ndarray | None:
+    if isinstance(layer.layer, layers.DepthwiseConv2D):
+        return None
+    kernel = np.abs(layer.kernel_values).reshape(-1, *layer.kernel_values.shape[-2:]).max(axis=0)
+    shares: np.ndarray = (kernel / np.maximum(kernel.max(axis=0), np.finfo(np.float32).tiny)).max(axis=1)
+    return shares
+
+
+def _scale(pair: Pair, divisors: np.ndarray) -> None:
+    first, second, kernel = pair.first, pair.second, pair.first.kernel_values
+    shape = kernel.shape
+    flat = kernel.reshape(*(shape[:2] if isinstance(first.layer, layers.DepthwiseConv2D) else shape[:-1]), -1)
+    first.assign_kernel((flat / divisors).reshape(shape).astype(np.float32))
+    if first.layer.use_bias:
+        first.layer.bias.assign((first.layer.bias.numpy() / divisors).astype(np.float32))
+    second.assign_kernel((second.kernel_values * divisors[:, None]).astype(np.float32))
