@@ -14,8 +14,6 @@ with quiet_native_output():
     import tensorflow as tf
     import tf_keras  # noqa: F401 - takes seconds, which are no part of the time that loading a file takes
 
-    tf.constant(0)  # the last notice comes with the first tensor
-
 # What registers the layers of a lowered network. A bundle is a file from outside, and brings no other code along.
 OWN_MODULES = frozenset({"edgeship.model.layers", "edgeship.model.flat_layers"})
 # Faster than one by one, and small enough for 224 x 224 images in a few hundred megabytes.
@@ -61,6 +59,8 @@ def open_keras(path: str, *, threads: int, custom_objects: tuple[str, ...] = ())
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    with quiet_native_output():
+        tf.constant(0)  # the last notice comes with the first tensor; from then on the threads are what they are
     return FloatKeras(path, custom_objects=custom_objects)
 
 
