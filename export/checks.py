@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeship.core.config import FULL, PAIR_SAFE
 from edgeship.core.errors import ExportError
 from edgeship.core.integers import SHIFTS
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
@@ -18,6 +19,7 @@ from edgeship.export.tflite.names import layer_of
 from edgeship.graph import Graph, Tensor, read_onnx, read_tflite
 from edgeship.graph.kinds import CONVOLUTIONS, TFLITE_CONVERSIONS, TRANSPOSED_CONVOLUTIONS
 from edgeship.graph.rules import bias_scale_holds, has_sane_scales, output_channels, relu_results, wastes_codes
+from edgeship.graph.saturation import unsafe_layers
 
 # Dtype of the activations -> dtypes that an operation may work on; shapes and axes are int32.
 # In integer files a transposed convolution is a plain one (quantize/simplifying/transposed.py).
@@ -27,7 +29,7 @@ INTEGER_TYPES = {"int8": ("int8", "int32"), "int16": ("int8", "int16", "int32", 
 
 def check_tflite(
     content: bytes, *, name: str, scheme: str, layers: Collection[str] = (), kept_float: Collection[str] = (),
-    weight_bits: int = 8, float_outputs: Collection[str] = (),
+    weight_bits: int = 8, weight_range: str = FULL, float_outputs: Collection[str] = (),
 ) -> None:
     """Hold a TFLite file against every promise of its scheme.
 
@@ -35,6 +37,7 @@ def check_tflite(
         layers: the names of the Keras model's layers, after which the file's tensors are named.
         kept_float: those that stay in float; what converts to and from float around them may too.
         weight_bits: 8, or 7 for weights of +-63.
+        weight_range: "pair-safe" for weights of which no two neighbours saturate 16 bits.
         float_outputs: outputs whose softmax is computed in float, on purpose.
 
     Raises:
@@ -45,6 +48,7 @@ def check_tflite(
     broken = _weight_dtypes(graph, promised.weights, layers, kept_float) + _sane_scales(graph)
     if promised.quantizes_weights:
         broken += _per_channel(graph, CHECKED_CONVOLUTIONS) + _weight_codes(graph, weight_bits)
+        broken += _pairs(graph, weight_range)
     if promised.integer:
         floats = frozenset(
             operation.name for operation in graph.operations
@@ -61,8 +65,9 @@ def check_tflite(
 
 
 def check_onnx(
-    content: bytes, *, name: str, activations: str, weights: str, weight_bits: int = 8, float_weights: int = 0,
-    layers: Collection[str] = (), kept_float: Collection[str] = (), float_outputs: Collection[str] = (),
+    content: bytes, *, name: str, activations: str, weights: str, weight_bits: int = 8, weight_range: str = FULL,
+    float_weights: int = 0, layers: Collection[str] = (), kept_float: Collection[str] = (),
+    float_outputs: Collection[str] = (),
 ) -> None:
     """Hold an integer ONNX file against every promise: types, per-channel weights, bias scales, no Pad in float.
 
@@ -98,7 +103,7 @@ def check_onnx(
         if graph.tensors[tensor].dtype != wanted and not float_weights:
             broken.append(f"{tensor}: {graph.tensors[tensor].dtype}, not {wanted}")
     broken += _per_channel(graph, CHECKED_CONVOLUTIONS) + _weight_codes(graph, weight_bits)
-    broken += _bias_scales(graph) + _sane_scales(graph)
+    broken += _pairs(graph, weight_range) + _bias_scales(graph) + _sane_scales(graph)
     _raise_if_any(name, broken)
 
 
@@ -141,6 +146,14 @@ def _weight_codes(graph: Graph, bits: int) -> list[str]:
         if (largest := int(np.abs(codes).max())) > limit:
             broken.append(f"{item.operation.name}: a weight is {largest}, beyond the +-{limit} of {bits} bits")
     return broken
+
+
+def _pairs(graph: Graph, weight_range: str) -> list[str]:
+    """Pair-safe weights: no two neighbours, as the file's own products have them, can pass 16 bits together."""
+    return [] if weight_range != PAIR_SAFE else [
+        f"{layer.operation}: {layer.unsafe_pairs} of {layer.pairs} pairs of weights can saturate 16 bits"
+        for layer in unsafe_layers(graph)
+    ]
 
 
 def _only_integers(graph: Graph, types: Collection[str], floats: Collection[str]) -> list[str]:

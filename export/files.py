@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import tf_keras
 
 from edgeship.core.artifact import Preprocessing, Quantization
-from edgeship.core.config import Config
+from edgeship.core.config import FULL, Config
 from edgeship.core.errors import ExportError
 from edgeship.core.progress import say
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, Scheme
@@ -75,21 +76,23 @@ def export_files(
             if item.float_outputs:
                 content = with_float_results(content, item.float_outputs)
         tflite = ExportedFile(name=f"{name}.tflite", format="tflite", scheme=name, content=content)
-        bits = config.quantize.weight_bits if scheme.source == FAKE_QUANTIZED else 8
-        check_tflite(content, name=tflite.name, scheme=name, layers=layers, kept_float=kept, weight_bits=bits,
-                     float_outputs=item.float_outputs)
+        codes = _codes(scheme, config)
+        check_tflite(
+            content, name=tflite.name, scheme=name, layers=layers, kept_float=kept, float_outputs=item.float_outputs,
+            **codes,
+        )
         if scheme.source == FAKE_QUANTIZED:
             check_against_keras(content, model, name=tflite.name, layers=layers)
         elif not scheme.integer:
             check_against_floats(content, floats.tflite(model), name=tflite.name)
         if scheme.quantizes_weights:
-            accounts[name] = _account(tflite, item, layers=layers, bits=bits)
+            accounts[name] = _account(tflite, item, layers=layers, codes=codes)
         formats = config.export.formats_of(name)
         if "tflite" in formats:
             files += _tflite_files(tflite, config)
         if "onnx" in formats and scheme.source == FAKE_QUANTIZED:
             files += _integer_onnx_files(
-                tflite, config, layers=layers, kept=kept, weight_bits=bits, float_outputs=item.float_outputs
+                tflite, config, layers=layers, kept=kept, codes=codes, float_outputs=item.float_outputs
             )
         elif "onnx" in formats:
             say(f"export: {name} to ONNX")
@@ -107,6 +110,13 @@ def export_files(
     proven = tuple(dataclasses.replace(file, golden_outputs=answers[file.name]) for file in finished)
     say(f"export: {len(proven)} files answer as the Keras models they were made from")
     return Exported(files=proven, golden_inputs=samples.golden, quantization=accounts)
+
+
+def _codes(scheme: Scheme, config: Config) -> dict[str, Any]:
+    """What is asked of a scheme's weights: their bits and range, which are the user's choice in the int8 schemes."""
+    if scheme.source != FAKE_QUANTIZED:
+        return {"weight_bits": 8, "weight_range": FULL}
+    return {"weight_bits": config.quantize.weight_bits, "weight_range": config.quantize.weight_range}
 
 
 class _FloatFiles:
@@ -153,7 +163,9 @@ def _small_onnx(
     return content
 
 
-def _account(tflite: ExportedFile, item: Prepared, *, layers: Collection[str], bits: int) -> Quantization:
+def _account(
+    tflite: ExportedFile, item: Prepared, *, layers: Collection[str], codes: dict[str, Any]
+) -> Quantization:
     """Hold the int8 kernels of a file against those that should be. Raises ExportError naming the missing ones."""
     kept = item.kept_float
     found = quantized_layers(tflite.content, name=tflite.name, layers=layers)
@@ -171,7 +183,7 @@ def _account(tflite: ExportedFile, item: Prepared, *, layers: Collection[str], b
     )
     return Quantization(
         kept_float=kept, weights_expected=sum(name not in kept for name in wanted), weights_quantized=len(found),
-        weight_bits=bits, float_outputs=item.float_outputs, found=dict(item.notes),
+        float_outputs=item.float_outputs, found=dict(item.notes), **codes,
     )
 
 
@@ -185,7 +197,7 @@ def _tflite_files(tflite: ExportedFile, config: Config) -> Iterator[ExportedFile
 
 
 def _integer_onnx_files(
-    tflite: ExportedFile, config: Config, *, layers: Collection[str], kept: Collection[str], weight_bits: int,
+    tflite: ExportedFile, config: Config, *, layers: Collection[str], kept: Collection[str], codes: dict[str, Any],
     float_outputs: Collection[str],
 ) -> Iterator[ExportedFile]:
     say(f"export: {tflite.scheme} to ONNX")
@@ -195,8 +207,8 @@ def _integer_onnx_files(
         content = convert_onnx(tflite.content, variant=variant, layers=layers, keep_float=kept)
         check_onnx(
             content, name=name, activations=INTEGER_TYPES[variant[0]], weights=INTEGER_TYPES[variant[2]],
-            weight_bits=weight_bits, float_weights=float_weighted(tflite.content, name=tflite.name),
-            layers=layers, kept_float=kept, float_outputs=float_outputs,
+            float_weights=float_weighted(tflite.content, name=tflite.name), layers=layers, kept_float=kept,
+            float_outputs=float_outputs, **codes,
         )
         hold_to_account(content, tflite.content, name=name, source=tflite.name)
         yield ExportedFile(name=name, format="onnx", scheme=tflite.scheme, content=content, same_grid_as=sibling)

@@ -12,6 +12,7 @@ import numpy as np
 import tf_keras
 from tf_keras import layers
 
+from edgeship.core.config import FULL
 from edgeship.core.errors import LoweringError
 from edgeship.model.keras2 import maker_of, node_of, read_by
 from edgeship.model.prepared import Prepared
@@ -71,6 +72,14 @@ class QuantizedModel:
     flat: tf_keras.Model  # the float network it was made from
     notes: Mapping[str, Any] = field(default_factory=dict)  # how the scheme was found, as JSON values
 
+    @property
+    def codes(self) -> dict[str, Any]:
+        """The configuration's keys for the integers of the kernels; none: there are no kernels."""
+        quantizer = next(iter(self.weights.values()), None)
+        return {} if quantizer is None else {
+            "weight_bits": quantizer.bits, "weight_range": quantizer.weight_range,
+        }
+
     def prepared(self, scheme: str) -> Prepared:
         """Return the network as the export takes it; its ranges must be final."""
         return Prepared(
@@ -118,6 +127,7 @@ def insert_fake_quantization(
     input_ranges: Sequence[tuple[float, float] | None],
     ema_decay: float = 0.99,
     weight_bits: int = 8,
+    weight_range: str = FULL,
     keep_float: Sequence[str] = (),
 ) -> QuantizedModel:
     """Insert fake quantization into a lowered float model; ranges are not seeded yet.
@@ -126,6 +136,7 @@ def insert_fake_quantization(
         input_ranges: for each model input, the smallest and largest value it can have; None: those of the calibration
             data.
         weight_bits: 8, or 7 for CPUs whose uint8 x int8 products saturate.
+        weight_range: "full", or "pair-safe" for the same CPUs: 8 bits on ranges of two neighbours together.
         keep_float: names of layers that stay in float, of the flat model or of the simplified one.
 
     Raises:
@@ -158,7 +169,7 @@ def insert_fake_quantization(
             return copies.of(layer, lambda: layers.ReLU(name=layer.name))(*args)
         if role_of(layer) is Role.WEIGHTED and layer.name not in kept:
             inputs.setdefault(layer.name, []).append(range_of(grids.of[id(read_by(node)[0])]))
-            return _call_weighted(copies, layer, args, weight_bits, weights)
+            return _call_weighted(copies, layer, args, weights, bits=weight_bits, weight_range=weight_range)
         return call(copies, layer, args, kwargs)
 
     def forward(old: Any, new: Any) -> Any:
@@ -200,9 +211,12 @@ def _range(
     )
 
 
-def _call_weighted(copies: Copies, layer: Any, args: Any, bits: int, weights: dict[str, SymmetricWeights]) -> Any:
+def _call_weighted(
+    copies: Copies, layer: Any, args: Any, weights: dict[str, SymmetricWeights], *, bits: int, weight_range: str
+) -> Any:
     def make() -> Any:
-        wrapped = with_quantized_weights(type(layer).from_config(layer.get_config()), bits=bits)
+        own = type(layer).from_config(layer.get_config())
+        wrapped = with_quantized_weights(own, bits=bits, weight_range=weight_range)
         weights[layer.name] = wrapped.quantize_config.quantizer
         return wrapped
 

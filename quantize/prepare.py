@@ -42,7 +42,7 @@ def prepare(
     """
     return insert_fake_quantization(
         flat, input_ranges=[spec.input_range] * len(flat.inputs), ema_decay=config.ema_decay,
-        weight_bits=config.weight_bits, keep_float=keep_float,
+        weight_bits=config.weight_bits, weight_range=config.weight_range, keep_float=keep_float,
     )
 
 

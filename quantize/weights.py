@@ -11,7 +11,9 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 
+from edgeship.core.config import FULL, PAIR_SAFE
 from edgeship.core.layer_names import wrapper_name
+from edgeship.quantize.pair_range import has_pairs, largest_pair_sum
 from edgeship.quantize.simplifying.rewrites import weights_of
 
 # Codes of 8 bits: -127..127. With 7 bits -63..63: two products of a uint8 activation then fit 16 bits
@@ -26,8 +28,9 @@ LEAST_WEIGHT = 0.5e-6
 class SymmetricWeights(tfmot.quantization.keras.quantizers.Quantizer):
     """Rounds a kernel to `bits`; the scale follows the kernel, so there is nothing to observe or refresh."""
 
-    def __init__(self, layer: Any, *, bits: int) -> None:
-        self.bits = bits
+    def __init__(self, layer: Any, *, bits: int, weight_range: str = FULL) -> None:
+        self.bits, self.weight_range = bits, weight_range
+        self._in_pairs = weight_range == PAIR_SAFE and has_pairs(layer)
         self.enabled = True  # Python state, read when a graph is traced
         self._axes = weights_of[type(layer)].output_axes
         # The least |weight| that a scale is made for; per channel once the biases are known.
@@ -54,6 +57,8 @@ class SymmetricWeights(tfmot.quantization.keras.quantizers.Quantizer):
         return np.asarray(largest / np.float32(LARGEST_CODE[self.bits]), np.float32)
 
     def _largest(self, kernel: Any) -> Any:
+        if self._in_pairs:
+            return tf.maximum(largest_pair_sum(kernel), self._least)
         axes = list(range(len(kernel.shape) - 1))
         return tf.maximum(tf.reduce_max(tf.abs(kernel), axis=axes), self._least)
 
@@ -63,7 +68,7 @@ class SymmetricWeights(tfmot.quantization.keras.quantizers.Quantizer):
         self._least = np.maximum(least, LEAST_WEIGHT).astype(np.float32)
 
     def get_config(self) -> dict[str, Any]:
-        return {"bits": self.bits}
+        return {"bits": self.bits, "weight_range": self.weight_range}
 
 
 @tf.custom_gradient
@@ -79,9 +84,9 @@ def _round_straight_through(kernel: Any, scale: Any) -> Any:
 class WeightsConfig(tfmot.quantization.keras.QuantizeConfig):
     """Tells tfmot's wrapper which weights of a layer are quantized: its kernel, nothing else."""
 
-    def __init__(self, layer: Any, *, bits: int) -> None:
+    def __init__(self, layer: Any, *, bits: int, weight_range: str) -> None:
         self.attribute = weights_of[type(layer)].attribute
-        self.quantizer = SymmetricWeights(layer, bits=bits)
+        self.quantizer = SymmetricWeights(layer, bits=bits, weight_range=weight_range)
 
     def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
         return [(getattr(layer, self.attribute), self.quantizer)]
@@ -150,6 +155,6 @@ class _Wrapper(quantize_wrapper.QuantizeWrapperV2):
         return self._dedup_weights(frozen + super().non_trainable_weights)
 
 
-def with_quantized_weights(layer: Any, *, bits: int) -> Any:
+def with_quantized_weights(layer: Any, *, bits: int, weight_range: str = FULL) -> Any:
     """The layer, computing with its kernel rounded to integers; its wrapper's name is `wrapper_name` of it."""
-    return _Wrapper(layer, WeightsConfig(layer, bits=bits), name=wrapper_name(layer.name))
+    return _Wrapper(layer, WeightsConfig(layer, bits=bits, weight_range=weight_range), name=wrapper_name(layer.name))

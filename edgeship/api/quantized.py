@@ -187,7 +187,7 @@ class QuantizedModel:
         onnx_variants: tuple[str, ...] = (PORTABLE,), tflite_io: tuple[str, ...] = ("int8",), output: str | None,
     ) -> Exported:
         config = Config(
-            quantize=QuantizeConfig(schemes=schemes),
+            quantize=QuantizeConfig(schemes=schemes, **self._made.codes),
             export=ExportConfig(formats=formats, onnx_variants=onnx_variants, tflite_io=tflite_io),
         )
         self._check()
@@ -247,6 +247,7 @@ def quantize_model(
     method: str = "min-max",
     keep_float: Sequence[str] = (),
     weight_bits: int = 8,
+    weight_range: str = "full",
     ema_decay: float = 0.99,
     progress: Progress = False,
 ) -> QuantizedModel:
@@ -264,6 +265,7 @@ def quantize_model(
             sets apart (the examples are held in memory, and the ranges stay in a training that follows).
         keep_float: names of layers that stay in float.
         weight_bits: 8, or 7 for processors whose uint8 x int8 products saturate.
+        weight_range: "full", or "pair-safe": 8 bits whose products cannot saturate on these processors.
         ema_decay: of the ranges' moving average, per training step.
         progress: True writes lines to standard error; a function gets them.
 
@@ -285,7 +287,8 @@ def quantize_model(
     """
     searches = method == BEST
     options = {
-        "weight_bits": weight_bits, "ema_decay": ema_decay, "calibration": "min-max" if searches else method,
+        "weight_bits": weight_bits, "weight_range": weight_range, "ema_decay": ema_decay,
+        "calibration": "min-max" if searches else method,
     }
     config: QuantizeConfig = section(QuantizeConfig, "quantize", options)
     with showing(progress):
@@ -295,7 +298,7 @@ def quantize_model(
         spans = _known_spans(input_ranges, ports)
         made = insert_fake_quantization(
             flat, input_ranges=spans, ema_decay=config.ema_decay, weight_bits=config.weight_bits,
-            keep_float=several(keep_float),
+            weight_range=config.weight_range, keep_float=several(keep_float),
         )
         seen = _Seen(given_batches(calibration, ports, who="calibration"))
         first = next(seen)

@@ -24,6 +24,8 @@ RUNTIMES = (  # the names alone: the core imports no stage; a row each in valida
 TARGETS = ("cpu", "ssh", "adb", "arm64", "x86", "browser")  # what stands before the ":" of a target's name
 TFLITE_IO = ("int8", "float32")
 WEIGHT_BITS = (8, 7)
+FULL, PAIR_SAFE = "full", "pair-safe"
+WEIGHT_RANGES = (FULL, PAIR_SAFE)
 CALIBRATIONS = ("min-max", "batch-mean", "percentile", "mse")
 AUGMENTATIONS = ("none", "shift", "flip")
 STRATEGIES = ("none", "mirrored", "multi-worker")
@@ -177,6 +179,8 @@ class QuantizeConfig:
     max_accuracy_drop: float | None = None
     # 7: integers of +-63, whose products cannot saturate in u8s8 ONNX files on x86 processors without VNNI.
     weight_bits: int = 8
+    # "pair-safe": 8 bits, on ranges as large as two neighbours of one sign together: their products cannot saturate.
+    weight_range: str = FULL
     epochs: int = 4
     batch_size: int = 64
     learning_rate: float = 5e-5
@@ -194,6 +198,12 @@ class QuantizeConfig:
             raise ConfigError(f"quantize.schemes: expected at least one of {', '.join(SCHEMES)}, found none")
         self._check_float_layers()
         _one_of("quantize.weight_bits", self.weight_bits, WEIGHT_BITS)
+        _one_of("quantize.weight_range", self.weight_range, WEIGHT_RANGES)
+        if self.weight_range == PAIR_SAFE and self.weight_bits != 8:
+            raise ConfigError(
+                f'quantize.weight_range: "{PAIR_SAFE}" is for 8 bits, found weight_bits = {self.weight_bits}, whose '
+                "products cannot saturate either; keep one of the two"
+            )
         _one_of("quantize.calibration", self.calibration, CALIBRATIONS)
         _at_least("quantize.epochs", self.epochs, 1)
         _at_least("quantize.batch_size", self.batch_size, 1)

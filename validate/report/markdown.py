@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from edgeship.core.artifact import Quantization
 from edgeship.core.measurement import Agreement, Grid, Latency, LayerErrors, Report, Row, TargetRecord
 from edgeship.validate.process.machine import FLAGS_THAT_MATTER
 from edgeship.validate.questions.formats import between_formats, formats_sentence
@@ -219,6 +220,10 @@ def _short(value: object) -> str:
     return str(value)
 
 
+def _bits(account: Quantization) -> str:
+    return f"{account.weight_bits}" + ("" if account.weight_range == "full" else f", {account.weight_range}")
+
+
 def _weights(report: Report) -> Iterator[str]:
     """The account of kernels by scheme, and what is computed in float on purpose."""
     if not report.quantization:
@@ -228,7 +233,7 @@ def _weights(report: Report) -> Iterator[str]:
         ["scheme", "layers with int8 kernels, found of expected", "bits", "layers kept in float"],
         [
             [
-                scheme, f"{account.weights_quantized} of {account.weights_expected}", str(account.weight_bits),
+                scheme, f"{account.weights_quantized} of {account.weights_expected}", _bits(account),
                 ", ".join(account.kept_float) or "none",
             ]
             for scheme, account in report.quantization.items()

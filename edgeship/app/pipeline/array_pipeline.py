@@ -280,7 +280,7 @@ class ArrayPipeline:
         config = self.config.quantize
         return insert_fake_quantization(
             flat, input_ranges=[None] * len(flat.inputs), ema_decay=config.ema_decay, weight_bits=config.weight_bits,
-            keep_float=keep_float,
+            weight_range=config.weight_range, keep_float=keep_float,
         )
 
     def _calibrate(self, quantized: QuantizedModel, method: str) -> None:

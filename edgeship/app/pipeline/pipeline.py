@@ -259,7 +259,7 @@ class Pipeline:
     def _sensitivity_stage(self) -> Stage:
         read = {
             **self._read_by_all(), "float": sha256_of_file(self.float_file),
-            **{key: getattr(self.config.quantize, key) for key in ("calibration", "weight_bits")},
+            **{key: getattr(self.config.quantize, key) for key in ("calibration", "weight_bits", "weight_range")},
             "output": self._output,
             "keep_float": list(self.config.quantize.keep_float),
         }
