@@ -130,7 +130,9 @@ def test_two_workers_train_both_phases_as_one_process_does(folder, alone):
     close_to(quantized_weights(folder / "shared"), quantized_weights(alone))
     # Only the chief writes, and what was written for others alone is gone.
     names = {path.name for path in (folder / "shared").rglob("*") if path.is_file()}
-    assert names == {"float.keras", "int8-qat.npz", "preflight.json", "train.json", "quantize int8-qat.json"}
+    assert names == {
+        "float.keras", "int8-qat.npz", "output.json", "preflight.json", "train.json", "quantize int8-qat.json",
+    }
 
 
 def test_a_lost_worker_ends_the_other_with_a_message(folder):

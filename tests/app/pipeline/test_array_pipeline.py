@@ -32,6 +32,9 @@ schemes = ["{scheme}"]
 epochs = 2
 learning_rate = 0.001
 
+[export]
+onnx_variants = ["u8u8"]
+
 [validate]
 runtimes = ["keras", "litert", "onnxruntime"]
 latency_launches = 1
