@@ -304,7 +304,7 @@ def quantize_model(
         first = next(seen)
         made.check_in_float([array[:8] for array in first], on="calibration data")
         softmax = SoftmaxSeen(flat)
-        batches = softmax.passed(_as_given(batch) for batch in itertools.chain([first], seen))
+        batches = (softmax.passed(_as_given(batch)) for batch in itertools.chain([first], seen))
         if searches:
             made = dataclasses.replace(made, notes=best.found(made, *best.parts(list(batches))))
         else:
