@@ -45,7 +45,8 @@ def test_the_files_agree_and_the_report_says_what_was_not_judged(bundle: edgeshi
     assert integer.coverage is not None and integer.coverage.promised_share == 1
     assert integer.parity is not None and integer.parity.max_lsb is not None and integer.parity.max_lsb <= 1
     assert integer.accuracy is None and integer.score is None
-    (grid,) = report.to_dict()["grids"]
+    # The other ONNX file is for x86 processors with VNNI; its layers are compared there alone.
+    grid = next(item for item in report.to_dict()["grids"] if item["onnx"] == "int8-ptq.onnx")
     assert grid["layers_compared"] == grid["layers_total"] and grid["layer_max_lsb"] <= 1
     assert "not judged: accuracy: no targets were given" in str(report)
     assert "int8-ptq.tflite" in report._repr_html_() and report._repr_html_().startswith("<pre")

@@ -56,6 +56,7 @@ def test_the_same_weights_give_the_same_bytes_in_a_fresh_process(name, request, 
     expected = hashes_of(pipeline.bundle_folder)
     assert set(expected) == set(ARTIFACTS[name])
     shutil.copy(pipeline.float_file, tmp_path)
+    shutil.copy(pipeline.out / "output.json", tmp_path)
     shutil.copytree(pipeline.out / "quantized", tmp_path / "quantized")
     subprocess.run(
         [sys.executable, "-c", EXPORT_AGAIN, json.dumps(config_to_dict(pipeline.config)), str(tmp_path)],

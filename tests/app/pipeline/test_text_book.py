@@ -87,7 +87,7 @@ def test_the_page_is_trained_quantized_exported_and_passes(version, tmp_path):
         # Batch norms that forget 1 % a step need some hundred steps.
         train=TrainConfig(epochs=4, batch_size=8),
         quantize=QuantizeConfig(schemes=("int8-qat",), epochs=1, batch_size=32),
-        export=ExportConfig(golden_images=4),
+        export=ExportConfig(golden_images=4, onnx_variants=("u8u8",)),
         # What is asked is whether it goes through; 300 images cannot tell two points apart.
         validate=ValidateConfig(
             runtimes=("keras", "litert", "onnxruntime"), latency_launches=1, latency_runs=2, latency_seconds=0.2,

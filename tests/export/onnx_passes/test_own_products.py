@@ -26,7 +26,8 @@ def test_each_reader_has_an_integer_product_of_its_own(tmp_path: Path, bias: str
     if readers.startswith("two"):
         parts.append(layers.ReLU(6.0, name="capped")(made))
     out = layers.Dense(3, name="out")(layers.Add(name="sum")(parts))
-    bundle = edgeship.quantize_model(tf_keras.Model(given, out, name="forked"), INPUTS).export(tmp_path / "bundle")
+    quantized = edgeship.quantize_model(tf_keras.Model(given, out, name="forked"), INPUTS)
+    bundle = quantized.export(tmp_path / "bundle", onnx_variants=("u8u8",))
     onnx = graph_from_bytes(bundle.path("int8-ptq.onnx").read_bytes(), where=Path("int8-ptq.onnx"))
     products = [item for item in onnx.operations if item.kind in ("MatMul", "Gemm")]
     read = [name for item in onnx.operations for name in item.inputs]

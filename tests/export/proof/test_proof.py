@@ -49,7 +49,8 @@ def network(size: int, channels: int, classes: int) -> tf_keras.Model:
 @pytest.fixture(scope="module")
 def config(tiny_config: Config) -> Config:
     return dataclasses.replace(
-        tiny_config, quantize=QuantizeConfig(schemes=("float32", "int8-ptq")), export=ExportConfig(golden_images=8),
+        tiny_config, quantize=QuantizeConfig(schemes=("float32", "int8-ptq")),
+        export=ExportConfig(golden_images=8, onnx_variants=("u8u8",)),
     )
 
 
