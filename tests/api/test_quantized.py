@@ -244,7 +244,7 @@ def test_a_folder_of_other_things_is_left_alone_and_a_bundle_is_replaced(tmp_pat
     (tmp_path / "empty").mkdir()
     for formats in ("tflite", ("tflite", "onnx")):  # one name alone is one name
         bundle = quantized.export(tmp_path / "empty", formats=formats)
-    assert len(bundle.artifacts) == 4
+    assert len(bundle.artifacts) == 5
 
 
 def test_names_that_do_not_fit_the_classes_and_metrics_that_are_not_there(tmp_path: Any) -> None:
