@@ -80,7 +80,8 @@ def here() -> tuple[dict[str, Finding], set[str]]:
 def test_every_runtime_and_target_has_a_finding(here) -> None:
     findings, _ = here
     for kind, names in {"runtime": set(RUNTIMES), "target": set(TARGETS)}.items():
-        assert names <= {finding.name for finding in findings.values() if finding.kind == kind}
+        # An emulated target may have a finding for each of its processors: "x86:haswell".
+        assert names <= {finding.name.partition(":")[0] for finding in findings.values() if finding.kind == kind}
     assert findings["onnx"].kind == "tool"
 
 

@@ -6,7 +6,7 @@ from tf_keras import layers
 
 from edgeship.model import flat_layers
 from edgeship.quantize.simplifying.rewrites import weights_of
-from edgeship.quantize.simplifying.roles import ROLES, ROUNDED, Role, fixed_range, role_of
+from edgeship.quantize.simplifying.roles import RESIZES, ROLES, ROUNDED, Role, fixed_range, role_of
 
 
 @pytest.mark.parametrize(("layer", "role"), [
@@ -52,4 +52,7 @@ def test_the_tables_fit_together():
     weighted = {kind for kind, role in ROLES.items() if role is Role.WEIGHTED}
     # A transposed convolution becomes an ordinary one.
     assert weighted == set(weights_of) - {layers.Conv2DTranspose}
-    assert all(ROLES[kind] is Role.SAME for kind in ROUNDED)
+    # What a resize is depends on its interpolation.
+    assert all(ROLES[kind] is Role.SAME for kind in set(ROUNDED) - set(RESIZES))
+    assert role_of(layers.UpSampling2D(interpolation="bilinear")) is Role.SAME
+    assert role_of(layers.UpSampling2D(interpolation="bicubic")) is None
