@@ -89,7 +89,7 @@ def two_ends_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     calibration = [generator.uniform(-1, 1, (40, *tensor.shape[1:])).astype(np.float32) for tensor in model.inputs]
     # The numbers' range is a thousand times what they take: their integers are noise before any layer reads them.
     quantized = edgeship.quantize_model(model, calibration, input_ranges=[(-1, 1), (-1000, 1000)])
-    return quantized.export(tmp_path_factory.mktemp("two-ends") / "bundle").folder
+    return quantized.export(tmp_path_factory.mktemp("two-ends") / "bundle", onnx_variants=("u8u8",)).folder
 
 
 @pytest.fixture
