@@ -25,7 +25,7 @@ from unittest import mock
 import numpy as np
 
 SIZE, BATCH, SEED = 224, 32, 0
-# The functions that `quantize_model` calls, in `edgeship.api.quantized`, and what each is in words.
+# The functions that `quantize_model` calls, in `edgeship.api.quantize_model`, and what each is in words.
 STEPS = {
     "lower_model": "lower",
     "insert_fake_quantization": "insert fake quantization",
@@ -98,7 +98,7 @@ def measure(build: Callable[[], Any], *, examples: int) -> Costs:
     import tf_keras
 
     import edgeship
-    from edgeship.api import quantized
+    from edgeship.api import quantize_model as calls
 
     tf_keras.utils.set_random_seed(SEED)
     model, costs = build(), Costs()
@@ -112,8 +112,8 @@ def measure(build: Callable[[], Any], *, examples: int) -> Costs:
     costs.rows["before"] = 0.0, _memory_mb("VmRSS")
     with contextlib.ExitStack() as stack:
         for name, words in STEPS.items():
-            function = getattr(quantized, name)
-            stack.enter_context(mock.patch.object(quantized, name, costs.recorded(function, words)))
+            function = getattr(calls, name)
+            stack.enter_context(mock.patch.object(calls, name, costs.recorded(function, words)))
         start = time.process_time()
         edgeship.quantize_model(model, iter(batches))
         took = time.process_time() - start

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from edgeship.api.files import Comparison as Comparison
     from edgeship.api.files import compare_files as compare_files
     from edgeship.api.files import inspect_file as inspect_file
+    from edgeship.api.quantize_model import lower_model as lower_model
+    from edgeship.api.quantize_model import quantize_model as quantize_model
     from edgeship.api.quantized import QuantizedModel as QuantizedModel
-    from edgeship.api.quantized import lower_model as lower_model
-    from edgeship.api.quantized import quantize_model as quantize_model
     from edgeship.api.report import Report as Report
     from edgeship.core.errors import EdgeshipError as EdgeshipError
 
@@ -45,8 +45,8 @@ HOMES = {
     "compare_files": "edgeship.api.files",
     "inspect_file": "edgeship.api.files",
     "load_bundle": "edgeship.api.bundle",
-    "lower_model": "edgeship.api.quantized",
-    "quantize_model": "edgeship.api.quantized",
+    "lower_model": "edgeship.api.quantize_model",
+    "quantize_model": "edgeship.api.quantize_model",
 }
 __all__ = ["__version__", *sorted(HOMES)]
 

@@ -35,7 +35,7 @@ def check_form(form: str, model: tf_keras.Model) -> None:
     """Refuse a form that a network without a softmax at its end cannot have. Raises ConfigError."""
     if form in (AUTO, PROBABILITIES) or softmax_outputs(model):
         return
-    ends = ", ".join(f"{maker_of(_unrounded(tensor)).name}" for tensor in model.outputs)
+    ends = ", ".join(maker_of(_unrounded(tensor)).name for tensor in model.outputs)
     raise ConfigError(
         f"export.output: {form!r} is for a network that ends in a softmax over the last axis; {model.name} ends in "
         f"{ends}; leave export.output out"
@@ -159,4 +159,3 @@ def _is_softmax(layer: Any) -> bool:
     if type(layer) is layers.Softmax:
         return layer.axis in (-1, len(layer.output_shape) - 1)
     return activation_kind(getattr(layer, "activation", None)) == "softmax"
-

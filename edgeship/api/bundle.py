@@ -94,7 +94,6 @@ class Bundle:
         return Report(measured, pictures_of(measured, examples, self.manifest.preprocessing))
 
 
-
 def load_bundle(folder: str | Path) -> Bundle:
     """Read a bundle's folder and check every file in it.
 

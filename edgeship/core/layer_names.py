@@ -20,3 +20,8 @@ def wrapper_name(layer: str) -> str:
 def layer_name(name: str) -> str:
     """Return the name of the layer in a wrapper of this name; `name` itself where it is no wrapper's."""
     return name.removeprefix(WRAPPER_PREFIX)
+
+
+def kernel_names(layer: str) -> tuple[str, ...]:
+    """Return the names under which a runtime may time a layer: its own, its kernel's, or the convolution's in it."""
+    return layer, KERNEL_SUFFIXES.sub("", layer), layer.partition("/")[0]

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -84,6 +85,11 @@ def examples_of_arrays(inputs: Batch, targets: np.ndarray | None = None) -> Exam
     return Examples(
         read=lambda positions: tuple(array[positions] for array in inputs), count=lengths[0], targets=targets
     )
+
+
+def as_model_takes(batch: Batch) -> Any:
+    """Return a batch in the form in which Keras takes it: the array of an only input, a list of several."""
+    return batch[0] if len(batch) == 1 else list(batch)
 
 
 def examples_sha256(examples: Examples, *, size: int = 256) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgeship.core.errors import InputError
-from edgeship.core.layer_names import KERNEL_SUFFIXES
+from edgeship.core.layer_names import KERNEL_SUFFIXES, kernel_names
 from edgeship.core.measurement import Report
 from edgeship.graph import Graph, Operation
 from edgeship.graph.kinds import QDQ
@@ -98,8 +98,8 @@ def _measured(report: Report, artifact: str | None, names: Mapping[str, Operatio
     if profiles:
         shares = {KERNEL_SUFFIXES.sub("", item.operation): item.share for item in profiles[0].operations}
         layers = {
-            layer: shares[name] for layer, operation in names.items()
-            for name in (operation.name, layer, layer.partition("/")[0]) if name in shares
+            layer: next((shares[name] for name in (*kernel_names(layer), operation.name) if name in shares), None)
+            for layer, operation in names.items()
         }
         documents["time-share"] = _numbers(layers, names)
     return documents

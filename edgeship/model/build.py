@@ -22,12 +22,11 @@ from edgeship.model.keras3.recognize import fresh_keras
 from edgeship.model.keras_code import FOR_MODELS, Remedies
 from edgeship.model.keras_file import load_keras_model
 from edgeship.model.predict import predict_batch
+from edgeship.model.probabilities import SUM_TOLERANCE
 from edgeship.model.resnet import build_resnet
 from edgeship.model.saved_model import is_saved_model, load_saved_model
 from edgeship.model.weights import load_weights
 
-# float32 softmax over up to a few thousand classes sums to 1 within a few units in the last place per class.
-PROBABILITY_TOLERANCE = 1e-3
 PROBE_IMAGES = 8
 AS_ARRAYS = "data.factory and validate.metric (docs/python.md)"
 
@@ -110,7 +109,7 @@ def check_probabilities(model: tf_keras.Model, images: Images, *, spec: Preproce
     if not np.all(np.isfinite(outputs)):
         raise ModelError(f"{model.name}: its outputs on real images are NaN or infinite")
     sums = outputs.sum(-1)
-    if outputs.min() < 0 or np.any(np.abs(sums - 1) > PROBABILITY_TOLERANCE):
+    if outputs.min() < 0 or np.any(np.abs(sums - 1) > SUM_TOLERANCE):
         raise ModelError(
             f"{model.name}: expected probabilities (at least 0, summing to 1), found outputs from "
             f"{outputs.min():.3g} to {outputs.max():.3g} summing to {sums[0]:.3g}: are these logits? then end the "

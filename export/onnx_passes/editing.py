@@ -59,6 +59,19 @@ def same_grid(one: onnx.NodeProto, other: onnx.NodeProto, constants: dict[str, o
     )
 
 
+def one_grid_around(
+    node: onnx.NodeProto, *, constants: dict[str, onnx.TensorProto], made_by: dict[str, onnx.NodeProto],
+    read_by: dict[str, list[onnx.NodeProto]],
+) -> tuple[onnx.NodeProto, list[onnx.NodeProto]] | None:
+    """Return the DequantizeLinear that a node reads and the QuantizeLinears that read it, where all have one grid."""
+    source, readers = made_by.get(node.input[0]), read_by.get(node.output[0], [])
+    if source is None or source.op_type != "DequantizeLinear" or not readers:
+        return None
+    if not all(item.op_type == "QuantizeLinear" and same_grid(source, item, constants) for item in readers):
+        return None
+    return source, readers
+
+
 def replace_array(tensor: onnx.TensorProto, values: np.ndarray) -> None:
     """Give a constant other values (and type), under the same name."""
     tensor.CopyFrom(numpy_helper.from_array(np.asarray(values, order="C"), tensor.name))

@@ -9,13 +9,7 @@ from __future__ import annotations
 
 import onnx
 
-from edgeship.export.onnx_passes.editing import (
-    consumers,
-    initializers,
-    on_integers,
-    producers,
-    same_grid,
-)
+from edgeship.export.onnx_passes.editing import consumers, initializers, on_integers, one_grid_around, producers
 
 KINDS = ("ReduceMax", "GlobalMaxPool", "SpaceToDepth")
 
@@ -27,12 +21,11 @@ def integer_moves(model: onnx.ModelProto) -> None:
     integers.
     """
     for node in [item for item in model.graph.node if item.op_type in KINDS]:
-        constants, source = initializers(model), producers(model).get(node.input[0])
-        readers = consumers(model).get(node.output[0], [])
-        if source is None or source.op_type != "DequantizeLinear" or source.input[0] in constants or not readers:
+        constants = initializers(model)
+        around = one_grid_around(node, constants=constants, made_by=producers(model), read_by=consumers(model))
+        if around is None or around[0].input[0] in constants:
             continue
-        if not all(item.op_type == "QuantizeLinear" and same_grid(source, item, constants) for item in readers):
-            continue
+        source, readers = around
         if node.op_type == "GlobalMaxPool":
             rank = _rank(model, node)
             if rank is None:

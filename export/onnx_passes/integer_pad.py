@@ -16,8 +16,8 @@ from edgeship.export.onnx_passes.editing import (
     consumers,
     initializers,
     on_integers,
+    one_grid_around,
     producers,
-    same_grid,
     text_attribute,
 )
 
@@ -30,17 +30,13 @@ def integer_pad(model: onnx.ModelProto) -> None:
     """
     for pad in [node for node in model.graph.node if node.op_type == "Pad"]:
         constants, made_by, read_by = initializers(model), producers(model), consumers(model)
-        source = made_by.get(pad.input[0])
-        readers = read_by.get(pad.output[0], [])
-        if source is None or source.op_type != "DequantizeLinear":
+        around = one_grid_around(pad, constants=constants, made_by=made_by, read_by=read_by)
+        if around is None:
             continue
+        source, readers = around
         mirrors = text_attribute(pad, "mode", "constant") != "constant"
         code = None if mirrors else _code(pad, source, constants)
         if code is None and not mirrors:
-            continue
-        if not readers or not all(
-            reader.op_type == "QuantizeLinear" and same_grid(source, reader, constants) for reader in readers
-        ):
             continue
         del pad.input[2:]
         if code is not None:

@@ -24,8 +24,8 @@ from edgeship.export.onnx_passes.editing import (
     array,
     consumers,
     initializers,
+    one_grid_around,
     producers,
-    same_grid,
     text_attribute,
 )
 from edgeship.graph.marked import ONE, STEP
@@ -38,13 +38,10 @@ def resized_codes(model: onnx.ModelProto) -> None:
     """
     constants, made_by, read_by = initializers(model), producers(model), consumers(model)
     for resize in [node for node in model.graph.node if node.op_type == "Resize"]:
-        source, readers = made_by.get(resize.input[0]), read_by.get(resize.output[0], [])
-        if text_attribute(resize, "mode", "nearest") != "linear" or source is None or not readers:
+        around = one_grid_around(resize, constants=constants, made_by=made_by, read_by=read_by)
+        if text_attribute(resize, "mode", "nearest") != "linear" or around is None:
             continue
-        if source.op_type != "DequantizeLinear" or not all(
-            reader.op_type == "QuantizeLinear" and same_grid(source, reader, constants) for reader in readers
-        ):
-            continue
+        source, readers = around
         name, dtype = resize.output[0], array(constants[source.input[2]]).dtype
         codes = onnx.helper.make_node(
             "DequantizeLinear", [source.input[0], *_counting(model, f"{name}/codes", ONE, dtype)], [f"{name}/codes"],

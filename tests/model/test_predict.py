@@ -36,7 +36,9 @@ def test_a_warning_of_another_kind_is_shown(caplog: pytest.LogCaptureFixture) ->
     assert [record.getMessage() for record in caplog.records] == ["the layer's own warning"]
 
 
-@pytest.mark.parametrize("module", ["edgeship.api.quantized", "edgeship.validate.probes.reference"])
+@pytest.mark.parametrize("module", [
+    "edgeship.api.quantize_model", "edgeship.api.quantized", "edgeship.validate.probes.reference",
+])
 def test_importing_what_computes_with_keras_prints_nothing(module: str) -> None:
     code = f"import {module}, tensorflow; tensorflow.constant(0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeship.app.cli.commands import Add
 from edgeship.app.cli.console import print_line, wide_console
 from edgeship.core.errors import FAILED, INCONCLUSIVE, INTERRUPTED, PASS, REFUSED, ConfigError
 
@@ -19,7 +20,6 @@ VERDICT_CODES = {
     "pass": PASS, "improved": PASS, "regression": FAILED, "inconclusive": INCONCLUSIVE, "refused": REFUSED,
 }
 DEFAULT_OUT, DEFAULT_BASELINES = Path("comparison"), Path("baselines")
-Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
 
 def add_compare(add: Add, device_options: dict[str, str]) -> None:

@@ -17,6 +17,13 @@ def print_line(text: str) -> None:
     sys.stdout.write(text + os.linesep)
 
 
+def print_json(value: object) -> None:
+    """Print a value as JSON to standard output."""
+    import json
+
+    print_line(json.dumps(value, indent=2))
+
+
 def wide_console() -> Console:
     """Return a console for wide tables."""
     from rich.console import Console

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeship.app.cli.compare import add_baseline, add_compare
-from edgeship.app.cli.console import print_line, wide_console
+from edgeship.app.cli.console import print_json, print_line, wide_console
+from edgeship.app.cli.inspect import add_inspect
+from edgeship.app.cli.out_folder import check_out
 from edgeship.app.cli.report import add_report
 from edgeship.core.errors import (
     FAILED,
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     options = command_parser().parse_args(arguments)
     try:
-        _check_out(getattr(options, "out", None))
+        check_out(getattr(options, "out", None))
         code: int = options.call(options)
         return code
     except KeyboardInterrupt:
@@ -91,17 +93,6 @@ def _foreign(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror or error}", StorageError.exit_code
     return f"{in_one_line(error)}: this is a fault of edgeship; edgeship --debug ... shows where it happened", FAULT
-
-
-def _check_out(folder: Path | None, *, option: str = "--out") -> None:
-    """Refuse a folder for results that cannot become a folder, before hours are spent. Raises ConfigError."""
-    if folder is None:
-        return  # each command has its default
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists() or path.is_symlink())
-    if not there.is_dir():
-        raise ConfigError(f"{option}: {folder}: expected a folder, found the file {there}; choose another")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"{option}: {folder}: nothing may be written in {there}; choose another folder")
 
 
 def command_parser() -> argparse.ArgumentParser:
@@ -162,19 +153,7 @@ def command_parser() -> argparse.ArgumentParser:
     add_compare(add, DEVICE_OPTIONS)
     add_baseline(add, DEVICE_OPTIONS)
     add_report(add)
-    inspect = add("inspect", _inspect, "what is in a .tflite or .onnx file, and which traps it carries")
-    inspect.add_argument("file", type=Path, metavar="FILE")
-    inspect.add_argument("--json", action="store_true", help="as JSON")
-    inspect.add_argument(
-        "--mobile", action="store_true", help="also what ONNX Runtime says of NNAPI and Core ML for an .onnx file"
-    )
-    inspect.add_argument(
-        "--node-data", type=Path, metavar="OUT", help="also write node data for Model Explorer into this folder"
-    )
-    inspect.add_argument(
-        "--report", type=Path, metavar="REPORT",
-        help="with --node-data: the report.json of the file's bundle, for errors and times",
-    )
+    add_inspect(add)
     setup = add("setup", _setup, "fetch what a target needs: arm64 (70 MB, seconds) or browser (180 MB)")
     setup.add_argument("part", choices=("arm64", "browser"), metavar="PART", help="arm64 or browser")
     doctor = add("doctor", _doctor, "which runtimes and targets work here, and what to install for the others")
@@ -204,7 +183,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
     pipeline = _pipeline(options)
     document = pipeline.sensitivity()
     if options.json:
-        _print_json(document)
+        print_json(document)
         return PASS
     wide_console().print(render(document))
     print_line(f"sensitivity: done, results are in {pipeline.sensitivity_file}")
@@ -218,7 +197,7 @@ def _pipeline(options: argparse.Namespace) -> Pipeline | ArrayPipeline:
 
     config = load_config(options.config)
     out = options.out or Path("runs") / options.config.stem
-    _check_out(out)
+    check_out(out)
     made = ArrayPipeline if config.data.is_arrays else Pipeline
     return made(config=config, out=out, module_folder=options.config.resolve().parent)
 
@@ -292,43 +271,6 @@ def _show(report: Report, folder: Path, *, everything: bool) -> int:
     return VERDICT_CODES[report.verdict]
 
 
-def _inspect(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from edgeship.inspect.inspection import inspect_file, inspection_to_dict, render
-
-    inspection = inspect_file(options.file)
-    if options.json:
-        _print_json(inspection_to_dict(inspection))
-    else:
-        Console().print(render(inspection))
-    if options.node_data is not None:
-        _write_node_data(options.file, options.node_data, options.report)
-    elif options.report is not None:
-        raise ConfigError("--report: is for --node-data OUT, which is not there; add it, or leave --report out")
-    if options.mobile:
-        from edgeship.inspect.mobile import mobile_usability
-
-        print_line(mobile_usability(options.file))
-    return PASS
-
-
-def _write_node_data(file: Path, out: Path, report_file: Path | None) -> None:
-    import json
-
-    from edgeship.core.files import write_atomically
-    from edgeship.graph import read_graph
-    from edgeship.inspect.node_data import node_data
-    from edgeship.validate.report.report import load_report
-
-    _check_out(out, option="--node-data")
-    report = None if report_file is None else load_report(report_file)
-    documents = node_data(read_graph(file), report=report, artifact=file.name)
-    for name, document in documents.items():
-        write_atomically(out / f"{name}.json", json.dumps(document, indent=1).encode())
-    print_line(f"node data for Model Explorer in {out}: {', '.join(sorted(documents))}")
-
-
 def _setup(options: argparse.Namespace) -> int:
     from edgeship.validate.targets.setup import SETUPS
 
@@ -346,16 +288,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
     findings = examine()
     if options.json:
-        _print_json([asdict(finding) for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         Console().print(render(findings))
     return PASS
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    print_line(json.dumps(value, indent=2))
 
 
 def _complain(text: str) -> None:

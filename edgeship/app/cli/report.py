@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
+from edgeship.app.cli.commands import Add
 from edgeship.app.cli.console import print_line
 from edgeship.core.comparison import COMPARISON_FILE
 from edgeship.core.errors import PASS, InputError
 from edgeship.core.files import write_atomically
 from edgeship.core.measurement import REPORT_FILE
-
-Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
 
 def add_report(add: Add) -> None:

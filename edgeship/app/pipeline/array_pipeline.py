@@ -19,7 +19,7 @@ import numpy as np
 from edgeship.api.bundle import metric_named
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.model_key import model_key
-from edgeship.app.pipeline.output_record import form_for_graphs, read_output
+from edgeship.app.pipeline.output_record import OUTPUT_FILE, form_for_graphs, output_stage, read_output
 from edgeship.app.pipeline.source_key import forget_edited_modules, named_modules, put_first, source_key
 from edgeship.app.pipeline.stage import Stage
 from edgeship.core.artifact import MANIFEST_FILE
@@ -32,11 +32,14 @@ from edgeship.core.progress import say
 from edgeship.core.schemes import BOUNDED_SCHEMES, FAKE_QUANTIZED, SCHEMES, SEARCHED_SCHEMES, TRAINING
 from edgeship.core.version import __version__
 from edgeship.data.array_source import ArraySplits, load_arrays
+from edgeship.data.examples import as_model_takes
 
 if TYPE_CHECKING:
     import tf_keras
 
     from edgeship.quantize.insert import QuantizedModel
+
+CALIBRATION_BATCH = 32
 
 
 @dataclass
@@ -68,7 +71,7 @@ class ArrayPipeline:
     @property
     def output_file(self) -> Path:
         """The form of the output."""
-        return self.out / "output.json"
+        return self.out / OUTPUT_FILE
 
     @property
     def bundle_folder(self) -> Path:
@@ -124,11 +127,10 @@ class ArrayPipeline:
         return Stage(name="train", read=read, writes=(self.float_file,), work=self._train)
 
     def _output_stage(self) -> Stage:
-        read = {
-            **self._read_by_all(), "float": sha256_of_file(self.float_file), "asked": self.config.export.output,
-            "has_int8": bool(self._fake_quantized),
-        }
-        return Stage(name="output", read=read, writes=(self.output_file,), work=lambda _: self._choose_output())
+        return output_stage(
+            self._read_by_all(), config=self.config, float_file=self.float_file, output_file=self.output_file,
+            choose=self._choose_output,
+        )
 
     def _quantize_stage(self, scheme: str) -> Stage:
         read = {
@@ -195,7 +197,7 @@ class ArrayPipeline:
 
     @cached_property
     def _splits(self) -> ArraySplits:
-        from edgeship.api.quantized import ports_of
+        from edgeship.api.quantize_model import ports_of
 
         splits = load_arrays(self.config.data, ports_of(self._initial))
         trained = "no" if splits.train is None else f"{len(splits.train):,}"
@@ -244,7 +246,7 @@ class ArrayPipeline:
         )
 
     def _calibration_batches(self) -> Iterator[Any]:
-        return (batch[0] if len(batch) == 1 else list(batch) for batch in self._splits.calibration.batches(32))
+        return map(as_model_takes, self._splits.calibration.batches(CALIBRATION_BATCH))
 
     def _quantize(self, scheme: str, scratch: Path) -> None:
         from edgeship.app.pipeline import lowered
@@ -293,8 +295,7 @@ class ArrayPipeline:
     def _find_best(self, quantized: QuantizedModel) -> dict[str, Any]:
         from edgeship.quantize import best
 
-        batches = [batch[0] if len(batch) == 1 else list(batch) for batch in self._splits.calibration.batches(32)]
-        calibration, held_out = best.parts(batches)
+        calibration, held_out = best.parts(list(self._calibration_batches()))
         first = calibration[0] if isinstance(calibration[0], list) else [calibration[0]]
         quantized.check_in_float([array[:8] for array in first], on="calibration data")
         return best.found(quantized, calibration, held_out)
@@ -316,7 +317,7 @@ class ArrayPipeline:
         golden = splits.test.first(self.config.export.golden_images)
         inputs = golden.read(np.arange(len(golden)))
         samples = Samples(
-            calibration=lambda: splits.calibration.batches(32), golden=inputs,
+            calibration=lambda: splits.calibration.batches(CALIBRATION_BATCH), golden=inputs,
             noise=tuple(noise_between(array, (float(array.min()), float(array.max()))) for array in inputs),
         )
         output = self._output

@@ -21,7 +21,7 @@ import tf_keras
 
 from edgeship.core.errors import EdgeshipError, LoweringError, StorageError, in_one_line
 from edgeship.core.integers import sqnr_db
-from edgeship.data.examples import Examples
+from edgeship.data.examples import Examples, as_model_takes
 from edgeship.model import build
 from edgeship.model.distribute import LOST
 from edgeship.model.flat_layers import PACKAGE
@@ -157,7 +157,7 @@ def _check_same_answers(
     model: tf_keras.Model, other: tf_keras.Model, examples: Examples, *, what: str
 ) -> None:
     batch = examples.read(np.arange(min(COMPARED_EXAMPLES, len(examples))))
-    given = batch[0] if len(batch) == 1 else list(batch)
+    given = as_model_takes(batch)
     least = min(LEAST_FLOAT_SQNR_DB, least_sqnr_db(model))
     sides = (tf.nest.flatten(answers_of(network, given)) for network in (model, other))
     for pair in zip(*sides, strict=True):

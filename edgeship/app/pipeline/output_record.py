@@ -1,14 +1,38 @@
-"""output.json: the form of a classifier's output, and why; read without TensorFlow."""
+"""output.json: the form of a classifier's output, and why; the stage that writes it. Read without TensorFlow."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from edgeship.core.files import write_json
+from edgeship.app.pipeline.stage import Stage
+from edgeship.core.config import Config
+from edgeship.core.files import sha256_of_file, write_json
 from edgeship.core.output_forms import PROBABILITIES
+from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 
+OUTPUT_FILE = "output.json"
 SCHEMA = 1
+
+
+def output_stage(
+    read: dict[str, Any], *, config: Config, float_file: Path, output_file: Path, choose: Callable[[], None]
+) -> Stage:
+    """Return the stage that chooses the form, in either pipeline.
+
+    Args:
+        read: what all stages of the pipeline depend on.
+        choose: writes `output_file`.
+    """
+    return Stage(
+        name="output", writes=(output_file,), work=lambda _: choose(),
+        read={
+            **read, "float": sha256_of_file(float_file), "asked": config.export.output,
+            "has_int8": any(SCHEMES[name].source == FAKE_QUANTIZED for name in config.quantize.schemes),
+        },
+    )
 
 
 def write_output(path: Path, output: str | None, *, asked: str, why: str) -> None:

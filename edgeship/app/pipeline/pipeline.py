@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.model_key import model_key
-from edgeship.app.pipeline.output_record import form_for_graphs, read_output
+from edgeship.app.pipeline.output_record import OUTPUT_FILE, form_for_graphs, output_stage, read_output
 from edgeship.app.pipeline.source_key import named_modules, put_first
 from edgeship.app.pipeline.stage import Stage
 from edgeship.core.artifact import MANIFEST_FILE, Preprocessing
@@ -81,7 +81,7 @@ class Pipeline:
     @property
     def output_file(self) -> Path:
         """The form of the output."""
-        return self.out / "output.json"
+        return self.out / OUTPUT_FILE
 
     @property
     def sensitivity_file(self) -> Path:
@@ -239,11 +239,10 @@ class Pipeline:
         return Stage(name="preflight", read=read, work=self._preflight)
 
     def _output_stage(self) -> Stage:
-        read = {
-            **self._read_by_all(), "float": sha256_of_file(self.float_file), "asked": self.config.export.output,
-            "has_int8": bool(self._fake_quantized),
-        }
-        return Stage(name="output", read=read, writes=(self.output_file,), work=lambda _: self._choose_output())
+        return output_stage(
+            self._read_by_all(), config=self.config, float_file=self.float_file, output_file=self.output_file,
+            choose=self._choose_output,
+        )
 
     def _quantize_stage(self, scheme: str) -> Stage:
         read = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeship.core.evidence import LayerCost, NetworkCost
-from edgeship.core.layer_names import KERNEL_SUFFIXES
+from edgeship.core.layer_names import KERNEL_SUFFIXES, kernel_names
 from edgeship.core.measurement import LayerErrors, OperationTime, Profile, Report, Row
 from edgeship.core.schemes import SCHEMES
 from edgeship.validate.report.columns import share_percent
@@ -124,10 +124,7 @@ def _rows(network: NetworkCost, errors: LayerErrors | None, profile: Profile | N
 
 def _time_of(item: LayerCost, times: Mapping[str, OperationTime]) -> OperationTime | None:
     """Return the kernel that the runtime names by a layer; a fused one has the name of the convolution in it."""
-    for name in (item.layer, KERNEL_SUFFIXES.sub("", item.layer), item.layer.partition("/")[0]):
-        if name in times:
-            return times[name]
-    return None
+    return next((times[name] for name in kernel_names(item.layer) if name in times), None)
 
 
 def _profile_of_layers(network: NetworkCost, errors: LayerErrors | None) -> str:
