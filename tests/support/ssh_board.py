@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +29,8 @@ class Board:
     process: subprocess.Popen[bytes]
 
     def cut(self) -> None:
-        """End every connection the hard way: the children that serve them, not the listener."""
-        for pid in children(self.process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """End every connection the hard way: what serves them, not the listener, and not what runs on the board."""
+        kill(pid for pid in children(self.process.pid) if command_line(pid).startswith("sshd:"))
 
 
 def missing_part() -> str | None:
@@ -79,9 +77,24 @@ def running_board(folder: Path) -> Iterator[Board]:
         _wait_for(port, process, folder)
         yield board
     finally:
-        board.cut()
+        kill(children(process.pid))
         process.terminate()
         process.wait(START_SECONDS)
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill them the hard way; who is gone already is gone."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def command_line(pid: int) -> str:
+    """What the process was started with; "" where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
 
 
 def children(pid: int) -> list[int]:

@@ -185,17 +185,18 @@ class Worker:
         it, what ended is the link's own process, and the target explains that.
         """
         try:
-            code = self._process.wait(PATIENCE_SECONDS) if on_device is None else on_device
+            code: int | None = self._process.wait(PATIENCE_SECONDS) if on_device is None else on_device
         except subprocess.TimeoutExpired:
-            self.close(at_once=True)
-            return RuntimeFailure(f"{self.label}: closed its output while {self._doing}" + self._last_words())
+            code = None
         self.close(at_once=True)
         explained = None if on_device is not None else self._target.explain(
             exit_code=code, last_words=tuple(self._stderr)
         )
         if explained is not None:
             return type(explained)(f"{self.label}: {explained} while {self._doing}")
-        how = f"crashed ({signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
+        how = "closed its output" if code is None else (
+            f"crashed ({signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
+        )
         return RuntimeFailure(f"{self.label}: {how} while {self._doing}" + self._last_words())
 
     def _nonsense(self, line: str) -> RuntimeFailure:

@@ -124,9 +124,18 @@ class SshTarget(Target):
         self._sent = {key: path for key, path in self._sent.items() if path != there}
 
     def explain(self, *, exit_code: int | None, last_words: Sequence[str]) -> TargetFailure | None:
-        """ssh's own failure: the link, not the command behind it."""
+        """ssh's own failure: the link, not the command behind it.
+
+        A connection that was made just after a cut reaches a board on which our folder is gone: its command fails
+        by itself, with any exit code. So the keeper is asked, which lives as long as the folder.
+        """
         if exit_code == SSH_FAILED or (exit_code is not None and exit_code < 0):
-            return TargetFailure(f"{self.name}: the link was cut" + quoted(last_words))
+            return self._cut(last_words)
+        if self._keeper is not None:
+            try:
+                self._keeper.state()
+            except KeeperEnded as error:
+                return self._cut((*last_words, *error.last_words))
         return None
 
     def missing(self, package: str) -> TargetFailure:
@@ -147,7 +156,10 @@ class SshTarget(Target):
         try:
             return self._keeper.state()
         except KeeperEnded as error:
-            raise TargetFailure(f"{self.name}: the link was cut{quoted(error.last_words)}") from error
+            raise self._cut(error.last_words) from error
+
+    def _cut(self, last_words: Sequence[str]) -> TargetFailure:
+        return TargetFailure(f"{self.name}: the link was cut{quoted(last_words)}")
 
     def _start_keeper(self) -> None:
         """The runner is sent before there is a folder of ours: it makes the folder, and then moves into it."""

@@ -24,7 +24,7 @@ from edgeship.validate.process.pool import Pool
 from edgeship.validate.run import validate_bundle
 from edgeship.validate.subject.bundle import load_bundle
 from edgeship.validate.targets.ssh import SshTarget, parse_url
-from tests.support.ssh_board import Board, children, missing_part, running_board
+from tests.support.ssh_board import Board, children, command_line, missing_part, running_board
 
 pytestmark = pytest.mark.skipif(missing_part() is not None, reason=missing_part() or "")
 PATIENCE_SECONDS = 30
@@ -91,13 +91,6 @@ def runners(board: Board) -> list[int]:
         pid for pid in children(board.process.pid)
         if command_line(pid).endswith("runner.pyz") and "python" in command_line(pid)
     ]
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-    except OSError:
-        return ""
 
 
 def test_the_board_answers_with_the_bits_of_this_machine(
@@ -302,13 +295,24 @@ def test_a_link_that_is_cut_is_told_and_leaves_nothing_on_the_board(
     with target() as there, loaded(there, master_bundle / "int8.tflite") as worker:
         worker.send("time", inputs=[there.put(inputs)], runs=10**9, seconds=600, discarded=1)
         (runner,) = runners(board)
-        sessions = [pid for pid in children(board.process.pid) if command_line(pid).startswith("sshd:")]
-        for session in sessions:
-            os.kill(session, signal.SIGKILL)
+        board.cut()
         with pytest.raises(TargetFailure, match=r"row: ssh://.*: the link was cut.* while timing inferences"):
             receive(worker._inbox, timeout_seconds=60, waiting=[worker])
         assert becomes_true(lambda: list(place.iterdir()) == [])
         assert becomes_true(lambda: command_line(runner) == "")
+
+
+def test_a_process_that_starts_just_after_the_cut_is_told_the_same(
+    board: Board, target: Callable[..., SshTarget], place: Path
+) -> None:
+    """Its own connection stands, but the folder went with the keeper: its command fails there, not the link."""
+    with target() as there:
+        board.cut()
+        assert becomes_true(lambda: list(place.iterdir()) == [])
+        with Worker("row", timeout_seconds=60, target=there) as worker, pytest.raises(
+            TargetFailure, match=r"row: ssh://.*: the link was cut.* while"
+        ):
+            worker.ask("pin", cpus=[0])
 
 
 def test_our_own_end_leaves_nothing_on_the_board(
