@@ -224,7 +224,7 @@ def _report(
     answers = found.answers
     floats = float_answers(answers, bundle, scoring, len(examples))
     rows = tuple(_rows(bundle, examples, config, found, scoring=scoring, floats=floats))
-    agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs))
+    agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs, floats))
     exact = exact_on_every_x86(bundle.manifest.artifacts)
     ship = what_to_ship(Measurements(
         manifest=bundle.manifest, rows=rows, config=config, processors=found.processors, scored=scoring.scores,

@@ -289,6 +289,8 @@ class Agreement:
     # Of two formats, on the golden images: one as the signal of the other, and the least that rounding explains.
     sqnr_db: float | None = None
     least_sqnr_db: float | None = None
+    # The same of their classes: the least share of same classes that their distance from float Keras explains.
+    least_agreement: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
