@@ -233,9 +233,10 @@ def _report(
         }},
         wrong=wrong_answers(rows, found.grids, agreements, config, found.others),
     ))
+    float_classes = class_counts(floats.decisions, scoring, bundle)
     verdict, failures = judge(
         rows, found.grids, agreements, config, others=found.others, ship=ship, scored=scoring.scores,
-        exact=exact,
+        exact=exact, float_classes=float_classes,
     )
     return Report(
         schema=REPORT_SCHEMA,
@@ -260,7 +261,7 @@ def _report(
         quantization=bundle.manifest.quantization,
         not_judged=tuple(not_judged(scoring)),
         labels=bundle.manifest.labels,
-        float_classes=class_counts(floats.decisions, scoring, bundle),
+        float_classes=float_classes,
         networks=tuple(network_costs(bundle, timeout_seconds=config.timeout_seconds)),
         ship=ship,
     )
