@@ -26,6 +26,7 @@ from edgeship.data.examples import Examples, examples_of_images
 from edgeship.validate.answers import collect_answers, float_answers
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.process.visits import Visit, visit_target
+from edgeship.validate.questions.chance import guessing
 from edgeship.validate.questions.figures import (
     agreements_of,
     class_counts,
@@ -226,16 +227,18 @@ def _report(
     rows = tuple(_rows(bundle, examples, config, found, scoring=scoring, floats=floats))
     agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs, floats))
     exact = exact_on_every_x86(bundle.manifest.artifacts)
+    float_classes = class_counts(floats.decisions, scoring, bundle)
     ship = what_to_ship(Measurements(
         manifest=bundle.manifest, rows=rows, config=config, processors=found.processors, scored=scoring.scores,
         versions={CPU: machine["versions"], **{
             visit.target.name: visit.machine.get("versions") or {} for visit in found.visits if visit.machine
         }},
         wrong=wrong_answers(rows, found.grids, agreements, config, found.others),
+        float_guesses=guessing(float_classes) is not None,
     ))
     verdict, failures = judge(
         rows, found.grids, agreements, config, others=found.others, ship=ship, scored=scoring.scores,
-        exact=exact,
+        exact=exact, float_classes=float_classes,
     )
     return Report(
         schema=REPORT_SCHEMA,
@@ -260,7 +263,7 @@ def _report(
         quantization=bundle.manifest.quantization,
         not_judged=tuple(not_judged(scoring)),
         labels=bundle.manifest.labels,
-        float_classes=class_counts(floats.decisions, scoring, bundle),
+        float_classes=float_classes,
         networks=tuple(network_costs(bundle, timeout_seconds=config.timeout_seconds)),
         ship=ship,
     )

@@ -34,7 +34,7 @@ from edgeship.validate.timing.summary import P99_SAMPLES
 HEADLINES = {
     "pass": "PASS: every gate holds",
     "fail": "FAIL: at least one gate does not hold",
-    "inconclusive": "INCONCLUSIVE: no gate fails, but the measurement is too small to say that all hold",
+    "inconclusive": "INCONCLUSIVE: no gate fails, but what was measured does not show that all hold",
     "refused": "REFUSED: not all that was asked could be measured, so it is not proven",
 }
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,11 +49,18 @@ DEVICE_OPTIONS = {
     "benchmark_model": "on phones: TensorFlow Lite's benchmark_model, a file here or device:/path",
     "perf_test": "on phones: onnxruntime_perf_test, a file here or device:/path",
 }
+QUIET_PACKAGES = (
+    "ai_edge_litert", "keras", "onnx", "onnxruntime", "tensorflow", "tensorflow_model_optimization", "tf2onnx",
+    "tf_keras",
+)
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "digits.toml"
 
 
 def entry_point() -> None:
     """The console script."""
+    if not sys.warnoptions:  # what Python's -W or PYTHONWARNINGS asks for is shown
+        # The packages' advice to each other, and about layers that train and convert as they are.
+        warnings.filterwarnings("ignore", module=rf"({'|'.join(QUIET_PACKAGES)})(\.|$)")
     sys.exit(main(sys.argv[1:]))
 
 

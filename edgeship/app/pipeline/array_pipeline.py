@@ -180,9 +180,9 @@ class ArrayPipeline:
 
     @cached_property
     def _initial(self) -> tf_keras.Model:
-        import tf_keras
+        from edgeship.model import build  # first: it holds back what TensorFlow says when it is first imported
 
-        from edgeship.model import build
+        import tf_keras  # isort: skip
 
         tf_keras.utils.set_random_seed(self.config.train.seed)
         model = build.build_for_arrays(self.config.model)

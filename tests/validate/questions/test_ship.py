@@ -171,3 +171,10 @@ def test_the_lines_survive_the_way_to_disk() -> None:
         plain = dataclasses.asdict(line)
         listed = {key: list(item) if isinstance(item, tuple) else item for key, item in plain.items()}
         assert decode(ShipLine, listed, place=str(Path("ship"))) == line
+
+
+def test_files_of_a_model_that_may_be_guessing_are_not_proven() -> None:
+    ship = lines(ROWS, bundle("int8-qat"), float_guesses=True)
+    assert {line.verdict for line in ship.values() if line.file is not None} == {"inconclusive"}
+    wrong = lines(ROWS, bundle("int8-qat"), float_guesses=True, wrong={"int8-qat.tflite"})
+    assert wrong["mobile"].verdict == "fail"
