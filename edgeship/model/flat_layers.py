@@ -293,8 +293,7 @@ class Constant(_WithValues):
         return tf.tile(array[None], [tf.shape(inputs)[0], *[1] * array.shape.rank])
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        assert self.values is not None or self.shape is not None
-        own = self.shape if self.values is None else self.values.shape
+        own = (self.shape or ()) if self.values is None else self.values.shape
         return tf.TensorShape([tf.TensorShape(input_shape)[0], *own])
 
     def get_config(self) -> dict[str, Any]:
