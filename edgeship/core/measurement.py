@@ -16,7 +16,7 @@ Schema history of `report.json`:
     7   any task: `Row.score`, `Parity.agreement`, `not_judged`; of an `Agreement`, what compares classes may be null
     8   what report.html draws (evidence.py): `Row.classes`, `Row.changed`, `Row.deviations`, `float_classes`, `labels`,
         `networks`
-    8   what to ship: `ship`; files that are made for other processors: `Row.for_others`
+    8   what to ship: `ship`; files that are made for other processors: `Row.for_others`; `Agreement.least_agreement`
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from edgeship.export.onnx_passes.integer_clip import integer_clip
 from edgeship.export.onnx_passes.integer_moves import integer_moves
 from edgeship.export.onnx_passes.integer_pad import integer_pad
 from edgeship.export.onnx_passes.mean_as_pool import mean_as_pool
+from edgeship.export.onnx_passes.one_product import one_product
 from edgeship.export.onnx_passes.own_products import own_products
 from edgeship.export.onnx_passes.requantize import requantize
 from edgeship.export.onnx_passes.resized_codes import resized_codes
@@ -24,7 +25,7 @@ from edgeship.export.onnx_passes.unsigned import unsigned_activations, unsigned_
 
 Pass = Callable[[onnx.ModelProto], None]
 
-BOTH: tuple[Pass, ...] = (fold_pad, channels_first_scaling, standard_resize)
+BOTH: tuple[Pass, ...] = (one_product, fold_pad, channels_first_scaling, standard_resize)
 FLOAT_PASSES: tuple[Pass, ...] = (*BOTH, unshare, canonical)
 INTEGER_PASSES: tuple[Pass, ...] = (*BOTH, mean_as_pool, unshare, integer_bias, own_products)
 # They put the zero points as they are into the graph, so they come after those are final.

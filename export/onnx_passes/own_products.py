@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import onnx
 
-from edgeship.export.onnx_passes.editing import consumers
+from edgeship.export.onnx_passes.editing import consumers, initializers
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def own_products(model: onnx.ModelProto) -> None:
-    """Give every reader of a product's result a product of its own; its operands are shared.
+    """Give every reader of an integer product's result a product of its own; its operands are shared.
 
-    Ensures: the same numbers; no product has two readers.
+    Ensures: the same numbers; no product has two readers, but for one with a float kernel, which is a constant and no
+    dequantized one: a layer kept in float.
     """
-    readers = consumers(model)
-    for node in [node for node in model.graph.node if node.op_type in PRODUCTS]:
+    readers, constants = consumers(model), initializers(model)
+    products = [node for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] not in constants]
+    for node in products:
         for number, reader in enumerate(readers.get(node.output[0], [])[1:], start=1):
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
