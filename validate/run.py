@@ -49,6 +49,7 @@ from edgeship.validate.report.notes import (
     few_launches,
     limited_images,
     missing_baselines,
+    not_sustained,
     parts_missing,
     pinning,
 )
@@ -256,7 +257,8 @@ def _report(
             *answers.notes,
             *parts_missing(found.candidates), *artifacts_not_run(bundle, found.candidates, found.visits),
             *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
-            *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
+            *crowded(rows), *not_sustained(config, found.candidates),
+            *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
             *advice(rows, exact=exact),
         ),
         targets=tuple(visit.record() for visit in found.visits),

@@ -152,6 +152,10 @@ def command_parser() -> argparse.ArgumentParser:
     validate.add_argument(
         "--layers", action="store_true", help="compare integer artifacts with float layer by layer, even if they pass"
     )
+    validate.add_argument(
+        "--sustained", type=float, metavar="SECONDS",
+        help="also run each row for so long without a pause, where the processor is real: does it keep its speed?",
+    )
     validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
     validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
     for command in (run, validate):
@@ -233,6 +237,7 @@ def _validate(options: argparse.Namespace) -> int:
         runtimes=tuple(options.runtime or gates.runtimes),
         targets=tuple(options.on or gates.targets),
         images=gates.images if options.images is None else options.images,
+        sustained_seconds=gates.sustained_seconds if options.sustained is None else options.sustained,
         **{key: value for key in DEVICE_OPTIONS if (value := getattr(options, key)) is not None},
     )
     if (spec := bundle.manifest.preprocessing) is None:
