@@ -10,7 +10,7 @@ import tf_keras
 
 from edgeship.app.pipeline.output_record import write_output
 from edgeship.core.output_forms import AUTO, resolve
-from edgeship.core.progress import say
+from edgeship.core.progress import fact
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.quantize.output_form import check_form, measure_softmax, softmax_outputs
 
@@ -37,5 +37,5 @@ def choose_output(
             facts = measure_softmax(flat, batches()) if has_int8 else ()
             form = resolve(asked, facts)
             why = "; ".join(item.sentence for item in facts) or "no scheme has an int8 softmax"
-        say(f"output: {form}: {why}")
+    fact(f"{form or 'as the network gives it'}: {why}")
     write_output(path, form, asked=asked, why=why)
