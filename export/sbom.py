@@ -45,7 +45,7 @@ def sbom_bytes(tools: Iterable[str], *, manifest_sha256: str) -> bytes:
     named = sorted(set(tools))
     needs = installed_closure(named)
     packages = [_package(OWN, __version__, None), *(
-        _package(name, found.version, found.metadata.get("License-Expression")) for name, found in _installed(needs)
+        _package(name, found.version, _header(found, "License-Expression")) for name, found in _installed(needs)
     )]
     document = Document(
         creation_info=CreationInfo(
@@ -72,7 +72,7 @@ def sbom_bytes(tools: Iterable[str], *, manifest_sha256: str) -> bytes:
 def installed_closure(names: Iterable[str]) -> dict[str, set[str]]:
     """Return each of these packages and all that they need, by name -> what it needs itself, of what is installed."""
     needs: dict[str, set[str]] = {}
-    waiting = [canonicalize_name(name) for name in names]
+    waiting: list[str] = [canonicalize_name(name) for name in names]
     while waiting:
         if (name := waiting.pop()) not in needs:
             needs[name] = set(_needs(name))
@@ -96,6 +96,11 @@ def _needs(name: str) -> Iterable[str]:
 
 def _installed(names: Iterable[str]) -> Iterable[tuple[str, importlib.metadata.Distribution]]:
     return ((name, importlib.metadata.distribution(name)) for name in sorted(names))
+
+
+def _header(found: importlib.metadata.Distribution, name: str) -> str | None:
+    """Return a line of a package's metadata; None where it has none."""
+    return next(iter(found.metadata.get_all(name) or ()), None)
 
 
 def _package(name: str, version: str, licence: str | None) -> Package:
