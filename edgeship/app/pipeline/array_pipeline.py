@@ -189,9 +189,10 @@ class ArrayPipeline:
 
     @cached_property
     def _initial(self) -> tf_keras.Model:
-        import tf_keras
+        from edgeship.model import build  # first, since it holds TensorFlow's notices back
 
-        from edgeship.model import build
+        # isort: split
+        import tf_keras
 
         tf_keras.utils.set_random_seed(self.config.train.seed)
         model = build.build_for_arrays(self.config.model)
