@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import RuntimeFailure, TargetFailure
-from edgeship.core.progress import say, track
+from edgeship.core.progress import doing, say, track, up_to
 from edgeship.validate.process.client import Worker
 from edgeship.validate.subject.rows import Candidate
 from edgeship.validate.targets.target import Target
@@ -34,7 +34,8 @@ def measure_times(
         return {}
     target = candidates[0].target
     if target.measures_time:
-        timed = measure_latencies(candidates, golden_inputs, config, folder=folder)
+        with up_to(0.5):
+            timed = measure_latencies(candidates, golden_inputs, config, folder=folder)
         # After the clock has stopped, since it disturbs.
         for candidate in track(candidates, label="memory and profiles", total=len(candidates)):
             if timed[candidate.label].error is None:
@@ -48,13 +49,14 @@ def measure_times(
             else:
                 timed[label] = replace(timed[label], sustained=found)
         return timed
-    return {candidate.label: _counted(candidate, golden_inputs, config, folder) for candidate in candidates}
+    each = track(candidates, label="instructions", total=len(candidates))
+    return {candidate.label: _counted(candidate, golden_inputs, config, folder) for candidate in each}
 
 
 def _counted(
     candidate: Candidate, golden_inputs: Sequence[np.ndarray], config: ValidateConfig, folder: Path
 ) -> Timed:
-    say(f"{candidate.label}: counting instructions")
+    doing(f"{candidate.label}: counting instructions")
     try:
         return Timed(instructions=count_instructions(candidate, golden_inputs, config, folder=folder))
     except TargetFailure as error:  # newer versions of QEMU have another interface for plug-ins

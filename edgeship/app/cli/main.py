@@ -217,8 +217,10 @@ def _pipeline(options: argparse.Namespace) -> Pipeline | ArrayPipeline:
 def _validate(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    from edgeship.app.pipeline.about import measurements
     from edgeship.core.config import Config, DataConfig
     from edgeship.core.config_file import load_config, section_from_dict
+    from edgeship.core.progress import stage
     from edgeship.data import load_test_split
     from edgeship.data.examples import examples_of_images
     from edgeship.validate.report.html.pictures import pictures_of
@@ -240,11 +242,13 @@ def _validate(options: argparse.Namespace) -> int:
         sustained_seconds=gates.sustained_seconds if options.sustained is None else options.sustained,
         **{key: value for key in DEVICE_OPTIONS if (value := getattr(options, key)) is not None},
     )
-    if (spec := bundle.manifest.preprocessing) is None:
-        report, examples = _validate_arrays(bundle, config, chosen, options)
-    else:
-        test = load_test_split(config.data)
-        report, examples = validate_bundle(bundle, test, chosen, layers=options.layers), examples_of_images(test, spec)
+    with stage("validate", measurements(chosen.targets)):
+        if (spec := bundle.manifest.preprocessing) is None:
+            report, examples = _validate_arrays(bundle, config, chosen, options)
+        else:
+            test = load_test_split(config.data)
+            report = validate_bundle(bundle, test, chosen, layers=options.layers)
+            examples = examples_of_images(test, spec)
     out = options.out or options.bundle.resolve().parent
     write_report(report, out, pictures_of(report, examples, spec))
     return _show(report, out, everything=options.all)
