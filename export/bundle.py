@@ -29,6 +29,8 @@ from edgeship.core.config_file import config_to_dict
 from edgeship.core.cpu import processor_identity
 from edgeship.core.errors import StorageError
 from edgeship.core.files import sha256_of_bytes, sha256_of_file, sha256_of_json, write_atomically
+from edgeship.core.parts import how_to_install
+from edgeship.core.progress import say
 from edgeship.core.saturation import Saturation
 from edgeship.core.version import __version__
 from edgeship.data import Splits, splits_record
@@ -39,6 +41,7 @@ from edgeship.graph import graph_from_bytes
 from edgeship.graph.saturation import saturation_of
 
 REFERENCE_FILE = "float.keras"
+SBOM_FILE = "sbom.spdx.json"  # the name that tools look for
 TOOLS = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "tf2onnx", "onnx", "onnxruntime",
          "ai-edge-litert", "numpy")
 
@@ -138,8 +141,22 @@ def write_bundle(
             exported_on=processor_identity(),
             tools={name: importlib.metadata.version(name) for name in TOOLS},
         )
-        write_atomically(temporary / MANIFEST_FILE, manifest_to_json(manifest).encode())
+        content = manifest_to_json(manifest).encode()
+        write_atomically(temporary / MANIFEST_FILE, content)
+        _write_sbom(temporary, manifest, sha256_of_bytes(content))
     return manifest
+
+
+def _write_sbom(folder: Path, manifest: Manifest, manifest_sha256: str) -> None:
+    """Write the list of the software that made the bundle; where its package is missing, say so."""
+    try:
+        from edgeship.export.sbom import sbom_bytes
+    except ModuleNotFoundError as error:
+        if how_to_install(error.name) is None:
+            raise
+        say(f"{SBOM_FILE} is not written: {how_to_install(error.name)}")
+        return
+    write_atomically(folder / SBOM_FILE, sbom_bytes(manifest.tools, manifest_sha256=manifest_sha256))
 
 
 def source_of_images(

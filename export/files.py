@@ -12,7 +12,7 @@ import tf_keras
 from edgeship.core.artifact import Preprocessing, Quantization
 from edgeship.core.config import FULL, Config
 from edgeship.core.errors import ExportError
-from edgeship.core.progress import say
+from edgeship.core.progress import doing, fact, track
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, Scheme
 from edgeship.core.variants import PORTABLE, file_of
 from edgeship.export.checks import check_onnx, check_tflite, float_weighted, quantized_layers
@@ -37,6 +37,7 @@ from edgeship.graph import read_tflite
 from edgeship.model.prepared import Prepared
 
 INTEGER_TYPES = {"u": "uint8", "s": "int8"}
+CONVERTED = 0.7  # where the bar of the stage stands when all files are made: asking them takes the rest
 
 
 def export_files(
@@ -60,11 +61,11 @@ def export_files(
     accounts: dict[str, Quantization] = {}
     floats = _FloatFiles()
 
-    for item in prepared:
+    for item in track(prepared, label="schemes", total=len(prepared), share=CONVERTED):
         name, model, kept = item.scheme, item.model, item.kept_float
         scheme = SCHEMES[name]
         layers = layer_names(model)
-        say(f"export: {name} to TFLite")
+        doing(f"{name} to TFLite")
         if scheme.activations == "float32":
             content = _small_tflite(floats.tflite(model), scheme, layers=layers, kept=kept)
         else:
@@ -95,7 +96,7 @@ def export_files(
                 tflite, config, layers=layers, kept=kept, codes=codes, float_outputs=item.float_outputs
             )
         elif "onnx" in formats:
-            say(f"export: {name} to ONNX")
+            doing(f"{name} to ONNX")
             small = _small_onnx(floats, model, scheme, layers=layers, kept=kept)
             files.append(ExportedFile(name=f"{name}.onnx", format="onnx", scheme=name, content=small))
     if meanings is None:
@@ -105,10 +106,11 @@ def export_files(
         _ort_file(file) for file in finished
         if file.name == file_of(file.scheme, PORTABLE) and "ort" in config.export.formats_of(file.scheme)
     ]
-    say("export: " + ", ".join(f"{file.name} {len(file.content) / 1e6:.2f} MB" for file in finished))
+    fact(", ".join(f"{file.name} {len(file.content) / 1e6:.2f} MB" for file in finished))
+    doing(f"asking {len(finished)} files and their Keras models the same")
     answers = prove(finished, models={item.scheme: item.model for item in prepared}, samples=samples)
     proven = tuple(dataclasses.replace(file, golden_outputs=answers[file.name]) for file in finished)
-    say(f"export: {len(proven)} files answer as the Keras models they were made from")
+    fact(f"{len(proven)} files answer as the Keras models they were made from")
     return Exported(files=proven, golden_inputs=samples.golden, quantization=accounts)
 
 
@@ -176,8 +178,8 @@ def _account(
             f"{tflite.name}: expected int8 kernels of {len(wanted)} layers, found {len(found)}; not int8: "
             f"{', '.join(missing)}"
         )
-    say(
-        f"export: {tflite.scheme}: kernels of {len(found)} layers in int8"
+    fact(
+        f"{tflite.scheme}: kernels of {len(found)} layers in int8"
         + (f", kept in float: {', '.join(kept)}" if kept else "")
         + (f", float softmax: {', '.join(item.float_outputs)}" if item.float_outputs else "")
     )
@@ -200,7 +202,7 @@ def _integer_onnx_files(
     tflite: ExportedFile, config: Config, *, layers: Collection[str], kept: Collection[str], codes: dict[str, Any],
     float_outputs: Collection[str],
 ) -> Iterator[ExportedFile]:
-    say(f"export: {tflite.scheme} to ONNX")
+    doing(f"{tflite.scheme} to ONNX")
     sibling = tflite.name if "tflite" in config.export.formats_of(tflite.scheme) else None
     for variant in config.export.onnx_variants:
         name = file_of(tflite.scheme, variant)
@@ -228,7 +230,7 @@ def _with_metadata(
 
 def _ort_file(onnx: ExportedFile) -> ExportedFile:
     """The default ONNX file of a scheme in ONNX Runtime's own format; its metadata goes with it."""
-    say(f"export: {onnx.scheme} to ORT format")
+    doing(f"{onnx.scheme} to ORT format")
     converted = convert_ort(onnx.content)
     return dataclasses.replace(
         onnx, name=onnx.name.removesuffix(".onnx") + ".ort", format="ort", content=converted.content,

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from edgeship.core.errors import ModelError
-from edgeship.core.progress import say
+from edgeship.core.progress import doing, fact, track
 from edgeship.quantize.bias_correction import correct_bias
 from edgeship.quantize.calibration import CALIBRATIONS
 from edgeship.quantize.equalization import equalize
@@ -111,12 +111,12 @@ def find_best(quantized: QuantizedModel, calibration: Sequence[Any], held_out: S
         calibration, held_out: preprocessed batches, float32; an array each, or a list of them for several inputs.
     """
     search = _Search(quantized, calibration, held_out)
-    for method in CALIBRATIONS:
+    for method in track(CALIBRATIONS, label="ranges", total=len(CALIBRATIONS), share=0.3):
         search.attempt((method,), _ranges_by(method))
     search.attempt((*search.steps, "equalization"), _equalized)
     # Both adjust the network as the ranges left it: behind a correction, its biases are not the float network's.
     ranges, weights = search.steps, quantized.model.get_weights()
-    for steps, change in _ADJUSTMENTS.items():
+    for steps, change in track(_ADJUSTMENTS.items(), label="adjustments", total=len(_ADJUSTMENTS)):
         search.attempt((*ranges, *steps), partial(_adjusted, weights=weights, change=change))
     name_dead(quantized)
     return search.finished()
@@ -125,7 +125,7 @@ def find_best(quantized: QuantizedModel, calibration: Sequence[Any], held_out: S
 def found(quantized: QuantizedModel, calibration: Sequence[Any], held_out: Sequence[Any]) -> dict[str, Any]:
     """Find the best, say what it is, and return its record."""
     best = find_best(quantized, calibration, held_out)
-    say(f"quantize: int8-ptq-best: {best.sentence}")
+    fact(best.sentence)
     return best.record
 
 
@@ -157,10 +157,7 @@ class _Search:
             steps=steps, sqnr_db=_sqnr_db(errors), is_kept=is_kept, seconds=round(time.monotonic() - start, 1)
         )
         self._trials.append(trial)
-        say(
-            f"quantize: int8-ptq-best: {' + '.join(steps)}: {_db(trial.sqnr_db)}, {trial.seconds:.0f} s"
-            + (", kept" if is_kept else "")
-        )
+        doing(f"{' + '.join(steps)}: {_db(trial.sqnr_db)}{', kept' if is_kept else ''}")
         if is_kept:
             self._errors, self.steps = errors, steps
             self._weights = self.quantized.model.get_weights()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeship.core.errors import ModelError
-from edgeship.core.progress import say
+from edgeship.core.progress import doing
 
 # More than this share of the weighted layers in float is no integer network any more.
 LARGEST_FLOAT_SHARE = 0.5
@@ -68,7 +68,7 @@ def choose_float_layers(
 
     def is_enough(kept: tuple[str, ...]) -> bool:
         trials.append(Trial(kept=kept, top1=top1_with(kept)))
-        say(f"quantize: int8-mixed: {len(kept)} layers in float: top-1 {trials[-1].top1:.2%} on calibration images")
+        doing(f"{len(kept)} layers in float: top-1 {trials[-1].top1:.2%} on calibration images")
         return float_top1 - trials[-1].top1 <= max_accuracy_drop + ROUNDING
 
     kept: tuple[str, ...] = ()

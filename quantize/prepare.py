@@ -20,7 +20,7 @@ from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import QuantizeConfig
 from edgeship.core.errors import ModelError
 from edgeship.core.layer_names import wrapper_name
-from edgeship.core.progress import say
+from edgeship.core.progress import say, track
 from edgeship.data import Images, preprocessed_batches
 from edgeship.quantize.calibration import Seen
 from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
@@ -46,8 +46,13 @@ def prepare(
     )
 
 
-def seed_ranges(quantized: QuantizedModel, calibration: Images, *, spec: Preprocessing, method: str) -> None:
+def seed_ranges(
+    quantized: QuantizedModel, calibration: Images, *, spec: Preprocessing, method: str, share: float = 1.0
+) -> None:
     """Seed every range from the calibration images, by one of `calibration.CALIBRATIONS`.
+
+    Args:
+        share: of the stage's bar, that this fills.
 
     Raises:
         ModelError: no images, or a tensor that is NaN on them.
@@ -59,7 +64,11 @@ def seed_ranges(quantized: QuantizedModel, calibration: Images, *, spec: Preproc
         )
     first = next(iter(preprocessed_batches(calibration, spec, size=CHECKED_IMAGES)))
     quantized.check_in_float([first] * len(quantized.model.inputs), on="calibration images")
-    calibrate(quantized, preprocessed_batches(calibration, spec, size=CALIBRATION_BATCH), method=method)
+    batches = track(
+        preprocessed_batches(calibration, spec, size=CALIBRATION_BATCH), label="calibration",
+        total=-(-len(calibration.labels) // CALIBRATION_BATCH), share=share,
+    )
+    calibrate(quantized, batches, method=method)
 
 
 def calibrate(quantized: QuantizedModel, batches: Iterable[Any], *, method: str) -> None:

@@ -15,6 +15,8 @@ from edgeship.model.train import Phase, Schedule, fit
 from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.prepare import finish, freeze_ranges, seed_ranges
 
+SEEDED = 0.05  # where the bar of the stage stands when the ranges are seeded
+
 
 def train(
     quantized: QuantizedModel,
@@ -34,7 +36,7 @@ def train(
     one that ships. The ranges follow until `config.freeze_ranges_at` of the steps, then only kernels and biases move.
     (Schedule after torchvision's references/classification/train_quantization.py, which freezes observers late.)
     """
-    seed_ranges(quantized, calibration, spec=spec, method=config.calibration)
+    seed_ranges(quantized, calibration, spec=spec, method=config.calibration, share=SEEDED)
     schedule = Schedule(
         epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate,
         augmentation=augmentation, seed=config.seed,

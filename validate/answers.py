@@ -14,7 +14,7 @@ from edgeship.core.errors import ParityFailure, RuntimeFailure
 from edgeship.core.integers import dequantize, sqnr_db
 from edgeship.core.measurement import Coverage
 from edgeship.core.metrics import METRICS
-from edgeship.core.progress import say, track
+from edgeship.core.progress import doing, say, track, up_to
 from edgeship.data.examples import Batch, Examples
 from edgeship.validate.process.machine import usable_cores
 from edgeship.validate.process.pool import NotMeasured, Pool
@@ -236,18 +236,22 @@ def collect_answers(
     errors: dict[str, RuntimeFailure] = {}
     cores = usable_cores()
     for portion in portions(examples, kinds=kinds, cores=cores, folder=folder):
-        for label, collector in collectors.items():
-            if label in errors:
-                continue
-            say(f"{label}: test examples {portion.start + 1:,} to {portion.start + portion.images:,}")
-            try:
-                with _pool(collector.candidate, cores, timeout_seconds, folder) as pool:
-                    if not collector.started:
-                        collector.start(pool, golden[collector.candidate.input_kinds])
-                    collector.run(pool, portion, examples, floats)
-            except RuntimeFailure as error:
-                errors[label] = error
-                say(str(error))
+        with up_to((portion.start + portion.images) / len(examples)):
+            for number, (label, collector) in enumerate(collectors.items(), start=1):
+                if label in errors:
+                    continue
+                doing(label)
+                try:
+                    with (
+                        up_to(number / len(collectors)),
+                        _pool(collector.candidate, cores, timeout_seconds, folder) as pool,
+                    ):
+                        if not collector.started:
+                            collector.start(pool, golden[collector.candidate.input_kinds])
+                        collector.run(pool, portion, examples, floats)
+                except RuntimeFailure as error:
+                    errors[label] = error
+                    say(str(error))
     notes = [note for collector in collectors.values() for note in collector.notes]
     done = {label: collector.measured() for label, collector in collectors.items() if label not in errors}
     return Answers(measured=done, errors=errors, notes=tuple(notes))

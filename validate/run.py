@@ -18,7 +18,7 @@ from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import BundleError, DataError, ParityFailure, RuntimeFailure
 from edgeship.core.measurement import REPORT_SCHEMA, Grid, Report, Row
 from edgeship.core.metrics import METRICS, Metric, without_last_one
-from edgeship.core.progress import say
+from edgeship.core.progress import doing, fact, up_to
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.version import __version__
 from edgeship.data import Images, split_sha256
@@ -49,6 +49,7 @@ from edgeship.validate.report.notes import (
     few_launches,
     limited_images,
     missing_baselines,
+    not_sustained,
     parts_missing,
     pinning,
 )
@@ -58,6 +59,10 @@ from edgeship.validate.subject.processors import made_for_others, processors_of
 from edgeship.validate.subject.rows import CPU, Answers, Candidate, FloatAnswers, candidates
 from edgeship.validate.timing.latency import Timed
 from edgeship.validate.timing.times import measure_times
+
+# Where the bar of the stage stands when the answers are there, and when the formats have been compared: of the
+# quickstart's time the answers take a half and the latencies the most of the rest.
+ANSWERED, COMPARED = 0.5, 0.6
 
 
 def validate_bundle(bundle: Bundle, test: Images, config: ValidateConfig, *, layers: bool = False) -> Report:
@@ -114,6 +119,7 @@ def validate_examples(
     tables = measure_layer_errors(
         bundle, integer if layers else integer & wrong, timeout_seconds=config.timeout_seconds
     )
+    fact(f"{len(report.rows)} rows of {len(examples):,} test examples each, verdict {report.verdict}")
     return dataclasses.replace(report, layer_errors=tables)
 
 
@@ -195,16 +201,19 @@ def _measure(bundle: Bundle, examples: Examples, scoring: Scoring, config: Valid
         rows = candidates(bundle, config, [visit.target for visit in visits])
         absent = _absent(visits)
         present = [row for row in rows if row.target.name not in absent and row.part_missing is None]
-        answers = collect_answers(
-            present, bundle, examples, scoring, timeout_seconds=config.timeout_seconds, folder=folder
-        )
-        say("comparing the two formats tensor by tensor and layer by layer")
-        grids = measure_grids(bundle, timeout_seconds=config.timeout_seconds, folder=folder)
+        with up_to(ANSWERED):
+            answers = collect_answers(
+                present, bundle, examples, scoring, timeout_seconds=config.timeout_seconds, folder=folder
+            )
+        doing("comparing the two formats tensor by tensor and layer by layer")
+        with up_to(COMPARED):
+            grids = measure_grids(bundle, timeout_seconds=config.timeout_seconds, folder=folder)
         # Last and alone: nothing else of ours runs while latency is measured.
         timed: dict[str, Timed] = {}
-        for visit in visits:
+        for number, visit in enumerate(visits, start=1):
             fit = [row for row in present if row.target is visit.target and row.label in answers.measured]
-            timed |= measure_times(fit, bundle.golden.inputs, config, folder=folder)
+            with up_to(COMPARED + (1 - COMPARED) * number / len(visits)):
+                timed |= measure_times(fit, bundle.golden.inputs, config, folder=folder)
             visit.look_again()
     processors = processors_of({visit.target.name: visit.machine for visit in visits})
     return _Found(
@@ -256,7 +265,8 @@ def _report(
             *answers.notes,
             *parts_missing(found.candidates), *artifacts_not_run(bundle, found.candidates, found.visits),
             *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
-            *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
+            *crowded(rows), *not_sustained(config, found.candidates),
+            *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
             *advice(rows, exact=exact),
         ),
         targets=tuple(visit.record() for visit in found.visits),

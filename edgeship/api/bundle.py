@@ -14,6 +14,7 @@ from edgeship.core.artifact import Artifact, Manifest
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import ConfigError
 from edgeship.core.metrics import METRICS, Metric, metric_of_function
+from edgeship.core.progress import stage
 from edgeship.data.arrays import Port, given_arrays, given_targets
 from edgeship.data.examples import examples_of_arrays
 from edgeship.validate.report.html.pictures import pictures_of
@@ -87,9 +88,10 @@ class Bundle:
         wanted = given.targets if targets is None else given_targets(targets, who="targets")
         examples = examples_of_arrays(given.inputs, wanted)
         chosen = metric_named(self.manifest.metric if metric is None else metric)
-        with showing(progress):
+        config = _config(options)
+        with showing(progress), stage("validate", f"{len(examples):,} examples on {', '.join(config.targets)}"):
             measured = validate_examples(
-                self._checked, examples, _config(options), metric=chosen, layers=layers
+                self._checked, examples, config, metric=chosen, layers=layers
             )
         return Report(measured, pictures_of(measured, examples, self.manifest.preprocessing))
 

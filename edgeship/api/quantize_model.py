@@ -22,7 +22,7 @@ from edgeship.core.config import QuantizeConfig
 from edgeship.core.errors import ModelError
 from edgeship.core.layer_names import layer_name
 from edgeship.core.output_forms import AUTO, resolve
-from edgeship.core.progress import say
+from edgeship.core.progress import fact, stage
 from edgeship.data.arrays import GivenBatch, Port, given_batches
 from edgeship.data.examples import Batch, as_model_takes, examples_of_arrays, examples_sha256
 from edgeship.export.proof.golden import float_outputs
@@ -91,7 +91,7 @@ def quantize_model(
         "calibration": "min-max" if searches else method,
     }
     config: QuantizeConfig = section(QuantizeConfig, "quantize", options)
-    with showing(progress):
+    with showing(progress), stage("quantize", f"int8, ranges by {method}"):
         flat = lower_model(model)
         check_weights(flat)
         ports = ports_of(flat)
@@ -110,9 +110,10 @@ def quantize_model(
         else:
             calibrate(made, batches, method=config.calibration)
         _check_outputs(made, seen.golden)
+        fact(made.account.sentence)
         output = resolve(AUTO, softmax.facts) if softmax.facts else None
         if output is not None:
-            say(f"output: {output}: " + "; ".join(item.sentence for item in softmax.facts))
+            fact(f"output {output}: " + "; ".join(item.sentence for item in softmax.facts))
     return QuantizedModel(
         made, seen.golden, [known or span for known, span in zip(spans, seen.spans, strict=True)],
         examples_sha256(examples_of_arrays(seen.golden)), output=output,

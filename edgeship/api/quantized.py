@@ -20,6 +20,7 @@ from edgeship.core.errors import ConfigError, ModelError
 from edgeship.core.files import sha256_of_json
 from edgeship.core.output_forms import AUTO, LOGITS
 from edgeship.core.output_forms import PROBABILITIES as PROBABILITIES_FORM
+from edgeship.core.progress import stage
 from edgeship.core.variants import DEFAULT_VARIANTS, PORTABLE
 from edgeship.data.examples import Batch, examples_of_arrays
 from edgeship.export.bundle import Source, require_free, write_bundle
@@ -115,7 +116,7 @@ class QuantizedModel:
                 "come from a configuration (quantize.schemes)"
             )
         formats = ("onnx", "ort") if format == "ort" else (format,)
-        with showing(progress):
+        with showing(progress), stage("convert", f"{chosen} as {format}"):
             exported = self._export((chosen,), formats, labels=(), output=self._form(output))
         return next(file.content for file in exported.files if file.format == format)
 
@@ -153,7 +154,7 @@ class QuantizedModel:
         require_free(where)
         metric_named(metric)
         labels = self._checked_labels(labels)
-        with showing(progress):
+        with showing(progress), stage("export", f"{FLOAT}, {self.scheme} as {', '.join(several(formats))}"):
             exported = self._export(
                 (FLOAT, self.scheme), several(formats), labels=labels, onnx_variants=several(onnx_variants),
                 tflite_io=several(tflite_io), output=form,

@@ -309,6 +309,8 @@ class ValidateConfig:
     latency_launches: int = 6
     latency_runs: int = 100  # inferences that are timed of a row, in all its launches together
     latency_seconds: float = 5.0  # stop timing a row after this long, in all its launches, whatever was measured
+    # How long each row infers without a pause, for its speed on a warm device; None: it is not measured.
+    sustained_seconds: float | None = None
     timeout_seconds: float = 600.0  # a runtime that answers nothing for this long has hung
 
     def __post_init__(self) -> None:
@@ -334,6 +336,8 @@ class ValidateConfig:
         _at_least("validate.latency_runs", self.latency_runs, 1)
         _positive("validate.latency_seconds", self.latency_seconds)
         _positive("validate.timeout_seconds", self.timeout_seconds)
+        if self.sustained_seconds is not None:
+            _positive("validate.sustained_seconds", self.sustained_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

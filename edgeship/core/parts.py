@@ -8,6 +8,7 @@ from collections.abc import Sequence
 # Import name -> what has it. Without these, files are still inspected, validated and compared.
 TRAIN = (
     "tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "tf2onnx", "h5py", "safetensors", "sklearn",
+    "spdx_tools",
 )
 REPORT = ("jinja2", "matplotlib")  # a report has no page without these; its JSON and its Markdown need none
 PARTS = {"train": TRAIN, "report": REPORT}

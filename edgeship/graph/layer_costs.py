@@ -1,15 +1,18 @@
-"""What each operation of a file costs by its shapes: multiply-accumulates, parameters, and the bytes of its results."""
+"""What the operations of a file cost by its shapes: multiply-accumulates, parameters, bytes of results, all at once."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
 from edgeship.core.evidence import LayerCost
-from edgeship.graph.costs import Shape, bytes_of, multiply_accumulates_of
+from edgeship.graph.costs import Shape, arena_bytes, bytes_of, multiply_accumulates_of
 from edgeship.graph.held import held_weights
 from edgeship.graph.kinds import QDQ
 from edgeship.graph.records import Graph, Operation, Tensor
+
+INTEGERS = frozenset({"int8", "uint8"})
 
 
 def layer_costs(graph: Graph, shapes: Mapping[str, Shape] | None = None) -> tuple[LayerCost, ...]:
@@ -40,9 +43,40 @@ def layer_costs(graph: Graph, shapes: Mapping[str, Shape] | None = None) -> tupl
     return tuple(found.values())
 
 
-def converts_between_layers(graph: Graph) -> bool:
-    """Whether the file's tensors between layers are floats that no runtime keeps: a QDQ file."""
-    return any(operation.kind in QDQ for operation in graph.operations)
+def kernels_arena_bytes(graph: Graph, shapes: Mapping[str, Shape] | None = None) -> int | None:
+    """Return the most bytes of activations that are alive at once when runtimes run a file.
+
+    Of a QDQ file these are the integer tensors, as of one integer kernel per operation between the conversions. None
+    where a shape is not known, or where a product of a QDQ file has float weights: floats are then kept too.
+    """
+    if not any(operation.kind in QDQ for operation in graph.operations):
+        return arena_bytes(graph, shapes)
+    if any(item.weights.dtype not in INTEGERS for item in graph.weighted_operations()):
+        return None
+    return arena_bytes(_of_kernels(graph), shapes)
+
+
+def _of_kernels(graph: Graph) -> Graph:
+    """Return a QDQ file's graph with its operations on the integer tensors; conversions remain at the two ends."""
+    kernels: list[Operation] = []
+    made: set[str] = set()
+    for operation in graph.operations:
+        if not _is_run(operation, graph):
+            continue
+        inputs, outputs = operation.inputs, operation.outputs
+        if operation.kind == "QuantizeLinear":
+            if inputs[0] not in graph.inputs:
+                continue
+        elif operation.kind == "DequantizeLinear":
+            if outputs[0] not in graph.outputs:
+                continue
+        else:
+            inputs = tuple(graph.before_dequantize(name).name if name in graph.tensors else name for name in inputs)
+            outputs = tuple(graph.after_quantize(name).name if name in graph.tensors else name for name in outputs)
+        if not made.intersection(outputs):  # a ReLU before the conversion is part of the kernel
+            kernels.append(dataclasses.replace(operation, inputs=inputs, outputs=outputs))
+            made.update(name for name in outputs if name)
+    return dataclasses.replace(graph, operations=tuple(kernels))
 
 
 def _is_run(operation: Operation, graph: Graph) -> bool:

@@ -9,7 +9,7 @@ import tf_keras
 
 from edgeship.core.config import TrainConfig
 from edgeship.core.errors import ConfigError, DataError, ModelError, in_one_line
-from edgeship.core.progress import say
+from edgeship.core.progress import fact
 from edgeship.data.examples import Examples
 from edgeship.model.keras2 import maker_of
 
@@ -60,7 +60,7 @@ def fit_arrays(model: tf_keras.Model, examples: Examples, *, config: TrainConfig
     last = float(history.history["loss"][-1])
     if not np.isfinite(last):
         raise ModelError(f"{model.name}: the loss became {last}; lower train.learning_rate")
-    say(f"train: {name} {history.history['loss'][0]:.4g} in the first epoch, {last:.4g} in the last")
+    fact(f"{name} {history.history['loss'][0]:.4g} in the first epoch, {last:.4g} in the last")
 
 
 def _loss(name: str, model: tf_keras.Model) -> Any:

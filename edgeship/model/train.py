@@ -20,7 +20,7 @@ import tf_keras
 
 from edgeship.core.artifact import Preprocessing
 from edgeship.core.errors import DataError, ModelError, StorageError, in_one_line, is_full_disk
-from edgeship.core.progress import say, track
+from edgeship.core.progress import fact, say, track
 from edgeship.data import Images
 from edgeship.model.batches import TrainingBatches
 from edgeship.model.best_epoch import BestEpoch, EpochScore
@@ -195,12 +195,12 @@ class _Training:
         synchronize(self.model)
         per_second = self.batches.size / float(np.mean(self.seconds)) if self.seconds else None
         if per_second is not None:
-            say(f"{self.label}: {per_second:,.0f} images/s")
+            fact(f"{self.label}: {per_second:,.0f} images/s")
         best_epoch = None
         if self.best is not None and self.best.scores:
             best_epoch = self.best.epoch
             self.best.restore()
-            say(
+            fact(
                 f"{self.label}: kept epoch {best_epoch} of {self.schedule.epochs}, "
                 f"top-1 {self.best.scores[best_epoch].accuracy:.2%} on {len(self.validation or ()):,} validation images"
             )

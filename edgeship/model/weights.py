@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.core.errors import ModelError
-from edgeship.core.progress import say
+from edgeship.core.progress import fact
 from edgeship.core.text import some
 from edgeship.model.checkpoint import read_checkpoint
 from edgeship.model.checkpoint_keras import keras_name
@@ -84,7 +84,7 @@ def load_weights(model: tf_keras.Model, path: Path, *, new_head: bool = False) -
     values = {name: _value(path, name, tensors[name], slot, torch=torch) for name, slot in slots.items()}
     for name, slot in slots.items():
         slot.variable.assign(values[name])
-    say("; ".join([f"weights: {path.name}: {len(values)} tensors in {checkpoint.layout}'s layout", *notes]))
+    fact("; ".join([f"weights: {path.name}: {len(values)} tensors in {checkpoint.layout}'s layout", *notes]))
 
 
 def torch_name(weight: str) -> str:

@@ -18,8 +18,8 @@ from tests.support.shell_lines import EDGESHIP, commands
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
-# Pages whose Python is run by test_python.py.
-RUN = {"README.md", "python.md"}
+# Pages whose Python is run by test_python.py and test_pictures.py.
+RUN = {"README.md", "python.md", "pictures.md"}
 # A line above a block of a language that nothing here can run.
 NOT_RUN = re.compile(r"<!-- not run: .+ -->")
 

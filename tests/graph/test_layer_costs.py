@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgeship.graph import Graph, read_graph
 from edgeship.graph.costs import multiply_accumulates
-from edgeship.graph.layer_costs import layer_costs
+from edgeship.graph.layer_costs import kernels_arena_bytes, layer_costs
 from edgeship.graph.records import Operation, Tensor
 
 
@@ -73,6 +75,43 @@ def test_shared_weights_are_counted_once_and_moves_cost_memory_alone() -> None:
     assert [item.activation_bytes for item in found] == [4, 4, 4]
 
 
+def qdq(*, weights: str = "int8") -> Graph:
+    """Float x of 100 numbers, rounded; a product to 50 with a ReLU; half of it and the whole joined; float y of 75."""
+    tensors = [
+        tensor("x", 1, 100, dtype="float32"), tensor("xq", 1, 100), tensor("xd", 1, 100, dtype="float32"),
+        tensor("w", 100, 50, constant=True), tensor("f", 100, 50, constant=True, dtype="float32"),
+        tensor("wd", 100, 50, dtype="float32"), tensor("s", constant=True, dtype="float32"), tensor("z", constant=True),
+        tensor("a", 1, 50, dtype="float32"), tensor("r", 1, 50, dtype="float32"), tensor("aq", 1, 50),
+        tensor("ad", 1, 50, dtype="float32"), tensor("b", 1, 25, dtype="float32"), tensor("bq", 1, 25),
+        tensor("bd", 1, 25, dtype="float32"), tensor("c", 1, 75, dtype="float32"), tensor("cq", 1, 75),
+        tensor("y", 1, 75, dtype="float32"),
+    ]
+    used = "wd" if weights == "int8" else "f"
+    return graph("onnx", [
+        ("QuantizeLinear", "x s z", "xq"), ("DequantizeLinear", "xq s z", "xd"), ("DequantizeLinear", "w s z", "wd"),
+        ("MatMul", f"xd {used}", "a"), ("Relu", "a", "r"), ("QuantizeLinear", "r s z", "aq"),
+        ("DequantizeLinear", "aq s z", "ad"), ("AveragePool", "ad", "b"), ("QuantizeLinear", "b s z", "bq"),
+        ("DequantizeLinear", "bq s z", "bd"), ("Concat", "ad bd", "c"), ("QuantizeLinear", "c s z", "cq"),
+        ("DequantizeLinear", "cq s z", "y"),
+    ], tensors)
+
+
+def test_the_arena_of_a_qdq_file_is_that_of_its_integers() -> None:
+    """At once: x and xq 400 + 100; xq and aq 100 + 50; aq, bq 50 + 25; aq, bq, cq 150; cq and y 75 + 300."""
+    assert kernels_arena_bytes(qdq()) == 500
+    assert [item.activation_bytes for item in layer_costs(qdq())] == [50, 25, 75]
+    integer_ends = dataclasses.replace(qdq(), inputs=("xq",), outputs=("cq",), operations=qdq().operations[1:-1])
+    assert kernels_arena_bytes(integer_ends) == 150
+    assert kernels_arena_bytes(qdq(weights="float32")) is None
+
+
+def test_both_formats_need_the_same_memory_between_their_ends(tiny_bundle: Path) -> None:
+    lite, path = tiny_bundle / "int8-qat.tflite", tiny_bundle / "int8-qat.onnx"
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(path)).graph.value_info
+    shapes = {item.name: tuple(size.dim_value for size in item.type.tensor_type.shape.dim) for item in inferred}
+    assert kernels_arena_bytes(read_graph(path), shapes) == kernels_arena_bytes(read_graph(lite)) is not None
+
+
 def test_what_the_file_does_not_say_is_not_measured() -> None:
     parts = [tensor("x", 1, 4), tensor("w", 4, 4, constant=True), Tensor(name="y", dtype="unknown", shape=None)]
     (found,) = layer_costs(graph("onnx", [("Gemm", "x w", "y")], parts))
@@ -89,8 +128,8 @@ def test_the_layers_of_a_file_add_up_to_the_file(tiny_bundle: Path, file: str) -
 
 
 def test_two_formats_have_the_same_parameters_layer_by_layer(tiny_bundle: Path) -> None:
-    lite, onnx = (
+    lite, other = (
         [item.parameters for item in layer_costs(read_graph(tiny_bundle / file)) if item.parameters]
         for file in ("int8-qat.tflite", "int8-qat.onnx")
     )
-    assert sorted(lite) == sorted(onnx)
+    assert sorted(lite) == sorted(other)

@@ -171,7 +171,7 @@ def run(folder, read):
     ran = []
     stages = shared_stage.SharedStages(StageCache(folder), workers)
     try:
-        stages.run(Stage(name="train", read={"value": read}, work=ran.append, together=True))
+        stages.run(Stage(name="train", about="", read={"value": read}, work=ran.append, together=True))
     except ConfigError as error:
         print(error)
     print("ran", len(ran))

@@ -10,7 +10,7 @@ from typing import Any
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.comparison import CHANGED, INCONCLUSIVE, NOT_MEASURED, PASS, REFUSED, REGRESSION, WORSE, Check, Exact
 from edgeship.core.errors import RefusedError, RuntimeFailure, TargetFailure
-from edgeship.core.progress import say
+from edgeship.core.progress import fact, stage
 from edgeship.validate.compare.arms import Pair, save_example, shifted
 from edgeship.validate.compare.exact import judge_facts
 from edgeship.validate.compare.facts import Facts, measure_facts
@@ -40,7 +40,7 @@ class Outcome:
 def run_check(
     pair: Pair, place: Place, settings: Settings, *, checks: int, folder: Path, first: First | None = None
 ) -> Outcome:
-    """Compare one pair.
+    """Compare one pair, with a line when it begins and one with its verdict.
 
     Args:
         checks: how many are made in all; each spends its part of the level, so that one false alarm among all of
@@ -51,7 +51,16 @@ def run_check(
     blank = _blank(pair, place, settings)
     if blank.baseline.sha256 == blank.candidate.sha256 and not settings.self_test:
         return Outcome(check=replace(blank, verdict=PASS, reasons=("identical artifact: the same bytes",)))
-    say(f"{blank.label}: {pair.baseline} against {pair.candidate}")
+    with stage(blank.label, f"{pair.baseline} against {pair.candidate}"):
+        outcome = _checked(blank, pair, place, settings, checks=checks, folder=folder, first=first)
+        fact("; ".join([outcome.check.verdict, *outcome.check.reasons[:1]]))
+    return outcome
+
+
+def _checked(
+    blank: Check, pair: Pair, place: Place, settings: Settings, *, checks: int, folder: Path, first: First | None
+) -> Outcome:
+    """Return the check of two files that differ, gate by gate."""
     try:
         specs = pair.inputs or _probe(pair, place, settings)
     except RuntimeFailure as error:

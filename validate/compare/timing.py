@@ -22,7 +22,7 @@ from edgeship.core.comparison import (
     Timing,
 )
 from edgeship.core.errors import TargetFailure
-from edgeship.core.progress import say
+from edgeship.core.progress import doing, up_to
 from edgeship.validate.compare.pilot import Plan, make_plan
 from edgeship.validate.targets.target import DEVICE
 from edgeship.validate.timing.launches import ArmFailed, Bench, Contender, launch, round_times, rounds_of
@@ -104,7 +104,7 @@ def measure(
     run: _Run | None = None
     try:
         plan = make_plan(contenders, bench, order=order)
-        say(
+        doing(
             f"{bench.runtime}: {METRIC_NAMES[plan.metric]}, {plan.rounds} rounds of {plan.inferences} inferences per "
             f"launch, about {plan.launch_seconds:.1f} s each"
         )
@@ -138,7 +138,8 @@ def _launch_until_decided(
             if run.log_ratios:
                 run.take_look()  # with what the next planned look may spend: that one is not going to happen
             return f"--max-seconds {max_seconds:g} were used up after {len(run.log_ratios)} launches"
-        observed = launch(contenders, bench, rounds=plan.rounds, inferences=plan.inferences, order=order)
+        with up_to(min((len(run.log_ratios) + 1) / looks[-1], 1.0)):
+            observed = launch(contenders, bench, rounds=plan.rounds, inferences=plan.inferences, order=order)
         first_canary_ns = first_canary_ns or observed.canary_ns
         slower = _slower_clock(bench, first_canary_ns, observed.canary_ns)
         run.samples.append(Launch(

@@ -56,7 +56,7 @@ def with_times(row: Row, timed: Timed | None) -> Row:
         return row
     return replace(
         row, latency=timed.latency, peak_memory_bytes=timed.peak_memory_bytes, profile=timed.profile,
-        instructions=timed.instructions,
+        instructions=timed.instructions, sustained=timed.sustained,
     )
 
 

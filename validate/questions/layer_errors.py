@@ -31,7 +31,7 @@ from edgeship.core.artifact import Artifact
 from edgeship.core.errors import ArtifactError, RuntimeFailure
 from edgeship.core.integers import dequantize, quantize, sqnr_db
 from edgeship.core.measurement import LayerError, LayerErrors
-from edgeship.core.progress import say
+from edgeship.core.progress import doing
 from edgeship.graph import read_graph
 from edgeship.validate.process.client import Worker
 from edgeship.validate.questions.grid import LAYER_EXAMPLES, NOT_MEASURED
@@ -62,7 +62,7 @@ def measure_layer_errors(
     tables = []
     for artifact in bundle.manifest.artifacts:
         if artifact.name in names:
-            say(f"{artifact.name}: comparing it with float, layer by layer")
+            doing(f"{artifact.name}: comparing it with float, layer by layer")
             tables.append(_table(bundle, artifact, timeout_seconds))
     return tuple(tables)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from edgeship.core.errors import ArtifactError, RuntimeFailure
 from edgeship.core.evidence import NetworkCost
 from edgeship.graph import Graph, read_graph
-from edgeship.graph.costs import Shape, arena_bytes, multiply_accumulates
-from edgeship.graph.layer_costs import converts_between_layers, layer_costs
+from edgeship.graph.costs import Shape, multiply_accumulates
+from edgeship.graph.layer_costs import kernels_arena_bytes, layer_costs
 from edgeship.validate.process.client import Worker
 from edgeship.validate.subject.bundle import Bundle
 
@@ -35,7 +35,7 @@ def _cost(name: str, path: Path, timeout_seconds: float) -> NetworkCost:
     return NetworkCost(
         artifact=name, layers=layers, multiply_accumulates=multiply_accumulates(graph, shapes),
         parameters=sum(layer.parameters for layer in layers),
-        arena_bytes=None if converts_between_layers(graph) else arena_bytes(graph, shapes),
+        arena_bytes=kernels_arena_bytes(graph, shapes),
     )
 
 

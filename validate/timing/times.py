@@ -10,12 +10,13 @@ import numpy as np
 
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import RuntimeFailure, TargetFailure
-from edgeship.core.progress import say, track
+from edgeship.core.progress import doing, say, track, up_to
 from edgeship.validate.process.client import Worker
 from edgeship.validate.subject.rows import Candidate
 from edgeship.validate.targets.target import Target
 from edgeship.validate.timing.latency import Timed, measure_latencies, write_example
 from edgeship.validate.timing.profile import measure_alone
+from edgeship.validate.timing.sustained import sustained_of
 
 COUNTED_RUNS = 3  # the first one packs weights and allocates; the median of the marks is a steady one
 WARM_UP_RUNS = 1
@@ -33,20 +34,29 @@ def measure_times(
         return {}
     target = candidates[0].target
     if target.measures_time:
-        timed = measure_latencies(candidates, golden_inputs, config, folder=folder)
+        with up_to(0.5):
+            timed = measure_latencies(candidates, golden_inputs, config, folder=folder)
         # After the clock has stopped, since it disturbs.
         for candidate in track(candidates, label="memory and profiles", total=len(candidates)):
             if timed[candidate.label].error is None:
                 alone = measure_alone(candidate, golden_inputs, config, folder=folder)
                 timed[candidate.label] = replace(alone, latency=timed[candidate.label].latency)
+        # At the very end: the device is warm afterwards.
+        going = [candidate for candidate in candidates if timed[candidate.label].error is None]
+        for label, found in sustained_of(going, golden_inputs, config, folder=folder).items():
+            if isinstance(found, RuntimeFailure):
+                timed[label] = replace(timed[label], error=found)
+            else:
+                timed[label] = replace(timed[label], sustained=found)
         return timed
-    return {candidate.label: _counted(candidate, golden_inputs, config, folder) for candidate in candidates}
+    each = track(candidates, label="instructions", total=len(candidates))
+    return {candidate.label: _counted(candidate, golden_inputs, config, folder) for candidate in each}
 
 
 def _counted(
     candidate: Candidate, golden_inputs: Sequence[np.ndarray], config: ValidateConfig, folder: Path
 ) -> Timed:
-    say(f"{candidate.label}: counting instructions")
+    doing(f"{candidate.label}: counting instructions")
     try:
         return Timed(instructions=count_instructions(candidate, golden_inputs, config, folder=folder))
     except TargetFailure as error:  # newer versions of QEMU have another interface for plug-ins

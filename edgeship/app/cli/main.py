@@ -152,6 +152,10 @@ def command_parser() -> argparse.ArgumentParser:
     validate.add_argument(
         "--layers", action="store_true", help="compare integer artifacts with float layer by layer, even if they pass"
     )
+    validate.add_argument(
+        "--sustained", type=float, metavar="SECONDS",
+        help="also run each row for so long without a pause, where the processor is real: does it keep its speed?",
+    )
     validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
     validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
     for command in (run, validate):
@@ -213,8 +217,10 @@ def _pipeline(options: argparse.Namespace) -> Pipeline | ArrayPipeline:
 def _validate(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    from edgeship.app.pipeline.about import measurements
     from edgeship.core.config import Config, DataConfig
     from edgeship.core.config_file import load_config, section_from_dict
+    from edgeship.core.progress import stage
     from edgeship.data import load_test_split
     from edgeship.data.examples import examples_of_images
     from edgeship.validate.report.html.pictures import pictures_of
@@ -233,13 +239,16 @@ def _validate(options: argparse.Namespace) -> int:
         runtimes=tuple(options.runtime or gates.runtimes),
         targets=tuple(options.on or gates.targets),
         images=gates.images if options.images is None else options.images,
+        sustained_seconds=gates.sustained_seconds if options.sustained is None else options.sustained,
         **{key: value for key in DEVICE_OPTIONS if (value := getattr(options, key)) is not None},
     )
-    if (spec := bundle.manifest.preprocessing) is None:
-        report, examples = _validate_arrays(bundle, config, chosen, options)
-    else:
-        test = load_test_split(config.data)
-        report, examples = validate_bundle(bundle, test, chosen, layers=options.layers), examples_of_images(test, spec)
+    with stage("validate", measurements(chosen.targets)):
+        if (spec := bundle.manifest.preprocessing) is None:
+            report, examples = _validate_arrays(bundle, config, chosen, options)
+        else:
+            test = load_test_split(config.data)
+            report = validate_bundle(bundle, test, chosen, layers=options.layers)
+            examples = examples_of_images(test, spec)
     out = options.out or options.bundle.resolve().parent
     write_report(report, out, pictures_of(report, examples, spec))
     return _show(report, out, everything=options.all)

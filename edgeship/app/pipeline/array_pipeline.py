@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeship.api.bundle import metric_named
+from edgeship.app.pipeline import about
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.model_key import model_key
 from edgeship.app.pipeline.output_record import OUTPUT_FILE, form_for_graphs, output_stage, read_output
@@ -28,7 +29,7 @@ from edgeship.core.config_file import config_to_dict
 from edgeship.core.errors import ConfigError, DataError
 from edgeship.core.files import sha256_of_file, sha256_of_json, write_atomically
 from edgeship.core.measurement import REPORT_FILE, Report
-from edgeship.core.progress import say
+from edgeship.core.progress import fact, say, stage
 from edgeship.core.schemes import BOUNDED_SCHEMES, FAKE_QUANTIZED, SCHEMES, SEARCHED_SCHEMES, TRAINING
 from edgeship.core.version import __version__
 from edgeship.data.array_source import ArraySplits, load_arrays
@@ -124,7 +125,9 @@ class ArrayPipeline:
             **self._read_by_all(), **model_key(self.config), "metric": self.config.validate.metric,
             "weights": self._initial_sha256,
         }
-        return Stage(name="train", read=read, writes=(self.float_file,), work=self._train)
+        return Stage(
+            name="train", about=about.training(self.config), read=read, writes=(self.float_file,), work=self._train
+        )
 
     def _output_stage(self) -> Stage:
         return output_stage(
@@ -138,8 +141,8 @@ class ArrayPipeline:
             "quantize": {**config_to_dict(self.config.quantize), "schemes": None},
         }
         return Stage(
-            name=f"quantize {scheme}", read=read, writes=(self._state_file(scheme),),
-            work=functools.partial(self._quantize, scheme),
+            name=f"quantize {scheme}", about=about.ranges(self.config, scheme), read=read,
+            writes=(self._state_file(scheme),), work=functools.partial(self._quantize, scheme),
         )
 
     def _export_stage(self) -> Stage:
@@ -150,7 +153,10 @@ class ArrayPipeline:
             "export": config_to_dict(self.config.export), "metric": self.config.validate.metric,
             "output": self._output,
         }
-        return Stage(name="export", read=read, writes=(self.bundle_folder / MANIFEST_FILE,), work=self._export)
+        return Stage(
+            name="export", about=about.files(self.config), read=read, writes=(self.bundle_folder / MANIFEST_FILE,),
+            work=self._export,
+        )
 
     def _validate_stage(self) -> Stage:
         read = {
@@ -158,7 +164,10 @@ class ArrayPipeline:
             "validate": config_to_dict(self.config.validate),
         }
         writes = (self.out / REPORT_FILE, self.out / "report.md")
-        return Stage(name="validate", read=read, writes=writes, work=self._validate, with_keras=False)
+        return Stage(
+            name="validate", about=about.measurements(self.config.validate.targets), read=read, writes=writes,
+            work=self._validate, with_keras=False,
+        )
 
     def _read_by_all(self) -> dict[str, Any]:
         return {
@@ -180,9 +189,10 @@ class ArrayPipeline:
 
     @cached_property
     def _initial(self) -> tf_keras.Model:
-        from edgeship.model import build  # first: it holds back what TensorFlow says when it is first imported
+        from edgeship.model import build  # first, since it holds TensorFlow's notices back
 
-        import tf_keras  # isort: skip
+        # isort: split
+        import tf_keras
 
         tf_keras.utils.set_random_seed(self.config.train.seed)
         model = build.build_for_arrays(self.config.model)
@@ -199,12 +209,12 @@ class ArrayPipeline:
     def _splits(self) -> ArraySplits:
         from edgeship.api.quantize_model import ports_of
 
-        splits = load_arrays(self.config.data, ports_of(self._initial))
-        trained = "no" if splits.train is None else f"{len(splits.train):,}"
-        say(
-            f"data: {self.config.data.factory or self.config.data.path}: {trained} training, "
-            f"{len(splits.calibration):,} calibration, {len(splits.test):,} test examples"
-        )
+        with stage("data", str(self.config.data.factory or self.config.data.path)):
+            splits = load_arrays(self.config.data, ports_of(self._initial))
+            trained = "no" if splits.train is None else f"{len(splits.train):,}"
+            fact(
+                f"{trained} training, {len(splits.calibration):,} calibration, {len(splits.test):,} test examples"
+            )
         return splits
 
     @cached_property
@@ -216,7 +226,7 @@ class ArrayPipeline:
         from edgeship.model import build
 
         config, model = self.config.train, self._initial
-        say(f"train: {model.name}, {model.count_params():,} parameters, {config.epochs} epochs")
+        fact(f"{model.name}, {model.count_params():,} parameters")
         if config.epochs:
             if self._splits.train is None:
                 raise DataError("train.epochs: expected a part \"train\" of the data to train on; bring it, or set 0")
@@ -256,7 +266,7 @@ class ArrayPipeline:
 
         config = self.config.quantize
         quantized = self._with_output(lowered.load(self.float_file), config.keep_float)
-        say(f"quantize: {scheme}: {quantized.account.sentence}")
+        fact(quantized.account.sentence)
         notes: dict[str, Any] = {}
         if scheme in SEARCHED_SCHEMES:
             notes = self._find_best(quantized)

@@ -28,7 +28,7 @@ class StageCache:
         if stage.with_keras:
             import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
         scratch = self.scratch(stage)
-        stage.work(scratch)
+        stage.do(scratch)
         files = {str(path.name): sha256_of_file(path) for path in stage.writes}
         write_json(self._record(stage), {"key": sha256_of_json(stage.read), "files": files})
         if scratch.is_dir():

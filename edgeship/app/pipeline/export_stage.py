@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
+
+# isort: split
 from collections.abc import Mapping
 
 import tf_keras

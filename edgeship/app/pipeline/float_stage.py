@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
+
+# isort: split
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +18,7 @@ from edgeship.app.pipeline.source_key import forget_edited_modules, named_module
 from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import Config
 from edgeship.core.files import sha256_of_bytes
-from edgeship.core.progress import say
+from edgeship.core.progress import fact, say
 from edgeship.data import Images, Splits, hold_out, preprocess
 from edgeship.data.examples import Examples, examples_of_images
 from edgeship.model import build, train
@@ -90,7 +93,7 @@ class FloatStage:
         flat = None if config.train.epochs else untrained
         for name in ("initial", "initial_flat"):  # training changes the model: it starts once
             vars(self).pop(name, None)
-        say(f"train: {model.name}, {model.count_params():,} parameters, {config.train.epochs} epochs")
+        fact(f"{model.name}, {model.count_params():,} parameters")
         self._warn_of_scale(untrained)
         if flat is None:
             self._fit(model, scratch)
@@ -98,7 +101,7 @@ class FloatStage:
             flat = lowered.lowered(model, self._test)
         build.check_probabilities(flat, self.splits.test, spec=self.spec)
         top1 = train.accuracy(flat, self.splits.test, spec=self.spec)
-        say(f"train: float top-1 {top1:.2%} on the test split")
+        fact(f"float top-1 {top1:.2%} on the test split")
         if is_chief:
             lowered.save(flat, path, self._test)
 

@@ -6,6 +6,9 @@ every later stage and every bundle works on what was saved; that needs neither t
 
 from __future__ import annotations
 
+import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
+
+# isort: split
 import contextlib
 import json
 import math

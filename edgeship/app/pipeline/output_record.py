@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgeship.app.pipeline import about
 from edgeship.app.pipeline.stage import Stage
 from edgeship.core.config import Config
 from edgeship.core.files import sha256_of_file, write_json
@@ -27,7 +28,7 @@ def output_stage(
         choose: writes `output_file`.
     """
     return Stage(
-        name="output", writes=(output_file,), work=lambda _: choose(),
+        name="output", about=about.OUTPUT, writes=(output_file,), work=lambda _: choose(),
         read={
             **read, "float": sha256_of_file(float_file), "asked": config.export.output,
             "has_int8": any(SCHEMES[name].source == FAKE_QUANTIZED for name in config.quantize.schemes),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
+
+# isort: split
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import tf_keras
 
 from edgeship.app.pipeline.output_record import write_output
 from edgeship.core.output_forms import AUTO, resolve
-from edgeship.core.progress import say
+from edgeship.core.progress import fact
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.quantize.output_form import check_form, measure_softmax, softmax_outputs
 
@@ -37,5 +40,5 @@ def choose_output(
             facts = measure_softmax(flat, batches()) if has_int8 else ()
             form = resolve(asked, facts)
             why = "; ".join(item.sentence for item in facts) or "no scheme has an int8 softmax"
-        say(f"output: {form}: {why}")
+    fact(f"{form or 'as the network gives it'}: {why}")
     write_output(path, form, asked=asked, why=why)

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeship.app.pipeline import about
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.model_key import model_key
 from edgeship.app.pipeline.output_record import OUTPUT_FILE, form_for_graphs, output_stage, read_output
@@ -30,7 +31,7 @@ from edgeship.core.config import Config
 from edgeship.core.config_file import config_to_dict
 from edgeship.core.files import sha256_of_file
 from edgeship.core.measurement import REPORT_FILE, Report
-from edgeship.core.progress import say
+from edgeship.core.progress import fact, say, stage
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, TRAINING
 from edgeship.core.version import __version__
 from edgeship.data import (
@@ -101,8 +102,8 @@ class Pipeline:
     def splits(self) -> Splits:
         """The images; disjoint by construction and checked."""
         splits = load_splits(self.config.data)
-        say(
-            f"data: {self.config.data.name}, {len(splits.train.labels):,} training, "
+        fact(
+            f"{len(splits.train.labels):,} training, "
             f"{len(splits.calibration.labels):,} calibration, {len(splits.test.labels):,} test images"
             + (f", {splits.removed_duplicates} duplicates removed" if splits.removed_duplicates else "")
         )
@@ -208,9 +209,10 @@ class Pipeline:
 
     def _check_calibration(self) -> None:
         if self._calibration is None:
-            self._calibration = check_calibration(self.splits, spec=self.spec)
-            for sentence in self._calibration.sentences(self.splits.labels):
-                say(sentence)
+            with stage("data", self.config.data.name):
+                self._calibration = check_calibration(self.splits, spec=self.spec)
+                for sentence in self._calibration.sentences(self.splits.labels):
+                    fact(sentence)
 
     # --- one row per stage ----------------------------------------------------------------------------------------
 
@@ -226,7 +228,7 @@ class Pipeline:
         if named_modules(self.config.model) or self.config.model.trust_code:
             read["made"] = self._float.made
         return Stage(
-            name="train", read=read, writes=(self.float_file,), together=True,
+            name="train", about=about.training(self.config), read=read, writes=(self.float_file,), together=True,
             work=lambda scratch: self._float.train(scratch, self.float_file, is_chief=self.is_chief),
         )
 
@@ -236,7 +238,7 @@ class Pipeline:
             **train.read, "quantize": config_to_dict(self.config.quantize),
             "export": config_to_dict(self.config.export),
         }
-        return Stage(name="preflight", read=read, work=self._preflight)
+        return Stage(name="preflight", about=about.PREFLIGHT, read=read, work=self._preflight)
 
     def _output_stage(self) -> Stage:
         return output_stage(
@@ -251,8 +253,9 @@ class Pipeline:
             **{key: getattr(self.config.train, key) for key in ("augmentation", "strategy")},
         }
         return Stage(
-            name=f"quantize {scheme}", read=read, writes=(self.quantized_file(scheme),),
-            work=functools.partial(self._quantize, scheme), together=SCHEMES[scheme].needs == TRAINING,
+            name=f"quantize {scheme}", about=about.ranges(self.config, scheme), read=read,
+            writes=(self.quantized_file(scheme),), work=functools.partial(self._quantize, scheme),
+            together=SCHEMES[scheme].needs == TRAINING,
         )
 
     def _sensitivity_stage(self) -> Stage:
@@ -263,7 +266,7 @@ class Pipeline:
             "keep_float": list(self.config.quantize.keep_float),
         }
         return Stage(
-            name="sensitivity", read=read, writes=(self.sensitivity_file,),
+            name="sensitivity", about=about.SENSITIVITY, read=read, writes=(self.sensitivity_file,),
             work=lambda _: self._integers.sensitivity(self.sensitivity_file),
         )
 
@@ -274,7 +277,10 @@ class Pipeline:
             "schemes": list(self.config.quantize.schemes), "keep_float": list(self.config.quantize.keep_float),
             "export": config_to_dict(self.config.export), "output": self._output,
         }
-        return Stage(name="export", read=read, writes=(self.bundle_folder / MANIFEST_FILE,), work=self._export)
+        return Stage(
+            name="export", about=about.files(self.config), read=read, writes=(self.bundle_folder / MANIFEST_FILE,),
+            work=self._export,
+        )
 
     def _validate_stage(self) -> Stage:
         read = {
@@ -282,7 +288,10 @@ class Pipeline:
             "validate": config_to_dict(self.config.validate),
         }
         writes = (self.out / REPORT_FILE, self.out / "report.md")
-        return Stage(name="validate", read=read, writes=writes, work=self._validate, with_keras=False)
+        return Stage(
+            name="validate", about=about.measurements(self.config.validate.targets), read=read, writes=writes,
+            work=self._validate, with_keras=False,
+        )
 
     # --- the work of each -----------------------------------------------------------------------------------------
 
@@ -327,7 +336,7 @@ class Pipeline:
             config=self.config, splits=self.splits, spec=self.spec,
             tries_export=bool(self.config.model.factory or self.config.model.path),
         )
-        say(preflight.check(self._float.initial, self._float.initial_flat))
+        fact(preflight.check(self._float.initial, self._float.initial_flat))
 
     def _quantize(self, scheme: str, scratch: Path) -> None:
         self._integers.quantize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
+
+# isort: split
 import dataclasses
 from dataclasses import dataclass
 
@@ -14,7 +17,7 @@ from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import Config
 from edgeship.core.errors import EdgeshipError, ExportError, ModelError
 from edgeship.core.output_forms import AUTO, PROBABILITIES
-from edgeship.core.progress import quiet, say
+from edgeship.core.progress import doing, quiet
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.data import Splits
 from edgeship.data.examples import examples_of_images
@@ -102,7 +105,7 @@ class Preflight:
             return ""
         if flat.count_params() > LARGEST_TRIAL_PARAMETERS or len(flat.layers) > LARGEST_TRIAL_LAYERS:
             return "no trial export of a network this large"
-        say("train: trying the export before training")
+        doing("trying the export")
         refusals: list[ExportError] = []
         for seed in TRIAL_SEEDS:
             try:

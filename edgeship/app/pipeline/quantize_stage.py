@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
+
+# isort: split
 import contextlib
 import dataclasses
 from collections.abc import Callable
@@ -16,8 +19,9 @@ from edgeship.app.pipeline.output_record import form_for_graphs
 from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import Config
 from edgeship.core.files import write_atomically, write_json
-from edgeship.core.progress import say
+from edgeship.core.progress import fact
 from edgeship.core.schemes import BOUNDED_SCHEMES, SCHEMES, SEARCHED_SCHEMES, TRAINING
+from edgeship.core.text import some
 from edgeship.data import Splits, preprocessed_batches
 from edgeship.model import train
 from edgeship.model.distribute import Workers
@@ -54,10 +58,10 @@ class QuantizeStage:
         if scheme in BOUNDED_SCHEMES:
             choice = self._choose_float_layers(flat, sensitivity())
             keep_float, notes = (*keep_float, *choice.kept), choice.record
-            say(f"quantize: {scheme}: {choice.sentence}")
+            fact(choice.sentence)
         with self.workers.scope() if SCHEMES[scheme].needs == TRAINING else contextlib.nullcontext():
             quantized = self.prepare(flat, keep_float)
-            say(f"quantize: {scheme}: {quantized.account.sentence}")
+            fact(quantized.account.sentence)
             if SCHEMES[scheme].needs == TRAINING:
                 images, validation = held_out(self.splits, quantize.validation_images, seed=self.config.data.seed)
                 qat.train(
@@ -70,7 +74,7 @@ class QuantizeStage:
             else:
                 self._calibrate(quantized, SCHEMES[scheme].ranges)
             top1 = train.accuracy(quantized.model, self.splits.test, spec=self.spec)
-            say(f"quantize: {scheme}: fake-quantized top-1 {top1:.2%} on the test split")
+            fact(f"fake-quantized top-1 {top1:.2%} on the test split")
             state = state_bytes(quantized, keep_float=keep_float, notes=notes)
         if is_chief:
             write_atomically(path, state)
@@ -80,6 +84,7 @@ class QuantizeStage:
         quantized = self.prepare(self.load(), self.config.quantize.keep_float)
         self._calibrate(quantized, None)
         costs = measure(quantized, self.splits.calibration, spec=self.spec)
+        fact(f"{len(costs)} layers, most expensive first: {some([cost.layer for cost in costs], shown=3)}")
         write_json(path, {
             "schema": 1, "calibration": self.config.quantize.calibration, "images": len(self.splits.calibration),
             "layers": [dataclasses.asdict(cost) for cost in costs],

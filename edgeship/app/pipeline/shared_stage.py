@@ -48,7 +48,7 @@ class SharedStages:
             with self._working_alone(not stage.together):
                 self.cache.run(stage)
         elif stage.together and not done:
-            stage.work(self.cache.scratch(stage))
+            stage.do(self.cache.scratch(stage))
         self.workers.wait()
 
     @contextlib.contextmanager

@@ -18,7 +18,8 @@ def stage_of(tmp_path: Path) -> Callable[[int], Stage]:
     def make(number: int) -> Stage:
         file = tmp_path / "number.txt"
         return Stage(
-            name="count", read={"number": number}, writes=(file,), work=lambda scratch: _write(file, number, scratch)
+            name="count", about=f"to {number}", read={"number": number}, writes=(file,),
+            work=lambda scratch: _write(file, number, scratch),
         )
 
     return make
@@ -61,3 +62,14 @@ def test_a_broken_record_is_no_record(tmp_path: Path, stage_of: Callable[[int], 
     cache.run(stage_of(1))
     (tmp_path / ".stages" / "count.json").write_text("[")
     assert not cache.is_done(stage_of(1))
+
+
+def test_a_stage_says_what_it_does_and_what_it_made(
+    tmp_path: Path, stage_of: Callable[[int], Stage], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = StageCache(tmp_path)
+    for _ in range(2):
+        cache.run(stage_of(3))
+    assert capsys.readouterr().err.splitlines() == [
+        "count: to 3", "count: in number.txt (0 s)", "count: unchanged, not run again",
+    ]

@@ -18,6 +18,9 @@ VARIABLES = {INK: "--ink", FAINT: "--line", **{color: f"--c{place}" for place, c
 MARKERS = ("o", "s", "^", "D", "v", "P")
 WIDTH = 4.6  # inches of 72 points, so about as wide as a phone: there the letters keep their size
 LETTERS = 9
+LETTER_WIDTH, GAP, MARK = 0.6 * LETTERS, 4, 3  # points: of a digit, from a point to its number, around a point
+CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # of a point, where its number can stand
+Box = tuple[float, float, float, float]  # left, bottom, right, top
 ROW_HEIGHT, LINE_HEIGHT, MARGIN = 0.36, 0.15, 0.7  # inches
 MOST_LETTERS, MOST_LABEL_LINES = 62, 3  # of a label: as many as the width holds
 STYLE: dict[str, Any] = {
@@ -116,9 +119,30 @@ def number_points(axes: Any, points: Sequence[tuple[float, float]]) -> None:
             groups.append([number])
         else:
             near.append(number)
+    spots = places * 72 / axes.figure.dpi
+    taken: list[Box] = [(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in spots]
     for group in groups:
         text = ",".join(str(number + 1) for number in group)
-        axes.annotate(text, points[group[0]], xytext=(4, 4), textcoords="offset points")
+        boxes = {corner: _box(spots[group[0]], corner, text) for corner in CORNERS}
+        free = [corner for corner, box in boxes.items() if not any(_meet(box, other) for other in taken)]
+        across, up = corner = (free or CORNERS)[0]
+        taken.append(boxes[corner])
+        axes.annotate(
+            text, points[group[0]], xytext=(GAP * across, GAP * up), textcoords="offset points",
+            ha="left" if across > 0 else "right", va="bottom" if up > 0 else "top",
+        )
+
+
+def _box(place: Sequence[float], corner: tuple[int, int], text: str) -> Box:
+    """Return about where a text at a corner of a point lies, in points."""
+    width, height = len(text) * LETTER_WIDTH, float(LETTERS)
+    left = place[0] + GAP if corner[0] > 0 else place[0] - GAP - width
+    bottom = place[1] + GAP if corner[1] > 0 else place[1] - GAP - height
+    return left, bottom, left + width, bottom + height
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _is_near(one: Sequence[float], other: Sequence[float]) -> bool:

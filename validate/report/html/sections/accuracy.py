@@ -22,6 +22,7 @@ from edgeship.validate.report.html.plots import (
 from edgeship.validate.runner.table import RUNTIMES
 from edgeship.validate.subject.rows import CPU, KERAS, row_label
 
+OTHER_KERNELS = "Kernels that no application runs: they check the others"
 FORMATS = (".keras", ".tflite", ".onnx", ".ort")
 
 
@@ -32,7 +33,7 @@ def against_latency(report: Report) -> Iterator[Block]:
         rows = [
             row for row in report.rows
             if row.target == target and _has_figure(row) and _median(row) is not None
-            and (row.runtime == KERAS or RUNTIMES[row.runtime].production)
+            and is_shipped(row)
         ]
         if not rows:
             continue
@@ -41,8 +42,9 @@ def against_latency(report: Report) -> Iterator[Block]:
         place = "this machine" if target == CPU else target
         yield Plot(
             svg=_scatter(rows, front, f"Accuracy against latency on {place}: the numbers are in the table below"),
-            caption=f"On {place}. {_better(rows)} and to the left is better; the line joins what no other point beats "
-            "in both. Vertical bars: 95 % intervals; horizontal bars: from the fastest to the slowest launch.",
+            caption=f"On {place}. {_better(rows)} and to the left is better"
+            + ("; the line joins what no other point beats in both" if len(front) > 1 else "")
+            + ". Vertical bars: 95 % intervals; horizontal bars: from the fastest to the slowest launch.",
         )
         yield Table(
             caption=f"The points on {place}; on the front: no other point is both faster and better",
@@ -71,17 +73,20 @@ def pareto_front(rows: Sequence[Row]) -> list[Row]:
 
 def paired(report: Report) -> Iterator[Block]:
     """Yield each row's difference from float Keras on the same examples."""
-    bars = [bar for row in report.rows if (bar := _difference(row)) is not None]
-    if not bars:
+    found = [(row, bar) for row in report.rows if (bar := _difference(row)) is not None]
+    if not found:
         yield from missing("no row was compared with float Keras on labelled examples")
         return
+    shipped, others = ([bar for row, bar in found if is_shipped(row) == wanted] for wanted in (True, False))
     unit = "percentage points" if any(row.accuracy for row in report.rows) else "the metric's own unit"
     yield Plot(
-        svg=rows_plot(bars, unit=f"difference from float Keras, {unit}", zero=True, described=(
+        svg=rows_plot(shipped or others, unit=f"difference from float Keras, {unit}", zero=True, described=(
             "Difference of each row from float Keras with its 95 % interval; the figures are in the table of all rows"
         )),
         caption="Paired: the same examples for both. An interval that includes 0 shows no difference.",
     )
+    if shipped and others:
+        yield Lines(items=[bar.label for bar in others], folded_under=OTHER_KERNELS)
 
 
 def everything(report: Report) -> Iterator[Block]:
@@ -176,6 +181,11 @@ def _text(row: Row) -> str:
     if row.accuracy is not None:
         return f"{share_percent(row.accuracy.top1)} [{low * 100:.2f}, {high * 100:.2f}]"
     return f"{_value(row):.4g} [{low:.4g}, {high:.4g}]"
+
+
+def is_shipped(row: Row) -> bool:
+    """Return whether an application runs the file so; the other runtimes only check the kernels of these."""
+    return row.runtime == KERAS or RUNTIMES[row.runtime].production
 
 
 def format_place(row: Row) -> int:

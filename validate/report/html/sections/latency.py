@@ -9,7 +9,7 @@ from edgeship.validate.report.columns import NOT_MEASURED as DASH
 from edgeship.validate.report.columns import cells, megabytes, share_percent
 from edgeship.validate.report.html.blocks import NOT_MEASURED, Block, Lines, Plot, Table, missing
 from edgeship.validate.report.html.plots import Bar, rows_plot
-from edgeship.validate.report.html.sections.accuracy import format_place
+from edgeship.validate.report.html.sections.accuracy import format_place, is_shipped
 from edgeship.validate.report.markdown import DETAILS, DETAILS_LEGEND
 from edgeship.validate.subject.rows import CPU, row_label
 
@@ -22,11 +22,11 @@ def launches(report: Report) -> Iterator[Block]:
     if not timed:
         yield from missing("no latency: nothing ran on a target whose time counts")
         return
-    bars = [bar for row in timed if (bar := _bar(row)) is not None]
+    bars = [bar for row in timed if is_shipped(row) and (bar := _bar(row)) is not None]
     if bars:
         yield Plot(
             svg=rows_plot(bars, unit="ms per inference (logarithmic)", is_logarithmic=True, described=(
-                "Median latency of each launch of each row; the figures are in the table below"
+                "Median latency of each launch of each row that applications run; all figures are in the table below"
             )),
             caption="Small dots: the median of one launch, a fresh process; large mark: the median of all inferences; "
             "line: an interval of 95 % or more for the launches' median, where there are 6 launches or more.",

@@ -22,7 +22,7 @@ COLUMNS = (
     "activation bytes", "share of the time",
 )
 NO_ERRORS = (
-    "the errors of layers are measured where an integer file's answers fail, or with `edgeship validate --layers`"
+    "the errors of layers are measured where an integer file's answers fail, or with edgeship validate --layers"
 )
 
 
