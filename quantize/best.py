@@ -7,7 +7,8 @@
 
 None of them adds an operation or a byte to the file. They are tried in this order, which is that of their cost, each on
 top of what was kept before. One is kept if it beats that: if the mean difference of the squared errors of the
-examples' answers is above 0 with 95 % confidence.
+examples' answers is above 0 with 95 % confidence. What was chosen is then done again on all examples, since those set
+apart have served.
 """
 
 from __future__ import annotations
@@ -122,9 +123,33 @@ def find_best(quantized: QuantizedModel, calibration: Sequence[Any], held_out: S
     return search.finished()
 
 
+def repeat(
+    quantized: QuantizedModel, steps: Sequence[str], batches: Sequence[Any], *, start: Sequence[np.ndarray]
+) -> None:
+    """Do the chosen steps once more on all examples.
+
+    Args:
+        start: the weights of the prepared model before anything was tried.
+    """
+    method, *others = steps
+    examples = _tensors(batches)
+    quantized.model.set_weights(start)
+    seed(quantized, observe(quantized, examples), method=method)
+    finish(quantized)
+    if "equalization" in others:
+        equalize(quantized, examples)
+        seed(quantized, observe(quantized, examples), method=method)
+        finish(quantized)
+        others.remove("equalization")
+    if others:
+        _adjust(quantized, examples, _ADJUSTMENTS[tuple(others)])
+
+
 def found(quantized: QuantizedModel, calibration: Sequence[Any], held_out: Sequence[Any]) -> dict[str, Any]:
-    """Find the best, say what it is, and return its record."""
+    """Find the best, do it again on all examples, say what it is, and return its record."""
+    start = quantized.model.get_weights()
     best = find_best(quantized, calibration, held_out)
+    repeat(quantized, best.steps, [*calibration, *held_out], start=start)
     fact(best.sentence)
     return best.record
 
@@ -212,10 +237,14 @@ def _adjusted(search: _Search, *, weights: list[np.ndarray], change: Adjust) -> 
     quantized = search.quantized
     quantized.model.set_weights(weights)
     finish(quantized)
-    count = min(LAYER_EXAMPLES, examples_that_fit(quantized))
-    adjust_layers(quantized, list(_first(search.calibration, count, size=LAYER_BATCH)), change)
-    finish(quantized)
+    _adjust(quantized, search.calibration, change)
     return True
+
+
+def _adjust(quantized: QuantizedModel, examples: Sequence[Any], change: Adjust) -> None:
+    count = min(LAYER_EXAMPLES, examples_that_fit(quantized))
+    adjust_layers(quantized, list(_first(examples, count, size=LAYER_BATCH)), change)
+    finish(quantized)
 
 
 def _round_and_correct(layer: Any, seen: Seen) -> None:

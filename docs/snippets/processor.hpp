@@ -17,7 +17,7 @@
 inline const std::map<std::string, std::vector<std::string>> kFastest{
     {"x86-vnni", {"-u8s8", ""}},
     {"x86", {""}},
-    {"x86-sse", {"-u8s8", ""}},
+    {"x86-sse", {"", "-u8s8"}},
     {"arm64-dot", {"", "-u8s8", "-s8s8"}},
     {"arm64-neon", {"-s8s8", "-u8s8", ""}},
 };

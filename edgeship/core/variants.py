@@ -55,8 +55,8 @@ PROCESSORS: dict[str, Processor] = {
     # as AVX2's do; there flags are not known, and the processor counts as one of the class above.
     "x86-sse": Processor(
         words="x86 without AVX2", models="Intel before Haswell, and Celeron, Pentium and Atom boards; with Linux",
-        variants=("u8s8", "u8u8"), target="x86:nehalem",
-        reason="both are widened to 16 bits, and summed in 32; S8S8 runs in float",
+        variants=("u8u8", "u8s8"), target="x86:nehalem",
+        reason="one kernel for both: widened to 16 bits, summed in 32; S8S8 runs in float",
     ),
     "arm64-dot": Processor(
         words="Arm with dot products", models="Cortex-A76 and later: phones since 2019, Raspberry Pi 5, Apple silicon",

@@ -11,7 +11,7 @@ from edgeship.core.errors import ModelError
 from edgeship.data import preprocess
 from edgeship.export.tflite.convert import convert_tflite
 from edgeship.quantize import best
-from edgeship.quantize.prepare import finish
+from edgeship.quantize.prepare import finish, seed_ranges
 from edgeship.quantize.state import load_state, restore, state_bytes
 from tests.support.bars import CALIBRATION, SPEC, prepared, seeded, trained_bars
 
@@ -63,6 +63,26 @@ def test_what_is_found_is_at_least_as_near_to_float_as_every_single_way(found):
         wanted = network(held_out).numpy()
     noise = np.mean((network(held_out).numpy() - wanted) ** 2)
     np.testing.assert_allclose(10 * np.log10(np.mean(wanted**2) / noise), result.sqnr_db, atol=0.01)
+
+
+@pytest.mark.parametrize("steps", [
+    ("percentile",), ("min-max", "equalization", "bias-correction"), ("mse", "rounding", "bias-correction"),
+])
+def test_what_was_chosen_is_done_again_on_all_examples(steps):
+    batches = [[preprocess(CALIBRATION.select(places).images, SPEC)] for places in best.split(len(CALIBRATION))]
+    quantized, other = prepared(trained_bars()), prepared(trained_bars())
+    start = quantized.model.get_weights()
+    best.find_best(quantized, *batches)  # leaves whatever it found
+    for network in (quantized, other):
+        best.repeat(network, steps, [*batches[0], *batches[1]], start=start)
+    for found, expected in zip(quantized.model.get_weights(), other.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    if steps == ("percentile",):  # ranges of all examples, weights of the float network
+        plain = prepared(trained_bars())
+        seed_ranges(plain, CALIBRATION, spec=SPEC, method="percentile")
+        finish(plain)
+        for found, expected in zip(quantized.model.get_weights(), plain.model.get_weights(), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_it_comes_back_from_its_file_and_is_no_longer_than_min_max(found, tmp_path):

@@ -33,7 +33,7 @@ def test_each_place_has_the_file_that_is_exact_and_the_fastest_there() -> None:
     ship = lines(ROWS, bundle("int8-qat", variants=("u8u8", "u8s8", "s8s8")))
     assert {place: line.file for place, line in ship.items()} == {
         "litert": "int8-qat.tflite", "x86-vnni": "int8-qat-u8s8.onnx", "x86": "int8-qat.onnx",
-        "x86-sse": "int8-qat-u8s8.onnx", "arm64-dot": "int8-qat.onnx", "arm64-neon": "int8-qat-s8s8.onnx",
+        "x86-sse": "int8-qat.onnx", "arm64-dot": "int8-qat.onnx", "arm64-neon": "int8-qat-s8s8.onnx",
         "browser": "int8-qat.onnx",
     }
     assert lines(ROWS, bundle("int8-qat"))["arm64-neon"].file == "int8-qat-u8s8.onnx"
