@@ -30,7 +30,8 @@ from edgeship.data.fashion_mnist import load_fashion_mnist
 from edgeship.export.onnx.convert import convert_onnx
 from edgeship.export.proof.golden import specs_and_outputs
 from edgeship.export.tflite.convert import convert_tflite
-from edgeship.quantize.best import Best, find_best, parts
+from edgeship.model.build import load_model
+from edgeship.quantize.best import Best, find_best, parts, repeat
 from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
 from edgeship.quantize.lowering.lower import lower
 from edgeship.quantize.prepare import calibrate, finish
@@ -93,7 +94,7 @@ def mlperf(folder: Path, names: list[str]) -> Iterator[Work]:
         entry = mlperf_tiny.ENTRIES[name]
         if (folder / entry.model).exists():
             yield Work(
-                name=name, model=mlperf_tiny.load(folder / entry.model),
+                name=name, model=load_model(folder / entry.model),
                 calibration=entry.inputs(CALIBRATION, seed=mlperf_tiny.CALIBRATION_SEED),
                 tests=entry.inputs(TESTS, seed=mlperf_tiny.TEST_SEED),
             )
@@ -186,7 +187,10 @@ def quantize(flat: tf_keras.Model, work: Work, way: str) -> tuple[QuantizedModel
     """Return the network on integers, and what the search found where there was one."""
     quantized = insert_fake_quantization(flat, input_ranges=[work.input_range])
     if way == "best":
-        return quantized, find_best(quantized, *parts(_batches(work.calibration)))
+        start, (calibration, held_out) = quantized.model.get_weights(), parts(_batches(work.calibration))
+        best = find_best(quantized, calibration, held_out)
+        repeat(quantized, best.steps, [*calibration, *held_out], start=start)
+        return quantized, best
     calibrate(quantized, _batches(work.calibration), method=way)
     finish(quantized)
     return quantized, None

@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from benchmarks.mlperf_tiny import CALIBRATION, CALIBRATION_SEED, ENTRIES, TEST_SEED, TESTS, load, machine
+from benchmarks.mlperf_tiny import CALIBRATION, CALIBRATION_SEED, ENTRIES, TEST_SEED, TESTS, machine
 from edgeship.app.pipeline import lowered
 from edgeship.core.config_file import load_config
 from edgeship.core.integers import sqnr_db
 from edgeship.data import load_splits, preprocessed_batches, preprocessing_of
+from edgeship.model.build import load_model
 from edgeship.quantize.insert import insert_fake_quantization
 from edgeship.quantize.lowering.lower import lower
 from edgeship.quantize.prepare import calibrate, finish
@@ -80,7 +81,7 @@ def _of_mlperf(folder: Path) -> Iterator[Case]:
         if entry.classifies and (folder / entry.model).exists():
             given, asked = entry.inputs(CALIBRATION, seed=CALIBRATION_SEED), entry.inputs(TESTS, seed=TEST_SEED)
             yield Case(
-                name=name, flat=lower(load(folder / entry.model)), span=None, calibration=partial(_cut, given),
+                name=name, flat=lower(load_model(folder / entry.model)), span=None, calibration=partial(_cut, given),
                 test=partial(_cut, asked),
             )
 

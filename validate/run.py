@@ -26,6 +26,7 @@ from edgeship.data.examples import Examples, examples_of_images
 from edgeship.validate.answers import collect_answers, float_answers
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.process.visits import Visit, visit_target
+from edgeship.validate.questions.chance import guessing
 from edgeship.validate.questions.figures import (
     agreements_of,
     class_counts,
@@ -48,6 +49,7 @@ from edgeship.validate.report.notes import (
     few_launches,
     limited_images,
     missing_baselines,
+    not_sustained,
     parts_missing,
     pinning,
 )
@@ -232,18 +234,20 @@ def _report(
     answers = found.answers
     floats = float_answers(answers, bundle, scoring, len(examples))
     rows = tuple(_rows(bundle, examples, config, found, scoring=scoring, floats=floats))
-    agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs))
+    agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs, floats))
     exact = exact_on_every_x86(bundle.manifest.artifacts)
+    float_classes = class_counts(floats.decisions, scoring, bundle)
     ship = what_to_ship(Measurements(
         manifest=bundle.manifest, rows=rows, config=config, processors=found.processors, scored=scoring.scores,
         versions={CPU: machine["versions"], **{
             visit.target.name: visit.machine.get("versions") or {} for visit in found.visits if visit.machine
         }},
         wrong=wrong_answers(rows, found.grids, agreements, config, found.others),
+        float_guesses=guessing(float_classes) is not None,
     ))
     verdict, failures = judge(
         rows, found.grids, agreements, config, others=found.others, ship=ship, scored=scoring.scores,
-        exact=exact,
+        exact=exact, float_classes=float_classes,
     )
     return Report(
         schema=REPORT_SCHEMA,
@@ -261,14 +265,15 @@ def _report(
             *answers.notes,
             *parts_missing(found.candidates), *artifacts_not_run(bundle, found.candidates, found.visits),
             *missing_baselines(found.candidates, found.errors), *pinning(config, rows), *few_launches(config, rows),
-            *crowded(rows), *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
+            *crowded(rows), *not_sustained(config, found.candidates),
+            *dict.fromkeys(time.note for time in found.timed.values() if time.note is not None),
             *advice(rows, exact=exact),
         ),
         targets=tuple(visit.record() for visit in found.visits),
         quantization=bundle.manifest.quantization,
         not_judged=tuple(not_judged(scoring)),
         labels=bundle.manifest.labels,
-        float_classes=class_counts(floats.decisions, scoring, bundle),
+        float_classes=float_classes,
         networks=tuple(network_costs(bundle, timeout_seconds=config.timeout_seconds)),
         ship=ship,
     )

@@ -22,6 +22,7 @@ CPUINFO = Path("/proc/cpuinfo")
 FASTEST = {
     "x86-vnni": ("-u8s8", ""),
     "x86": ("",),
+    "x86-sse": ("-u8s8", ""),
     "arm64-dot": ("", "-u8s8", "-s8s8"),
     "arm64-neon": ("-s8s8", "-u8s8", ""),
 }
@@ -36,6 +37,8 @@ def processor() -> str:
     if platform.machine() in ("aarch64", "arm64"):
         return "arm64-dot" if flags & DOT or not flags else "arm64-neon"
     version = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
+    if flags and "avx2" not in flags:
+        return "x86-sse"
     return "x86-vnni" if flags & VNNI and version >= FIXED_KERNELS else "x86"
 
 

@@ -17,6 +17,7 @@
 inline const std::map<std::string, std::vector<std::string>> kFastest{
     {"x86-vnni", {"-u8s8", ""}},
     {"x86", {""}},
+    {"x86-sse", {"-u8s8", ""}},
     {"arm64-dot", {"", "-u8s8", "-s8s8"}},
     {"arm64-neon", {"-s8s8", "-u8s8", ""}},
 };
@@ -39,7 +40,8 @@ inline std::string class_of(bool arm64, const std::set<std::string>& flags) {
         const bool dot = flags.empty() || flags.count("asimddp") || flags.count("i8mm");
         return dot ? "arm64-dot" : "arm64-neon";
     }
-    return flags.count("avx512_vnni") || flags.count("avx_vnni") ? "x86-vnni" : "x86";
+    if (flags.count("avx512_vnni") || flags.count("avx_vnni")) return "x86-vnni";
+    return flags.empty() || flags.count("avx2") ? "x86" : "x86-sse";
 }
 
 // The best of the files that are there for a class of processors.

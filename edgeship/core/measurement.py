@@ -27,6 +27,7 @@ from typing import Any
 from edgeship.core.artifact import Quantization
 from edgeship.core.evidence import ChangedAnswers, ClassCounts, Deviations, NetworkCost
 from edgeship.core.ship import ShipLine
+from edgeship.core.sustained import Sustained
 
 REPORT_SCHEMA = 8
 OLDER_SCHEMAS = (5, 6, 7)  # that are read too: later ones only add fields
@@ -210,6 +211,7 @@ class Row:
     latency: Latency | None = None
     peak_memory_bytes: int | None = None  # of a process that only loads it and infers a few times
     profile: Profile | None = None
+    sustained: Sustained | None = None  # where it was asked for (validate.sustained_seconds)
     instructions: int | None = None  # executed per inference, one thread, on an emulated processor
     classes: ClassCounts | None = None  # of a classifier that was asked about labelled examples
     changed: ChangedAnswers | None = None  # of answers that are classes, against float Keras's
@@ -289,6 +291,8 @@ class Agreement:
     # Of two formats, on the golden images: one as the signal of the other, and the least that rounding explains.
     sqnr_db: float | None = None
     least_sqnr_db: float | None = None
+    # The same of their classes: the least share of same classes that their distance from float Keras explains.
+    least_agreement: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,9 +47,16 @@ PROCESSORS: dict[str, Processor] = {
         reason="VNNI sums u8 x s8 products in 32 bits, u8 x u8 does without it (ONNX Runtime 1.28 or newer)",
     ),
     "x86": Processor(
-        words="x86 without VNNI", models="Intel before Ice Lake, AMD before Zen 4",
+        words="x86 with AVX2, no VNNI", models="Intel from Haswell to before Ice Lake, AMD before Zen 4",
         variants=("u8u8",), unsaturated=("u8s8", "u8u8"), target="x86:haswell",
         reason="u8 x s8 products saturate in 16 bits, u8 x u8 ones do not; S8S8 runs in float",
+    ),
+    # Told by flags that lack AVX2, which Linux alone lists. On Windows ONNX Runtime has kernels of SSE4.1 that saturate
+    # as AVX2's do; there flags are not known, and the processor counts as one of the class above.
+    "x86-sse": Processor(
+        words="x86 without AVX2", models="Intel before Haswell, and Celeron, Pentium and Atom boards; with Linux",
+        variants=("u8s8", "u8u8"), target="x86:nehalem",
+        reason="both are widened to 16 bits, and summed in 32; S8S8 runs in float",
     ),
     "arm64-dot": Processor(
         words="Arm with dot products", models="Cortex-A76 and later: phones since 2019, Raspberry Pi 5, Apple silicon",
@@ -74,12 +81,14 @@ def processor_of(architecture: str | None, flags: Collection[str] | None) -> str
 
     Args:
         architecture: as Python's `platform.machine()` names it.
-        flags: its instructions as Linux names them; None where the system does not tell. An x86 processor then counts
-            as one without VNNI, for which less is exact.
+        flags: its instructions as Linux names them; none where the system does not tell. An x86 processor then counts
+            as one with AVX2 and without VNNI, for which the fewest are exact.
     """
     machine = (architecture or "").lower()
     if machine in X86:
-        return "x86-vnni" if _has("x86-vnni", flags or ()) else "x86"
+        if _has("x86-vnni", flags or ()):
+            return "x86-vnni"
+        return "x86" if not flags or "avx2" in flags else "x86-sse"
     if machine in ARM64 and flags is not None:
         return "arm64-dot" if _has("arm64-dot", flags) else "arm64-neon"
     return None

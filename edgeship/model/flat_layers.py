@@ -277,23 +277,24 @@ class Einsum(layers.Layer):
 
 
 @saved
-class Constant(layers.Layer):
-    """The same array for every example of a batch, whatever the input is: `(batch, *values.shape)`, float32.
+class Constant(_WithValues):
+    """The same array, constant or a weight, for every example, whatever the input is: `(batch, *shape)`, float32.
 
     Args:
         span: the range (low, high) of its integers; None: from its values.
     """
 
-    def __init__(self, values: Any, span: Any = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.values = np.asarray(values, np.float32)
+    def __init__(self, values: Any = None, span: Any = None, **kwargs: Any) -> None:
+        super().__init__(values=values, **kwargs)
         self.span: tuple[float, float] | None = None if span is None else (span[0], span[1])
 
     def call(self, inputs: Any) -> Any:
-        return tf.tile(tf.constant(self.values[None]), [tf.shape(inputs)[0], *[1] * self.values.ndim])
+        array = self.array()
+        return tf.tile(array[None], [tf.shape(inputs)[0], *[1] * array.shape.rank])
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return tf.TensorShape([tf.TensorShape(input_shape)[0], *self.values.shape])
+        own = (self.shape or ()) if self.values is None else self.values.shape
+        return tf.TensorShape([tf.TensorShape(input_shape)[0], *own])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "values": self.values.tolist(), "span": self.span}
+        return {**super().get_config(), "span": self.span}

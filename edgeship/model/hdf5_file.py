@@ -41,7 +41,7 @@ def plain_copy(path: Path, target: Path, *, where: Path) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise ModelError(
-            f"{where}: not an .h5 file of tf_keras (the HDF5 library was not done with it after "
+            f"{where}: the HDF5 in it is not as tf_keras writes it (the HDF5 library was not done with it after "
             f"{TIMEOUT_SECONDS:.0f} s); save it again"
         ) from error
     if done.returncode == 0:
@@ -57,4 +57,4 @@ def plain_copy(path: Path, target: Path, *, where: Path) -> None:
         reason = f"the HDF5 library crashed on it with {signal_name(-done.returncode)}"
     else:
         reason = f"it could not be read: {done.stderr.strip().rpartition(chr(10))[2][:500]}"
-    raise ModelError(f"{where}: not an .h5 file of tf_keras ({reason}); save it again")
+    raise ModelError(f"{where}: the HDF5 in it is not as tf_keras writes it ({reason}); save it again")

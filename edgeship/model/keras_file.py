@@ -107,8 +107,8 @@ def _contents(path: Path, folder: Path) -> _Contents:
     if magic == HDF5_MAGIC:
         return _hdf5_contents(path, folder)
     raise ModelError(
-        f"{path}: not a .keras file this version can load (it starts neither as a zip nor as an HDF5 file); it must be "
-        "saved by tf_keras (Keras 2)"
+        f"{path}: not a model file this version can load (it starts neither as a .keras nor as an .h5 file); it must "
+        "be saved by tf_keras (Keras 2)"
     )
 
 
@@ -205,7 +205,7 @@ def _require_keras2(path: Path, contents: _Contents) -> None:
 
 def _damaged(path: Path, error: Exception) -> ModelError:
     return ModelError(
-        f"{path}: not a .keras file this version can load ({in_one_line(error)}); it must be saved by tf_keras"
+        f"{path}: not a model file this version can load ({in_one_line(error)}); it must be saved by tf_keras"
     )
 
 
@@ -283,6 +283,6 @@ def _build(checked: Path, path: Path, own: dict[str, Any], scope: Any, *, trust_
     # Deserializing what is no model of Keras 2 can raise nearly anything.
     except Exception as error:
         raise ModelError(
-            f"{path}: not a .keras file this version can load ({in_one_line(error)}); it must be saved by "
+            f"{path}: not a model file this version can load ({in_one_line(error)}); it must be saved by "
             "tf_keras (Keras 2), with its custom layers registered and their modules in model.custom_objects"
         ) from error

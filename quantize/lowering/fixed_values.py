@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from edgeship.model.keras2 import arguments_of, is_tensor, node_of, read_by
+from edgeship.quantize.lowering.operator_arguments import Owned
 from edgeship.quantize.lowering.operators import is_operator, operation_of
 
 # Operators that read of a tensor nothing but its shape.
@@ -20,9 +21,14 @@ BATCHES = (2, 3)
 
 @dataclass
 class Fixed:
-    """An array that broadcasts over the batch, and what it is where an operator takes tensors only."""
+    """An array that broadcasts over the batch, and what it is where an operator takes tensors only.
 
-    values: np.ndarray  # (1, ...) where it is one per example, without a batch where it has none yet
+    Args:
+        array: (1, ...) where it is one per example, without a batch where it has none yet; owned where it was computed
+            from variables, so that it trains.
+    """
+
+    array: np.ndarray | Owned
     make: Callable[[], Any]
     _tensor: Any = field(default=None, init=False)
 
@@ -69,6 +75,26 @@ def anchor_of(node: Any) -> Any:
             continue
         pending += [node_of(tensor) for tensor in read_by(current)]
     return found
+
+
+def owned_by(node: Any, disguised: dict[int, Owned]) -> tuple[Any, ...]:
+    """The variables that an operator's result is computed from beside shapes, each once.
+
+    Args:
+        disguised: by id what is a variable though it does not look like one.
+    """
+    found: dict[int, Any] = {}
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        if operation_of(current.layer).removeprefix("compat.v1.") in OF_SHAPES:
+            continue
+        for item in tf.nest.flatten(arguments_of(current)):
+            owned = disguised.get(id(item))
+            variables = owned.variables if owned else (item,) if isinstance(item, tf.Variable) else ()
+            found |= {id(variable): variable for variable in variables}
+        pending += [node_of(tensor) for tensor in read_by(current)]
+    return tuple(found.values())
 
 
 def _evaluated(tensor: Any, batch: int, known: dict[int, Any]) -> Any:

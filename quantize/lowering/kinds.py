@@ -6,6 +6,7 @@ import tf_keras
 from tf_keras import layers
 
 from edgeship.model.keras2 import inner_layers
+from edgeship.quantize.lowering.operators_products import is_of_matrix
 
 # Composites of composites are opened one inside the other; deeper nesting than this is a cycle.
 MAX_DEPTH = 64
@@ -49,9 +50,12 @@ def inherited_class(layer: layers.Layer) -> type | None:
 def is_composite(layer: layers.Layer) -> bool:
     """Whether a layer must be opened: a nested model, a Lambda, or any class that is not a plain layer of Keras'.
 
-    So must one of Keras' that holds another that is none (`TimeDistributed(MyLayer())`).
+    So must one of Keras' that holds another that is none (`TimeDistributed(MyLayer())`), and a product that is a dense
+    layer in other words.
     """
     if isinstance(layer, tf_keras.Model) or plain_class(layer) is None:
+        return True
+    if isinstance(layer, layers.EinsumDense) and is_of_matrix(layer.equation):
         return True
     return any(_is_foreign(inner) for inner in inner_layers(layer))
 

@@ -25,7 +25,7 @@ from edgeship.model.keras2 import (
     training_of,
     was_called,
 )
-from edgeship.quantize.lowering.fixed_values import Fixed, anchor_of, fixed_values
+from edgeship.quantize.lowering.fixed_values import Fixed, anchor_of, fixed_values, owned_by
 from edgeship.quantize.lowering.kinds import (
     AUGMENTATION,
     MAX_DEPTH,
@@ -111,7 +111,7 @@ class LoweredGraph:
                     "give it to the layer as an input"
                 )
             args, kwargs = tf.nest.map_structure(lambda item: tensors.get(id(item), item), arguments_of(node))
-            made = self._fixed(node, tensors, scope) if is_operator(layer) else None
+            made = self._fixed(node, tensors, scope, disguised) if is_operator(layer) else None
             if made is None and is_operator(layer):
                 made = self._operator(layer, args, kwargs, scope, disguised, node.outputs)
             elif made is None:
@@ -121,16 +121,28 @@ class LoweredGraph:
                 tensors[id(old)] = new
         return tf.nest.map_structure(lambda tensor: _as_tensor(tensors[id(tensor)]), outputs)
 
-    def _fixed(self, node: Any, tensors: dict[int, Any], scope: Scope) -> Fixed | None:
+    def _fixed(
+        self, node: Any, tensors: dict[int, Any], scope: Scope, disguised: dict[int, Owned]
+    ) -> Fixed | None:
         """The real numbers that an operator computes from nothing but shapes; None for every other operator."""
         found = fixed_values(node)
         if found is None:
             return None
         values, is_per_example = found
+        variables = owned_by(node, disguised)
+        array = Owned(variables[0], values.shape, values, variables) if variables else values
         if not is_per_example:
-            return Fixed(values, lambda: tf.constant(values))
+            return Fixed(array, lambda: tf.constant(values))
         anchor = tensors[id(anchor_of(node))]
-        return Fixed(values, lambda: Constant(values[0], name=self._unique(scope.of("constant")))(_as_tensor(anchor)))
+
+        def tensor() -> Any:
+            weights = (Owned(variables[0], values[0].shape, values[0], variables),) if variables else ()
+            made = Constant(shape=values[0].shape, name="constant") if variables else Constant(
+                values[0], name="constant"
+            )
+            return self._apply(Replacement(made, _as_tensor(anchor), weights), scope)
+
+        return Fixed(array, tensor)
 
     def _layer(self, layer: Any, args: Any, kwargs: Any, scope: Scope) -> Any:
         training = training_of(layer, args, kwargs)
@@ -206,7 +218,7 @@ class LoweredGraph:
     ) -> Any:
         def value_of(item: Any) -> Any:
             if isinstance(item, Fixed):
-                return item.values
+                return item.array
             if isinstance(item, tf.Variable):
                 return Owned(item, tuple(item.shape))
             if tf.is_tensor(item) and not is_tensor(item):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tf_keras import layers
 
+from edgeship.core.errors import LoweringError
 from edgeship.model.keras2 import inferred_value, is_tensor, node_of, read_by
 
 
@@ -98,6 +99,17 @@ def per_channel(shape: Any, tensor: Any) -> bool:
     """Whether an array of this shape holds one number for every channel (last axis) of a tensor, or just one."""
     sizes = list(shape)
     return not sizes or (set(sizes[:-1]) <= {1} and sizes[-1] in (1, tensor.shape[-1]))
+
+
+def operands_of(call: Call) -> tuple[Any, Any]:
+    """The two sides of an operator. Raises LoweringError for tensors that broadcast over the batch."""
+    first, second = call["x"], call["y"]
+    if is_tensor(first) and is_tensor(second) and first.shape.rank != second.shape.rank:
+        raise LoweringError(
+            f"{call.scope}: an operator on tensors of rank {first.shape.rank} and {second.shape.rank} broadcasts over "
+            "the batch; reshape the smaller one to the same rank"
+        )
+    return first, second
 
 
 def static_shape(value: Any) -> list[int | None] | None:

@@ -17,10 +17,12 @@ from tf_keras import layers
 from edgeship.model.keras2 import is_tensor
 from edgeship.quantize.lowering.operator_arguments import Call, Result
 from edgeship.quantize.lowering.operators_arithmetic import ARITHMETIC
+from edgeship.quantize.lowering.operators_choice import CHOICES, CONDITIONAL
 from edgeship.quantize.lowering.operators_image import IMAGES
+from edgeship.quantize.lowering.operators_products import PRODUCTS
 from edgeship.quantize.lowering.operators_shape import SHAPES
 
-OPERATORS: dict[str, Callable[[Call], Result]] = {**ARITHMETIC, **SHAPES, **IMAGES}
+OPERATORS: dict[str, Callable[[Call], Result]] = {**ARITHMETIC, **CHOICES, **PRODUCTS, **SHAPES, **IMAGES}
 
 
 def is_operator(layer: layers.Layer) -> bool:
@@ -48,10 +50,12 @@ def replacement_of(layer: layers.Layer, args: Any, kwargs: Any, *, scope: str, o
     Raises:
         LoweringError: tensors that only broadcast against each other by accident of the batch size.
     """
-    build = OPERATORS.get(operation_of(layer).removeprefix("compat.v1."))
+    operation = operation_of(layer).removeprefix("compat.v1.")
+    build = OPERATORS.get(operation)
     tensors = [item for item in tf.nest.flatten((args, kwargs)) if is_tensor(item)]
+    chosen = tensors[1:] if operation in CONDITIONAL else tensors[:1]
     # Integer tensors are shapes on their way to a reshape, which reads their static values.
-    if build is None or any(tensor.dtype != tf.float32 for tensor in tensors[:1]):
+    if build is None or any(tensor.dtype != tf.float32 for tensor in chosen):
         return None
     try:
         bound = inspect.signature(layer.function).bind(*args, **kwargs)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from tf_keras import layers
 
-from edgeship.core.errors import LoweringError
 from edgeship.model import flat_layers
 from edgeship.quantize.lowering.operator_arguments import (
     Call,
@@ -18,18 +17,9 @@ from edgeship.quantize.lowering.operator_arguments import (
     as_array,
     is_scalar,
     is_tensor,
+    operands_of,
     per_channel,
 )
-
-
-def _operands(call: Call) -> tuple[Any, Any]:
-    first, second = call["x"], call["y"]
-    if is_tensor(first) and is_tensor(second) and first.shape.rank != second.shape.rank:
-        raise LoweringError(
-            f"{call.scope}: an operator on tensors of rank {first.shape.rank} and {second.shape.rank} broadcasts over "
-            "the batch; reshape the smaller one to the same rank"
-        )
-    return first, second
 
 
 def with_array(kind: str, tensor: Any, value: Any, **options: Any) -> Result:
@@ -48,7 +38,7 @@ def with_array(kind: str, tensor: Any, value: Any, **options: Any) -> Result:
 
 
 def _add(call: Call) -> Result:
-    first, second = _operands(call)
+    first, second = operands_of(call)
     if is_tensor(first) and is_tensor(second):
         return Replacement(layers.Add(name="add"), [first, second])
     tensor, value = (first, second) if is_tensor(first) else (second, first)
@@ -58,7 +48,7 @@ def _add(call: Call) -> Result:
 
 
 def _multiply(call: Call) -> Result:
-    first, second = _operands(call)
+    first, second = operands_of(call)
     if is_tensor(first) and is_tensor(second):
         return Replacement(layers.Multiply(name="multiply"), [first, second])
     tensor, value = (first, second) if is_tensor(first) else (second, first)
@@ -68,7 +58,7 @@ def _multiply(call: Call) -> Result:
 
 
 def _subtract(call: Call) -> Result:
-    first, second = _operands(call)
+    first, second = operands_of(call)
     if is_tensor(first) and is_tensor(second):
         return Replacement(layers.Subtract(name="subtract"), [first, second])
     if is_tensor(first):
@@ -111,32 +101,6 @@ def _add_n(call: Call) -> Result:
     return Replacement(layers.Add(name="add"), tensors) if all(map(is_tensor, tensors)) else None
 
 
-def _extreme(merge: Callable[..., layers.Layer], name: str, end: str) -> Callable[[Call], Result]:
-    """Of two tensors, or of a tensor and a number, which is then one end of a clipping."""
-
-    def build(call: Call) -> Result:
-        first, second = _operands(call)
-        if is_tensor(first) and is_tensor(second):
-            return Replacement(merge(name=name), [first, second])
-        tensor, value = (first, second) if is_tensor(first) else (second, first)
-        return _clip(tensor, **{"low": None, "high": None, end: value})
-
-    return build
-
-
-def _clip_by_value(call: Call) -> Result:
-    return _clip(call["t"], call["clip_value_min"], call["clip_value_max"])
-
-
-def _clip(tensor: Any, low: Any, high: Any) -> Result:
-    if not all(end is None or is_scalar(end) for end in (low, high)):
-        return None
-    lower, upper = (None if end is None else float(as_array(end)) for end in (low, high))
-    if lower == 0 and (upper is None or upper > 0):
-        return Replacement(layers.ReLU(upper, name="relu" if upper is None else "clip"), tensor)
-    return Replacement(flat_layers.Clip(lower, upper, name="clip"), tensor)
-
-
 def _activation(name: str, argument: str = "features") -> Callable[[Call], Result]:
     def build(call: Call) -> Result:
         if call.get("beta", 1.0) != 1.0 or call.get("approximate", False):
@@ -160,15 +124,6 @@ def _softmax(call: Call) -> Result:
     return Replacement(layers.Softmax(-1 if axis is None else int(axis), name="softmax"), call["logits"])
 
 
-def any_einsum(call: Call) -> Result:
-    operands = list(call["inputs"])
-    if any(isinstance(item, Owned) for item in operands):
-        return None
-    tensors = [item for item in operands if is_tensor(item)]
-    constants = [None if is_tensor(item) else as_array(item) for item in operands]
-    return Replacement(flat_layers.Einsum(call["equation"], constants, name="einsum"), tensors)
-
-
 ARITHMETIC: dict[str, Callable[[Call], Result]] = {
     "__operators__.add": _add,
     "math.add": _add,
@@ -179,9 +134,6 @@ ARITHMETIC: dict[str, Callable[[Call], Result]] = {
     "math.negative": _negative,
     "math.square": _square,
     "math.add_n": _add_n,
-    "math.maximum": _extreme(layers.Maximum, "maximum", "low"),
-    "math.minimum": _extreme(layers.Minimum, "minimum", "high"),
-    "clip_by_value": _clip_by_value,
     "nn.relu": _activation("relu"),
     "nn.relu6": _relu6,
     "nn.leaky_relu": _leaky_relu,

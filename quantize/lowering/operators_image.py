@@ -1,4 +1,4 @@
-"""Operators on images (pooling, moves) and products with weights -> layers."""
+"""Operators on images (pooling, moves, convolutions) -> layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from edgeship.quantize.lowering.operator_arguments import (
     as_array,
     is_tensor,
 )
-from edgeship.quantize.lowering.operators_arithmetic import any_einsum, with_array
+from edgeship.quantize.lowering.operators_arithmetic import with_array
+from edgeship.quantize.lowering.operators_products import kernel_of, trains
 from edgeship.quantize.lowering.operators_resize import RESIZES
 
 
@@ -95,15 +96,8 @@ def _pool1d(layer: Any, name: str) -> Callable[[Call], Result]:
     return build
 
 
-def _kernel(value: Any) -> Owned | np.ndarray | None:
-    """A weight or a constant in its own shape, or None: a tensor, or a variable that was reshaped before."""
-    if isinstance(value, Owned):
-        return value if value.used_shape == value.shape else None
-    return None if is_tensor(value) else np.asarray(value, np.float32)
-
-
 def _convolution(call: Call, *, depthwise: bool = False) -> Result:
-    tensor, kernel = call["input"], _kernel(call.first("filters", "filter"))
+    tensor, kernel = call["input"], kernel_of(call.first("filters", "filter"))
     layout, padding = FORMATS.get(call.get("data_format")), _padding(call.get("padding", "VALID"))
     if kernel is None or padding is None or layout is None or tensor.shape.rank != 4 or len(kernel.shape) != 4:
         return None
@@ -113,7 +107,7 @@ def _convolution(call: Call, *, depthwise: bool = False) -> Result:
     if strides is None or dilation is None:
         return None
     height, width, inputs, outputs = kernel.shape
-    options = {"use_bias": False, "trainable": _trains(kernel), "strides": strides, "padding": padding,
+    options = {"use_bias": False, "trainable": trains(kernel), "strides": strides, "padding": padding,
                "dilation_rate": dilation, "data_format": layout}
     if depthwise:
         layer = layers.DepthwiseConv2D((height, width), depth_multiplier=outputs, name="depthwise_conv", **options)
@@ -123,16 +117,12 @@ def _convolution(call: Call, *, depthwise: bool = False) -> Result:
     return Replacement(layer, tensor, (kernel,))
 
 
-def _trains(kernel: Owned | np.ndarray) -> bool:
-    return isinstance(kernel, Owned) and kernel.trainable
-
-
 def _depthwise(call: Call) -> Result:
     return _convolution(call, depthwise=True)
 
 
 def _conv1d(call: Call) -> Result:
-    tensor, kernel, padding = call["input"], _kernel(call["filters"]), _padding(call["padding"])
+    tensor, kernel, padding = call["input"], kernel_of(call["filters"]), _padding(call["padding"])
     strides, dilation = (np.atleast_1d(1 if value is None else as_array(value)) for value in (
         call.get("stride"), call.get("dilations")
     ))
@@ -142,7 +132,7 @@ def _conv1d(call: Call) -> Result:
         return None
     layer = layers.Conv1D(
         kernel.shape[2], kernel.shape[0], int(strides[0]), padding, dilation_rate=int(dilation[0]), use_bias=False,
-        groups=tensor.shape[-1] // kernel.shape[1], trainable=_trains(kernel), name="conv",
+        groups=tensor.shape[-1] // kernel.shape[1], trainable=trains(kernel), name="conv",
     )
     return Replacement(layer, tensor, (kernel,))
 
@@ -158,64 +148,6 @@ def _bias_add(call: Call) -> Result:
         used = (1, int(np.prod(bias.shape)), *shape[1:])
         return with_array("Shift", tensor, dataclasses.replace(bias, used_shape=used))
     return with_array("Shift", tensor, np.reshape(bias, shape))
-
-
-def _matmul(call: Call) -> Result:
-    tensor, kernel = call["a"], None if is_tensor(call["b"]) else _kernel(call["b"])
-    flags = ("transpose_a", "adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse")
-    if kernel is None or not is_tensor(tensor) or any(call.get(flag) for flag in flags):
-        return None
-    return _dense(tensor, _turned(kernel) if call.get("transpose_b") else kernel)
-
-
-def _dense(tensor: Any, kernel: Owned | np.ndarray) -> Result:
-    """A product over the last axis; None for a kernel that is no matrix."""
-    if len(kernel.shape) != 2 or tensor.shape.rank < 2:
-        return None
-    layer = layers.Dense(kernel.shape[1], use_bias=False, trainable=_trains(kernel), name="dense")
-    return Replacement(layer, tensor, (kernel,))
-
-
-def _turned(kernel: Owned | np.ndarray) -> Owned | np.ndarray:
-    """The matrix transposed: a weight that the layer owns from here on."""
-    if not isinstance(kernel, Owned):
-        return kernel.T
-    turned = kernel.numpy().T
-    return Owned(kernel.variable, turned.shape, turned, kernel.variables)
-
-
-def _tensordot(call: Call) -> Result:
-    tensor, kernel = call["a"], None if is_tensor(call["b"]) else _kernel(call["b"])
-    if kernel is None or not is_tensor(tensor):
-        return None
-    axes = np.asarray(call["axes"])
-    if axes.ndim == 0:
-        fits = int(axes) == 1
-    else:
-        one, other = (np.atleast_1d(item) for item in axes)
-        fits = one.size == 1 and int(one[0]) in (-1, tensor.shape.rank - 1) and int(other[0]) in (0, -len(kernel.shape))
-    return _dense(tensor, kernel) if fits else None
-
-
-def _einsum(call: Call) -> Result:
-    """A matrix over the last axis: "btc,cd->btd", "...c,cd->...d", "bc,dc->bd"; else the operator as a layer."""
-    return _product(call) or any_einsum(call)
-
-
-def _product(call: Call) -> Result:
-    tensors = list(call["inputs"])
-    if len(tensors) != 2 or not is_tensor(tensors[0]) or is_tensor(tensors[1]):
-        return None
-    kernel = _kernel(tensors[1])
-    inputs, _, output = str(call["equation"]).replace(" ", "").partition("->")
-    first, _, second = inputs.partition(",")
-    if kernel is None or len(second) != 2 or second[0] == second[1] or not output or not first:
-        return None
-    if first[-1] == second[0] and output == first[:-1] + second[1]:
-        return _dense(tensors[0], kernel)
-    if first[-1] == second[1] and output == first[:-1] + second[0]:
-        return _dense(tensors[0], _turned(kernel))
-    return None
 
 
 IMAGES: dict[str, Callable[[Call], Result]] = {
@@ -237,9 +169,4 @@ IMAGES: dict[str, Callable[[Call], Result]] = {
     "nn.depthwise_conv2d": _depthwise,
     "nn.conv1d": _conv1d,
     "nn.bias_add": _bias_add,
-    "linalg.matmul": _matmul,
-    "tensordot": _tensordot,
-    "linalg.tensordot": _tensordot,
-    "einsum": _einsum,
-    "linalg.einsum": _einsum,
 }

@@ -18,6 +18,7 @@ from tf_keras import layers
 from edgeship.model import flat_layers
 from edgeship.model.keras2 import maker_of
 from edgeship.quantize.simplifying.average_pooling import averaged
+from edgeship.quantize.simplifying.extremes import largest, smallest
 from edgeship.quantize.simplifying.padding import joined_padding
 from edgeship.quantize.simplifying.replacement import Replacement, nothing
 from edgeship.quantize.simplifying.shared_dense import shared_dense
@@ -279,6 +280,8 @@ REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
     layers.Multiply: _pairwise(layers.Multiply),
     layers.Average: _average,
     layers.Subtract: _subtract,
+    layers.Maximum: largest,
+    layers.Minimum: smallest,
     layers.GlobalMaxPooling2D: global_max,
     layers.AveragePooling2D: _average_pooling,
     flat_layers.Clip: _clip,

@@ -30,9 +30,10 @@ def test_the_table_agrees_with_itself() -> None:
 
 
 def test_where_the_variants_belong() -> None:
-    assert fastest_on("u8s8") == ("x86-vnni",)
-    assert fastest_on("u8s8", cannot_saturate=True) == ("x86-vnni", "x86")
+    assert fastest_on("u8s8") == ("x86-vnni", "x86-sse")
+    assert fastest_on("u8s8", cannot_saturate=True) == ("x86-vnni", "x86", "x86-sse")
     assert fastest_on("s8s8") == ("arm64-neon",)
+    assert is_for("u8s8", "x86-sse") and not is_for("s8s8", "x86-sse")
     assert not is_for("u8s8", "x86") and is_for("u8s8", "x86", cannot_saturate=True)
     assert not is_for("s8s8", "x86-vnni") and not is_for("s8s8", "x86", cannot_saturate=True)
     assert is_for("u8s8", None) and is_for(None, "x86")
@@ -40,7 +41,8 @@ def test_where_the_variants_belong() -> None:
 
 @pytest.mark.parametrize(("architecture", "flags", "name"), [
     ("x86_64", {"avx2", "avx512_vnni"}, "x86-vnni"), ("AMD64", {"avx_vnni"}, "x86-vnni"), ("x86_64", {"avx2"}, "x86"),
-    ("AMD64", None, "x86"), ("i686", set(), "x86"), ("aarch64", {"asimd", "asimddp"}, "arm64-dot"),
+    ("AMD64", None, "x86"), ("i686", set(), "x86"), ("x86_64", {"sse4_2"}, "x86-sse"), ("i686", {"avx"}, "x86-sse"),
+    ("aarch64", {"asimd", "asimddp"}, "arm64-dot"),
     ("arm64", {"i8mm"}, "arm64-dot"), ("aarch64", {"asimd"}, "arm64-neon"), ("arm64", None, None),
     ("riscv64", {"v"}, None), (None, None, None),
 ])

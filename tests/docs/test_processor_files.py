@@ -18,6 +18,7 @@ from edgeship.validate.subject.processors import this_processor
 SNIPPETS = Path(__file__).parents[2] / "docs" / "snippets"
 NATIVE = {name: item for name, item in PROCESSORS.items() if name != "browser"}
 FLAGS = {"x86-vnni": "flags\t\t: fpu avx2 avx512_vnni", "x86": "flags\t\t: fpu avx2 avx512f",
+         "x86-sse": "flags\t\t: fpu ssse3 sse4_1 sse4_2 avx",
          "arm64-dot": "Features\t: fp asimd asimddp", "arm64-neon": "Features\t: fp asimd"}
 MACHINES = {name: "x86_64" if name.startswith("x86") else "aarch64" for name in NATIVE}
 DRIVER = """

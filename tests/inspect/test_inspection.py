@@ -253,8 +253,10 @@ def test_u8s8() -> None:
 
 @pytest.mark.parametrize(("changes", "variant", "exact", "fastest"), [
     ({}, "u8u8", tuple(PROCESSORS), ("x86", "arm64-dot", "browser")),
-    (INT8_WEIGHTS, "u8s8", ("x86-vnni", "arm64-dot", "arm64-neon", "browser"), ("x86-vnni",)),
-    (INT8_WEIGHTS | {"w": np.full((3, 2, 1, 1), 63, np.int8)}, "u8s8", tuple(PROCESSORS), ("x86-vnni", "x86")),
+    (INT8_WEIGHTS, "u8s8", ("x86-vnni", "x86-sse", "arm64-dot", "arm64-neon", "browser"),
+     ("x86-vnni", "x86-sse")),
+    (INT8_WEIGHTS | {"w": np.full((3, 2, 1, 1), 63, np.int8)}, "u8s8", tuple(PROCESSORS),
+     ("x86-vnni", "x86", "x86-sse")),
 ])
 def test_the_processors_that_a_file_is_for(changes, variant: str, exact, fastest, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"

@@ -103,7 +103,7 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, text, 
 
 def test_a_file_that_is_no_model_is_named(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"nothing of the kind")
-    with pytest.raises(ModelError, match=r"model\.keras: not a \.keras file this version can load"):
+    with pytest.raises(ModelError, match=r"model\.keras: not a model file this version can load"):
         build_model(ModelConfig(path=str(tmp_path / "model.keras")), **SHAPE)
     with pytest.raises(ModelError, match="there is no such file"):
         build_model(ModelConfig(path=str(tmp_path / "none.keras")), **SHAPE)

@@ -198,7 +198,7 @@ def test_a_layer_that_nobody_knows_is_named(saved: Path, tmp_path: Path) -> None
 
 
 def test_a_configuration_without_end_is_refused(saved: Path, tmp_path: Path) -> None:
-    for depth, message in ((DEEPEST_CONFIG + 1, "nested more than"), (100_000, "not a .keras file")):
+    for depth, message in ((DEEPEST_CONFIG + 1, "nested more than"), (100_000, "not a model file")):
         path = Path(shutil.copy(saved / "plain.keras", tmp_path / f"deep{depth}.keras"))
 
         def change(config):

@@ -26,6 +26,7 @@ DOING = {
     "pin": "binding it to processors", "import": "importing the runtime", "load": "loading the file",
     "probe": "loading the file",
     "run": "running inferences",
+    "sustain": "running without a pause",
     "time": "timing inferences", "plan": "planning the operations", "mark": "counting instructions",
     "memory": "reading its memory", "tensors": "keeping its tensors",
     "layers": "running single layers", "shapes": "inferring its shapes",

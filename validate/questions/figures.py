@@ -56,7 +56,7 @@ def with_times(row: Row, timed: Timed | None) -> Row:
         return row
     return replace(
         row, latency=timed.latency, peak_memory_bytes=timed.peak_memory_bytes, profile=timed.profile,
-        instructions=timed.instructions,
+        instructions=timed.instructions, sustained=timed.sustained,
     )
 
 
@@ -157,7 +157,9 @@ def _format(measured: Measured) -> str | None:
     return None if artifact is None else artifact.format.replace("ort", "onnx")
 
 
-def agreements_of(answers: Answers, scoring: Scoring, float_outputs: Batch) -> Iterator[Agreement]:
+def agreements_of(
+    answers: Answers, scoring: Scoring, float_outputs: Batch, floats: FloatAnswers
+) -> Iterator[Agreement]:
     """Yield the pairs of this machine's rows on one integer grid, and every other target's row with this machine's.
 
     Here: what users run of any two files, and one file on any two runtimes; and what computes in float, in two
@@ -173,7 +175,10 @@ def agreements_of(answers: Answers, scoring: Scoring, float_outputs: Batch) -> I
         two_formats = both_run_by_users and _format(first) != _format(second)
         one_scheme = first.candidate.scheme == second.candidate.scheme and not first.candidate.is_integer
         if grid is not None and grid == grid_of(second.candidate) and (one_file or both_run_by_users):
-            yield measure_agreement(first, second, labels, float_outputs=float_outputs if two_formats else None)
+            yield measure_agreement(
+                first, second, labels, float_outputs=float_outputs if two_formats else None,
+                float_decisions=floats.decisions if two_formats else None,
+            )
         elif two_formats and one_scheme:
             yield measure_agreement(first, second, labels, float_outputs=float_outputs)
     for row in tested.values():

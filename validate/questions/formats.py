@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeship.core.bounds import FLOAT32_DB
+from edgeship.core.bounds import FLOAT32_DB, LEAST_AGREEMENT
 from edgeship.core.config import ValidateConfig
 from edgeship.core.measurement import Agreement
 from edgeship.validate.questions.findings import FAIL, Finding
@@ -55,7 +55,17 @@ def formats_sentence(agreement: Agreement) -> str:
         if agreement.differing_share is not None:
             parts.append(f"{agreement.differing_share:.1%} of the outputs differ")
     if agreement.top1_agreement is not None:
-        parts.append(f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} examples")
+        parts.append(
+            f"the same class for {agreement.top1_agreement:.1%} of {agreement.images:,} examples{_explained(agreement)}"
+        )
     if agreement.sqnr_db is not None and agreement.max_lsb != 0:
         parts.append(f"{agreement.sqnr_db:.1f} dB from each other on the golden examples")
     return ", ".join(parts) or f"the same values for {agreement.images:,} examples"
+
+
+def _explained(agreement: Agreement) -> str:
+    """Why two right files may part so far, where they do."""
+    same, least = agreement.top1_agreement, agreement.least_agreement
+    if same is None or least is None or same >= LEAST_AGREEMENT or same < least:
+        return ""
+    return " (both are so far from float Keras that rounding explains it)"

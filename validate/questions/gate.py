@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from edgeship.core.bounds import LEAST_AGREEMENT
 from edgeship.core.config import ValidateConfig
+from edgeship.core.evidence import ClassCounts
 from edgeship.core.measurement import Agreement, Grid, Row
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.ship import ShipLine
 from edgeship.core.text import some
+from edgeship.validate.questions.chance import guessing
 from edgeship.validate.questions.difference import difference_of
 from edgeship.validate.questions.findings import (
     FAIL,
@@ -42,6 +45,7 @@ def judge(
     ship: Sequence[ShipLine] = (),
     scored: bool = True,
     exact: Collection[str] = (),
+    float_classes: ClassCounts | None = None,
 ) -> tuple[str, tuple[str, ...]]:
     """The verdict ("pass", "fail", "inconclusive" or "refused") and the reasons, as sentences.
 
@@ -49,6 +53,7 @@ def judge(
     `ship`: what is to be shipped, whose speed has a gate.
     `scored`: there are targets and a metric, so that a row without a figure of its accuracy is not proven.
     `exact`: the artifacts that give the same bits on every x86 processor (same_bits.py).
+    `float_classes`: float Keras's answers by class, where there are classes and it ran.
 
     A failure outweighs a refusal, which outweighs an inconclusive figure.
     """
@@ -56,6 +61,8 @@ def judge(
         *_rows(rows, config, others, scored), *_bits(rows, exact), *_grids(grids, config),
         *_agreements(agreements, config, others), *speed_findings(ship, config),
     ]
+    if (guess := guessing(float_classes)) is not None:
+        findings.append(guess)
     return worst(*(finding.verdict for finding in findings)), tuple(sentences_of(findings))
 
 
@@ -159,7 +166,7 @@ def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
         ))
     if row.accuracy is None or row.accuracy.agreement is None:
         return
-    least = min(config.min_agreement, parity.least_agreement)
+    least = min(_least_agreement(config), parity.least_agreement)
     # Few images cannot prove 98 %, so the whole interval must be below.
     _, upper = wilson_interval(round(row.accuracy.agreement * row.accuracy.images), row.accuracy.images)
     if upper < least:
@@ -227,17 +234,16 @@ def _agreements(
             continue
         yield from format_findings(agreement, config)
         computes_in_float = between_formats(agreement) and agreement.max_lsb is None
-        same = agreement.top1_agreement
-        if same is None or same >= config.min_agreement or computes_in_float:
+        same, least = agreement.top1_agreement, _least_agreement(config, agreement)
+        if same is None or same >= least or computes_in_float:
             continue
         if ON_TARGET in agreement.second.rsplit(" / ", 1)[1]:
-            yield from _other_target(agreement, same, config)
+            yield from _other_target(agreement, same, least)
             continue
         first, second = (label.rsplit(" / ", 1)[0] for label in (agreement.first, agreement.second))
         found = (
-            f"{agreement.first} and {agreement.second} predict the same class for "
-            f"{same:.1%} of {agreement.images:,} examples, validate.min_agreement is "
-            f"{config.min_agreement:.1%}"
+            f"{agreement.first} and {agreement.second} predict the same class for {same:.1%} of "
+            f"{agreement.images:,} examples, {_expected(agreement, config, least)}"
         )
         if between_formats(agreement):
             yield Finding(
@@ -250,13 +256,29 @@ def _agreements(
             ))
 
 
-def _other_target(agreement: Agreement, share: float, config: ValidateConfig) -> Iterator[Finding]:
+def _least_agreement(config: ValidateConfig, agreement: Agreement | None = None) -> float:
+    """Return the share of same classes that is asked for: the user's, or what rounding explains of two formats."""
+    if config.min_agreement is not None:
+        return config.min_agreement
+    explained = None if agreement is None else agreement.least_agreement
+    return LEAST_AGREEMENT if explained is None else min(LEAST_AGREEMENT, explained)
+
+
+def _expected(agreement: Agreement, config: ValidateConfig, least: float) -> str:
+    if config.min_agreement is not None:
+        return f"validate.min_agreement is {least:.1%}"
+    if agreement.least_agreement is None or least == LEAST_AGREEMENT:
+        return f"expected {least:.1%} (validate.min_agreement)"
+    return f"where their distance from float Keras explains no less than {least:.1%}"
+
+
+def _other_target(agreement: Agreement, share: float, least: float) -> Iterator[Finding]:
     """The same artifact on two machines. Few images cannot prove 99.9 %, so the whole interval must be below."""
     same = round(share * agreement.images)
     _, upper = wilson_interval(same, agreement.images)
-    if upper < config.min_agreement:
+    if upper < least:
         yield Finding(verdict=FAIL, sentence=(
             f"{agreement.second}: predicts the same class as on this machine for {share:.1%} of "
             f"{agreement.images:,} examples (at most {upper:.1%} of all, with 95 % confidence), "
-            f"validate.min_agreement is {config.min_agreement:.1%}; its kernels compute something else"
+            f"expected {least:.1%} (validate.min_agreement); its kernels compute something else"
         ))

@@ -10,6 +10,7 @@ import numpy as np
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.bounds import (
     least_agreement,
+    least_agreement_of_siblings,
     least_sqnr_between_formats_db,
     least_sqnr_db,
     least_sqnr_of_siblings_db,
@@ -86,7 +87,8 @@ def _golden_distance(values: Batch, sibling: Measured) -> float | None:
 
 
 def measure_agreement(
-    first: Measured, second: Measured, labels: np.ndarray | None, *, float_outputs: Batch | None = None
+    first: Measured, second: Measured, labels: np.ndarray | None, *, float_outputs: Batch | None = None,
+    float_decisions: np.ndarray | None = None,
 ) -> Agreement:
     """Two rows that ran on the same test examples.
 
@@ -94,6 +96,7 @@ def measure_agreement(
         labels: of a classifier, the right classes, int64 (n,); None where nothing is known to be right.
         float_outputs: float32 (n_golden, ...) by float Keras, given for two formats of one model: how far these part is
             held against what their rounding explains.
+        float_decisions: float Keras's classes for the test examples, given for the same.
     """
     sqnr, least = (None, None) if float_outputs is None else _between(first, second, float_outputs)
     delta: float | None = None
@@ -114,7 +117,15 @@ def measure_agreement(
         accuracy_delta_ci95=interval,
         sqnr_db=sqnr,
         least_sqnr_db=least,
+        least_agreement=_least_agreement(first, second, float_decisions),
     )
+
+
+def _least_agreement(first: Measured, second: Measured, float_decisions: np.ndarray | None) -> float | None:
+    """Return the share of same answers that the distance of both from float Keras explains; None: not known."""
+    shares = [_agreement(row.decisions, float_decisions) for row in (first, second)]
+    known = [share for share in shares if share is not None]
+    return least_agreement_of_siblings(*known) if len(known) == len(shares) else None
 
 
 def _between(first: Measured, second: Measured, float_outputs: Batch) -> tuple[float | None, float | None]:

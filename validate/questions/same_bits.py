@@ -9,7 +9,7 @@ from edgeship.core.measurement import Row
 from edgeship.core.variants import is_for, variant_of
 
 X86_TARGET = "x86:"
-X86_CLASSES = ("x86-vnni", "x86")
+X86_CLASSES = ("x86-vnni", "x86", "x86-sse")
 
 
 def exact_on_every_x86(artifacts: Iterable[Artifact]) -> frozenset[str]:

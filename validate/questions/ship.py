@@ -18,7 +18,7 @@ from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.core.ship import BY_TIME, ShipLine
 from edgeship.core.variants import FIXED_KERNELS, has_fixed_kernels, is_for, variant_of, variants_on
 from edgeship.validate.questions.difference import difference_of
-from edgeship.validate.questions.findings import FAIL, PASS, REFUSED, label_of, worst
+from edgeship.validate.questions.findings import FAIL, INCONCLUSIVE, PASS, REFUSED, label_of, worst
 from edgeship.validate.questions.gains import Gain, gain_of
 from edgeship.validate.questions.gate import verdict_of
 from edgeship.validate.questions.places import PLACES, Place
@@ -44,6 +44,7 @@ class Measurements:
     versions: Mapping[str, Mapping[str, str | None]]  # of each target's packages
     wrong: Collection[str] = ()  # the files whose answers fail here
     scored: bool = True  # accuracy was to be measured
+    float_guesses: bool = False  # then no file's accuracy is proven (chance.py)
 
     def rows_of(self, file: str) -> list[Row]:
         """Return a file's rows on runtimes that users have, on processors that it is made for."""
@@ -135,6 +136,7 @@ def _line(name: str, place: Place, artifact: Artifact, found: Measurements, *, m
     verdict = worst(
         REFUSED if not judged else verdict_of(judged, found.config, scored=found.scored),
         FAIL if artifact.name in found.wrong else PASS,
+        INCONCLUSIVE if found.float_guesses else PASS,
         PASS if gain is None or gain.by != BY_TIME else speed_verdict(gain.ratio, gain.interval, found.config),
     )
     return ShipLine(

@@ -28,13 +28,19 @@ from edgeship.validate.report.ship_lines import (
     ship_sentence,
     ship_sources,
 )
+from edgeship.validate.report.sustained_lines import (
+    SUSTAINED_COLUMNS,
+    SUSTAINED_LEGEND,
+    sustained_cells,
+    sustained_rows,
+)
 from edgeship.validate.subject.rows import row_label
 from edgeship.validate.timing.summary import P99_SAMPLES
 
 HEADLINES = {
     "pass": "PASS: every gate holds",
     "fail": "FAIL: at least one gate does not hold",
-    "inconclusive": "INCONCLUSIVE: no gate fails, but the measurement is too small to say that all hold",
+    "inconclusive": "INCONCLUSIVE: no gate fails, but what was measured does not show that all hold",
     "refused": "REFUSED: not all that was asked could be measured, so it is not proven",
 }
 
@@ -84,6 +90,7 @@ def report_to_markdown(report: Report) -> str:
         _main_table(report.rows),
         *bullets(LEGEND),
         *_starts(report.rows),
+        *_sustained(report.rows),
         *_profiles(report.rows),
         *_weights(report),
         *_agreements(report.agreements),
@@ -152,6 +159,15 @@ def _starts(rows: Sequence[Row]) -> Iterator[str]:
         ],
     )
     yield from bullets(DETAILS_LEGEND)
+
+
+def _sustained(rows: Sequence[Row]) -> Iterator[str]:
+    """Whether rows keep their speed while they run without a pause."""
+    found = sustained_rows(rows)
+    if found:
+        yield "## Sustained speed"
+        yield table(SUSTAINED_COLUMNS, [sustained_cells(row, measured) for row, measured in found])
+        yield from bullets(SUSTAINED_LEGEND)
 
 
 def _profiles(rows: Sequence[Row]) -> Iterator[str]:

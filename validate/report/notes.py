@@ -73,6 +73,17 @@ def few_launches(config: ValidateConfig, rows: Sequence[Row]) -> Iterator[str]:
         )
 
 
+def not_sustained(config: ValidateConfig, rows: Sequence[Candidate]) -> Iterator[str]:
+    """Rows that users run and whose sustained speed was asked for, but cannot be measured."""
+    if config.sustained_seconds is None:
+        return
+    for row in rows:
+        if row.reported and row.kind.production and not row.target.measures_time:
+            yield f"{row.label}: sustained speed not measured: the processor is emulated"
+        elif row.reported and row.kind.production and not row.kind.by_runner:
+            yield f"{row.label}: sustained speed not measured: its process is not ours to keep running"
+
+
 def crowded(rows: Sequence[Row]) -> Iterator[str]:
     """Targets whose wall times are too long."""
     for target in dict.fromkeys(row.target for row in rows):

@@ -20,6 +20,7 @@ from edgeship.validate.report.markdown import (
     machine_lines,
 )
 from edgeship.validate.report.ship_table import ship_to_terminal
+from edgeship.validate.report.sustained_lines import sustained_sentences
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "refused": "bold yellow"}
 TEXT_COLUMNS = ("artifact", "runtime", "target", "error")
@@ -40,6 +41,7 @@ def report_to_terminal(report: Report, *, width: int, everything: bool = False) 
         Text(headline(report), style=STYLES[report.verdict]),
         *ship_to_terminal(report.ship),
         *(_all_rows(report, width) if everything else ()),
+        *(Text(line) for line in sustained_sentences(report.rows)),
         *(Text(f"- {failure}") for failure in report.failures),
         *(Text(f"{table.artifact}, layer by layer: {layer_sentence(table)}") for table in report.layer_errors),
         Text("\n".join(islice(machine_lines(report), MACHINE_LINES)), style="dim"),

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import importlib
 import os
+import statistics
 import time
 from typing import Any, Callable  # noqa: UP035  (Python 3.9 on boards)
 
@@ -99,6 +100,28 @@ class Session:
         gc.enable()
         return {"samples_ns": samples_ns, "first_ms": self._first_ms, "switches": switches,
                 "cpu_ns": used_ns if FINE_CPU_CLOCK else None}
+
+    def do_sustain(self, *, inputs: list[str], seconds: float, discarded: int) -> dict[str, Any]:
+        """Infer the files' first example for `seconds` without a pause: how often, and the device at the end.
+
+        At least one inference is made; `discarded` ones before it do not count.
+        """
+        example = self._first_example(inputs)
+        infer = self._runtime.infer
+        for _ in range(discarded):
+            infer(example)
+        samples_ns: list[int] = []
+        begin_ns = now_ns = time.perf_counter_ns()
+        end_ns = begin_ns + int(seconds * 1e9)
+        while now_ns < end_ns or not samples_ns:
+            start_ns = now_ns
+            infer(example)
+            now_ns = time.perf_counter_ns()
+            samples_ns.append(now_ns - start_ns)
+        state = device_state()
+        return {"inferences": len(samples_ns), "seconds": (now_ns - begin_ns) / 1e9,
+                "median_ms": statistics.median(samples_ns) / 1e6,
+                "clock_mhz": state["clock_mhz"], "temperature_c": state["temperature_c"]}
 
     def do_profile(self, *, inputs: list[str], runs: int, seconds: float, discarded: int) -> dict[str, Any]:
         """The mean time of each operation over up to `runs` inferences, after `discarded` ones that do not count.

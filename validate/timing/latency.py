@@ -21,6 +21,7 @@ from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import RuntimeFailure
 from edgeship.core.measurement import Latency, LatencyLaunch, Profile
 from edgeship.core.progress import say, track
+from edgeship.core.sustained import Sustained
 from edgeship.validate.process.client import Worker
 from edgeship.validate.subject.inputs import write_arrays
 from edgeship.validate.subject.rows import Candidate
@@ -42,6 +43,7 @@ class Timed:
     peak_memory_bytes: int | None = None
     profile: Profile | None = None
     instructions: int | None = None
+    sustained: Sustained | None = None
     note: str | None = None
     error: RuntimeFailure | None = None
 

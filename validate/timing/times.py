@@ -16,6 +16,7 @@ from edgeship.validate.subject.rows import Candidate
 from edgeship.validate.targets.target import Target
 from edgeship.validate.timing.latency import Timed, measure_latencies, write_example
 from edgeship.validate.timing.profile import measure_alone
+from edgeship.validate.timing.sustained import sustained_of
 
 COUNTED_RUNS = 3  # the first one packs weights and allocates; the median of the marks is a steady one
 WARM_UP_RUNS = 1
@@ -40,6 +41,13 @@ def measure_times(
             if timed[candidate.label].error is None:
                 alone = measure_alone(candidate, golden_inputs, config, folder=folder)
                 timed[candidate.label] = replace(alone, latency=timed[candidate.label].latency)
+        # At the very end: the device is warm afterwards.
+        going = [candidate for candidate in candidates if timed[candidate.label].error is None]
+        for label, found in sustained_of(going, golden_inputs, config, folder=folder).items():
+            if isinstance(found, RuntimeFailure):
+                timed[label] = replace(timed[label], error=found)
+            else:
+                timed[label] = replace(timed[label], sustained=found)
         return timed
     each = track(candidates, label="instructions", total=len(candidates))
     return {candidate.label: _counted(candidate, golden_inputs, config, folder) for candidate in each}

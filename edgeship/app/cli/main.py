@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,11 +49,18 @@ DEVICE_OPTIONS = {
     "benchmark_model": "on phones: TensorFlow Lite's benchmark_model, a file here or device:/path",
     "perf_test": "on phones: onnxruntime_perf_test, a file here or device:/path",
 }
+QUIET_PACKAGES = (
+    "ai_edge_litert", "keras", "onnx", "onnxruntime", "tensorflow", "tensorflow_model_optimization", "tf2onnx",
+    "tf_keras",
+)
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "digits.toml"
 
 
 def entry_point() -> None:
     """The console script."""
+    if not sys.warnoptions:  # what Python's -W or PYTHONWARNINGS asks for is shown
+        # The packages' advice to each other, and about layers that train and convert as they are.
+        warnings.filterwarnings("ignore", module=rf"({'|'.join(QUIET_PACKAGES)})(\.|$)")
     sys.exit(main(sys.argv[1:]))
 
 
@@ -144,6 +152,10 @@ def command_parser() -> argparse.ArgumentParser:
     validate.add_argument(
         "--layers", action="store_true", help="compare integer artifacts with float layer by layer, even if they pass"
     )
+    validate.add_argument(
+        "--sustained", type=float, metavar="SECONDS",
+        help="also run each row for so long without a pause, where the processor is real: does it keep its speed?",
+    )
     validate.add_argument("--data", type=Path, metavar="CONFIG", help="images and gates from this configuration")
     validate.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: beside the bundle)")
     for command in (run, validate):
@@ -227,6 +239,7 @@ def _validate(options: argparse.Namespace) -> int:
         runtimes=tuple(options.runtime or gates.runtimes),
         targets=tuple(options.on or gates.targets),
         images=gates.images if options.images is None else options.images,
+        sustained_seconds=gates.sustained_seconds if options.sustained is None else options.sustained,
         **{key: value for key in DEVICE_OPTIONS if (value := getattr(options, key)) is not None},
     )
     with stage("validate", measurements(chosen.targets)):

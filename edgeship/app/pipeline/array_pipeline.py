@@ -189,10 +189,9 @@ class ArrayPipeline:
 
     @cached_property
     def _initial(self) -> tf_keras.Model:
-        from edgeship.model import build  # first, since it holds TensorFlow's notices back
+        from edgeship.model import build  # first: it holds back what TensorFlow says when it is first imported
 
-        # isort: split
-        import tf_keras
+        import tf_keras  # isort: skip
 
         tf_keras.utils.set_random_seed(self.config.train.seed)
         model = build.build_for_arrays(self.config.model)

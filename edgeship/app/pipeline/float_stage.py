@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tf_keras
 
 from edgeship.app.pipeline import lowered
@@ -18,11 +19,14 @@ from edgeship.core.artifact import Preprocessing
 from edgeship.core.config import Config
 from edgeship.core.files import sha256_of_bytes
 from edgeship.core.progress import fact, say
-from edgeship.data import Images, Splits, hold_out
+from edgeship.data import Images, Splits, hold_out, preprocess
 from edgeship.data.examples import Examples, examples_of_images
 from edgeship.model import build, train
 from edgeship.model.distribute import Workers
+from edgeship.model.first_values import first_values
 from edgeship.model.probabilities import with_probabilities
+
+FEW_IMAGES = 32  # show on which scale the first layer sees them
 
 
 @dataclass
@@ -85,11 +89,12 @@ class FloatStage:
 
     def train(self, scratch: Path, path: Path, *, is_chief: bool) -> None:
         """Train, lower, and (the chief) save: `path` then has the lowered network that all later stages work on."""
-        config, model = self.config, self.initial
-        flat = None if config.train.epochs else self.initial_flat
+        config, model, untrained = self.config, self.initial, self.initial_flat
+        flat = None if config.train.epochs else untrained
         for name in ("initial", "initial_flat"):  # training changes the model: it starts once
             vars(self).pop(name, None)
         fact(f"{model.name}, {model.count_params():,} parameters")
+        self._warn_of_scale(untrained)
         if flat is None:
             self._fit(model, scratch)
             build.check_weights(model)
@@ -99,6 +104,18 @@ class FloatStage:
         fact(f"float top-1 {top1:.2%} on the test split")
         if is_chief:
             lowered.save(flat, path, self._test)
+
+    def _warn_of_scale(self, flat: tf_keras.Model) -> None:
+        """Say so where the model begins by squeezing the pixels to nearly nothing, as it would for those of 0..255."""
+        few = self.splits.calibration.select(np.arange(min(FEW_IMAGES, len(self.splits.calibration))))
+        seen = first_values(flat, preprocess(few.images, self.spec))
+        if seen is not None and seen.are_squeezed:
+            low, high = self.spec.input_range
+            say(
+                f"train: warning: pixels of {low:.3g} to {high:.3g} (data.mean, data.std) reach {seen.layer} as "
+                f"{seen.low:.4g} to {seen.high:.4g}, nearly all alike; a model that was trained on pixels of 0..255 "
+                f"wants data.mean = 0.0 and data.std = {1 / 255}"
+            )
 
     def _fit(self, initial: tf_keras.Model, scratch: Path) -> None:
         """Train in place; with several replicas a copy in the strategy's scope, whose weights `initial` takes over."""

@@ -297,6 +297,7 @@ class Pipeline:
 
     @cached_property
     def _float(self) -> FloatStage:
+        import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose notices it holds back
         from edgeship.app.pipeline.float_stage import FloatStage
 
         return FloatStage(self.config, self.splits, self.spec, self.workers, self.module_folder)

@@ -62,7 +62,7 @@ def load_keras3(
     # Deserializing what is no model can raise nearly anything.
     except Exception as error:
         raise ModelError(
-            f"{path}: not a .keras file that Keras {keras.__version__} can load ({in_one_line(error)}); its custom "
+            f"{path}: not a model file that Keras {keras.__version__} can load ({in_one_line(error)}); its custom "
             "layers must be registered (@keras.saving.register_keras_serializable), in modules that "
             "model.custom_objects names"
         ) from error

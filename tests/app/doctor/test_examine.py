@@ -253,10 +253,11 @@ def test_no_pins_without_an_installed_edgeship(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(("flags", "machine", "said"), [
-    ({"avx2", "sse"}, "x86_64", "x86_64, avx2: x86 without VNNI: of the int8 ONNX files only U8U8 is right here"),
+    ({"avx2", "sse"}, "x86_64", "x86_64, avx2: x86 with AVX2, no VNNI: of the int8 ONNX files only U8U8 is right here"),
     ({"avx2", "avx_vnni"}, "AMD64", "AMD64, avx2 avx_vnni: x86 with VNNI: of the int8 ONNX files U8S8 and U8U8 are"),
     ({"avx2", "avx512_vnni"}, "x86_64", "U8S8 is the fastest"),
-    (set(), "x86_64", "no AVX2: expect int8 to be slow"),
+    ({"sse4_2"}, "x86_64", "x86 without AVX2: of the int8 ONNX files U8S8 and U8U8 are right here"),
+    ({"sse4_2"}, "x86_64", "no AVX2: expect int8 to be slow"),
     ({"asimddp", "i8mm"}, "aarch64", "aarch64, asimddp i8mm: Arm with dot products"),
     ({"asimd"}, "aarch64", "Arm, plain NEON: of the int8 ONNX files S8S8 and U8S8 and U8U8 are right here, S8S8"),
     (None, "x86_64", "instructions unknown: without VNNI, U8S8 ONNX saturates; U8U8"),

@@ -137,7 +137,7 @@ def test_layers_that_declare_more_than_the_file_holds_are_refused(saved):
 
 
 def test_a_damaged_file_is_one_sentence(saved):
-    with pytest.raises((ModelError, LoweringError), match=r"other\.keras: not a \.keras file that Keras 3") as caught:
+    with pytest.raises((ModelError, LoweringError), match=r"other\.keras: not a model file that Keras 3") as caught:
         load_keras_model(rewrite(saved, put(settings={"filters": "many"})))
     assert "\n" not in str(caught.value)
 

@@ -8,6 +8,7 @@ import pytest
 from edgeship.core.config import ValidateConfig
 from edgeship.core.measurement import Accuracy, Agreement, Coverage, Grid, Row
 from edgeship.core.schemes import SCHEMES
+from edgeship.validate.questions.formats import formats_sentence
 from edgeship.validate.questions.gate import judge, wrong_answers
 
 CONFIG = ValidateConfig(max_accuracy_drop=0.02, min_coverage=1.0, min_agreement=0.98, max_layer_lsb=1)
@@ -141,6 +142,21 @@ def test_agreement_of_the_two_formats_and_of_the_two_optimization_levels() -> No
     assert verdict == "fail" and "without VNNI" in sentence
     explained = dataclasses.replace(low, second="int8-qat.tflite / litert-reference")
     assert judge([ROW], [], [explained], CONFIG)[0] == "pass"
+
+
+def test_formats_may_part_as_far_as_their_distance_from_float_explains_unless_the_user_says_how_far() -> None:
+    default = dataclasses.replace(CONFIG, min_agreement=None)
+    low = dataclasses.replace(AGREEMENT, top1_agreement=0.81)
+    explained, wrong = (dataclasses.replace(low, least_agreement=least) for least in (0.2, 0.9))
+    assert judge([ROW], [], [explained], default) == ("pass", ())
+    assert "so far from float Keras that rounding explains it" in formats_sentence(explained)
+    verdict, (sentence,) = judge([ROW], [], [wrong], default)
+    assert verdict == "fail" and "81.0% of 500 examples, where their distance from float Keras explains no" in sentence
+    verdict, (sentence,) = judge([ROW], [], [low], default)  # float Keras did not run
+    assert verdict == "fail" and "expected 98.0% (validate.min_agreement)" in sentence
+    assert judge([ROW], [], [dataclasses.replace(low, top1_agreement=0.985, least_agreement=1.0)], default)[0] == "pass"
+    verdict, (sentence,) = judge([ROW], [], [explained], CONFIG)
+    assert verdict == "fail" and "validate.min_agreement is 98.0%" in sentence
 
 
 def test_error_rows_fail_and_all_failures_are_told() -> None:

@@ -74,6 +74,17 @@ def test_agreement_counts_second_minus_first() -> None:
     assert agreement.accuracy_delta_ci95[0] < 0 < agreement.accuracy_delta_ci95[1]
 
 
+def test_the_share_of_same_classes_that_rounding_explains_follows_the_better_file() -> None:
+    """One file answers as float Keras, which leaves the other nothing; both are wrong in a third, which leaves much."""
+    flipped = measured("b", SIGNED[[1, 1, 2]][:, [1, 0, 2]], INT8)
+    assert FIRST.decisions is not None and flipped.decisions is not None
+    right = measure_agreement(FIRST, flipped, None, float_decisions=FIRST.decisions)
+    assert right.least_agreement == 1.0 and right.top1_agreement == pytest.approx(1 / 3)
+    both_wrong = measure_agreement(FIRST, flipped, None, float_decisions=np.array([0, 1, 2]))
+    assert both_wrong.least_agreement == pytest.approx(1 - math.sqrt(2) / 3)
+    assert measure_agreement(FIRST, flipped, None).least_agreement is None
+
+
 def test_golden_lsb() -> None:
     assert golden_lsb((SIGNED,), (SIGNED + np.int8(0),), (INT8,)) == 0
     assert golden_lsb((SIGNED[:1],), (np.array([[-128, 127, -128]], np.int8),), (INT8,)) == 255

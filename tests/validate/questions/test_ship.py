@@ -33,7 +33,8 @@ def test_each_place_has_the_file_that_is_exact_and_the_fastest_there() -> None:
     ship = lines(ROWS, bundle("int8-qat", variants=("u8u8", "u8s8", "s8s8")))
     assert {place: line.file for place, line in ship.items()} == {
         "litert": "int8-qat.tflite", "x86-vnni": "int8-qat-u8s8.onnx", "x86": "int8-qat.onnx",
-        "arm64-dot": "int8-qat.onnx", "arm64-neon": "int8-qat-s8s8.onnx", "browser": "int8-qat.onnx",
+        "x86-sse": "int8-qat-u8s8.onnx", "arm64-dot": "int8-qat.onnx", "arm64-neon": "int8-qat-s8s8.onnx",
+        "browser": "int8-qat.onnx",
     }
     assert lines(ROWS, bundle("int8-qat"))["arm64-neon"].file == "int8-qat-u8s8.onnx"
     assert "s8s8 would be faster: add it to export.onnx_variants" in lines(ROWS, bundle("int8-qat"))["arm64-neon"].why
@@ -171,3 +172,10 @@ def test_the_lines_survive_the_way_to_disk() -> None:
         plain = dataclasses.asdict(line)
         listed = {key: list(item) if isinstance(item, tuple) else item for key, item in plain.items()}
         assert decode(ShipLine, listed, place=str(Path("ship"))) == line
+
+
+def test_files_of_a_model_that_may_be_guessing_are_not_proven() -> None:
+    ship = lines(ROWS, bundle("int8-qat"), float_guesses=True)
+    assert {line.verdict for line in ship.values() if line.file is not None} == {"inconclusive"}
+    wrong = lines(ROWS, bundle("int8-qat"), float_guesses=True, wrong={"int8-qat.tflite"})
+    assert wrong["mobile"].verdict == "fail"

@@ -70,3 +70,16 @@ def test_the_samples_of_a_timing_are_as_many_as_asked(master_bundle: Path, tmp_p
         answer = worker.ask("time", inputs=[str(inputs)], runs=7, seconds=60, discarded=3)
     elapsed = time.monotonic_ns() - started
     assert len(answer["samples_ns"]) == 7 and 0 < sum(answer["samples_ns"]) < elapsed and answer["first_ms"] > 0
+
+
+def test_it_runs_without_a_pause_and_tells_how_often(master_bundle: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", np.zeros((1, 8, 8, 1), np.int8))
+    _, found, least = answers(
+        start(),
+        {"do": "load", "runtime": "litert", "path": str(master_bundle / "int8.tflite"), "options": {"threads": 1}},
+        {"do": "sustain", "inputs": [str(tmp_path / "in.npy")], "seconds": 0.05, "discarded": 1},
+        {"do": "sustain", "inputs": [str(tmp_path / "in.npy")], "seconds": 0.0, "discarded": 0},
+    )
+    assert set(found["ok"]) == {"inferences", "seconds", "median_ms", "clock_mhz", "temperature_c"}
+    assert found["ok"]["inferences"] >= 1 and found["ok"]["seconds"] >= 0.05 and found["ok"]["median_ms"] > 0
+    assert least["ok"]["inferences"] == 1  # a window is never empty

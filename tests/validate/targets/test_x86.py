@@ -13,6 +13,7 @@ import pytest
 from edgeship.core.artifact import MANIFEST_FILE, manifest_from_json, manifest_to_json
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import ConfigError, TargetFailure
+from edgeship.core.variants import is_for, processor_of
 from edgeship.data import Images
 from edgeship.graph import read_graph
 from edgeship.graph.saturation import reduction_rows, saturation_of
@@ -100,6 +101,24 @@ def test_convolutions_of_8_bits_differ_on_haswell_and_pair_safe_ones_do_not(chan
             with Worker("here", timeout_seconds=60, target=Target()) as here:
                 local = Guest(here, tmp_path / "here").answers(files.qlinear_conv(unsigned, size=3), images)
             np.testing.assert_array_equal(local, expected)
+
+
+@needs_emulator
+@pytest.mark.parametrize(("cpu", "processor"), [("haswell", "x86"), ("nehalem", "x86-sse"), ("ivybridge", "x86-sse")])
+def test_the_table_says_on_which_processors_8_bits_are_exact(cpu: str, processor: str, tmp_path: Path) -> None:
+    weights = RANDOM.integers(-128, 128, (37, 24)).astype(np.int8)
+    kernel = RANDOM.integers(-127, 128, (16, 4, 3, 3)).astype(np.int8)
+    inputs = files.worst_inputs(weights)
+    images = files.worst_inputs(reduction_rows(kernel).T).reshape(-1, 3, 3, 4).transpose(0, 3, 1, 2)[:, None]
+    with X86Target(f"x86:{cpu}") as target, Worker("row", timeout_seconds=300, target=target) as worker:
+        machine, guest = target.describe(), Guest(worker, tmp_path)
+        assert processor_of(machine["architecture"], machine["cpu_flags"]) == processor
+        exact = is_for("u8s8", processor)
+        sums = guest.answers(files.matmul_integer(weights), inputs[:, None])
+        assert np.array_equal(sums, inputs.astype(np.int64) @ weights) is exact
+        unsigned = (kernel.astype(np.int16) + 128).astype(np.uint8)
+        both = [guest.answers(files.qlinear_conv(item, size=3), images) for item in (kernel, unsigned)]
+        assert np.array_equal(*both) is exact
 
 
 @needs_emulator

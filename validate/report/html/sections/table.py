@@ -6,7 +6,16 @@ from collections.abc import Callable, Collection, Iterable
 
 from edgeship.core.measurement import Report
 from edgeship.validate.report.html.blocks import Block, Section, missing
-from edgeship.validate.report.html.sections import accuracy, changed, classes, latency, layers, surroundings, verdict
+from edgeship.validate.report.html.sections import (
+    accuracy,
+    changed,
+    classes,
+    latency,
+    layers,
+    surroundings,
+    sustained,
+    verdict,
+)
 
 # The section's id and title -> what draws it, from the report and the examples that have pictures.
 Draw = Callable[[Report, Collection[int]], Iterable[Block]]
@@ -20,6 +29,7 @@ SECTIONS: dict[tuple[str, str], Draw] = {
     ("changed", "Examples whose answer changed"): changed.changed,
     ("outputs", "Outputs that are values"): lambda report, _: changed.moved(report),
     ("latency", "Latency per launch"): lambda report, _: latency.launches(report),
+    ("sustained", "Sustained speed"): lambda report, _: sustained.sustained(report),
     ("layers", "Layer by layer"): lambda report, _: layers.layers(report),
     ("time", "Where the time goes"): lambda report, _: layers.where_the_time_goes(report),
     ("targets", "Targets side by side"): lambda report, _: latency.targets(report),
@@ -42,7 +52,7 @@ def sections_of(report: Report, pictures: Collection[int]) -> list[Section]:
     has_values = any(row.deviations is not None for row in report.rows)
     unfit = ("failures" if report.verdict == "pass" and not report.not_judged else "", *(
         OF_CLASSES if has_values else OF_VALUES
-    ))
+    ), "" if any(row.sustained is not None for row in report.rows) else "sustained")
     return [
         Section(id=id, title=title, blocks=_blocks(id, draw, report, pictures))
         for (id, title), draw in SECTIONS.items() if id not in unfit

@@ -1,0 +1,146 @@
+"""int8 files of every route after training, of one float model and the same calibration inputs, as a Markdown table.
+
+    python -m benchmarks.peer_files mlperf --models DIR [--names NAME...]    MLPerf Tiny's models that are in DIR
+    python -m benchmarks.peer_files digits --model runs/digits/float.keras   ResNet-34, width 16 (after `edgeship run`)
+    python -m benchmarks.peer_files depthwise                                a depthwise network on Fashion-MNIST
+
+Per file: its bytes, the signal to noise of its outputs against the float model's and the share of test inputs with its
+top-1, in LiteRT or ONNX Runtime with their default options. Nothing is timed (`benchmarks.peers latency` does that).
+
+    edgeship min-max, best    int8-ptq and int8-ptq-best
+    the benchmark's own       MLPerf Tiny's int8 file
+    converter                 TFLiteConverter's post-training quantization
+    litert-quantizer          its static int8 recipe with its default calibration (`pip install litert-quantizer`)
+    ort u8u8, u8s8            onnxruntime.quantization.quantize_static (QDQ, per channel), three calibrations; U8S8
+                              saturates on x86 with AVX2 and no VNNI, and is measured as it runs here
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from benchmarks import mlperf_tiny
+from benchmarks.ptq_best import Work, depthwise, digits, mlperf, quantize
+from edgeship.core.integers import dequantize, sqnr_db
+from edgeship.core.progress import say
+from edgeship.export.onnx.convert import convert_onnx
+from edgeship.export.proof.golden import specs_and_outputs
+from edgeship.export.tflite.convert import convert_tflite
+from edgeship.quantize.lowering.lower import lower
+
+HEAD = "| network | file | format | bytes | SQNR, dB | agreement |"
+LITERT_QUANTIZER = "litert_quantizer"
+ORT_CALIBRATIONS = {"min-max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+File = tuple[str, str, bytes]  # whose, format, content
+
+
+def main() -> None:
+    """Make every file of every network, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("mlperf", "digits", "depthwise"))
+    parser.add_argument("--model", type=Path, help="of digits: the float model that `edgeship run` left")
+    parser.add_argument("--models", type=Path, help="of mlperf: a folder with files of the benchmark")
+    parser.add_argument("--names", nargs="+", default=list(mlperf_tiny.ENTRIES), help="of mlperf: which models")
+    options = parser.parse_args()
+    if {"digits": options.model, "mlperf": options.models}.get(options.what, True) is None:
+        parser.error(f"{options.what}: expected {'--model' if options.what == 'digits' else '--models'}")
+    makers: dict[str, Callable[[], Iterator[Work]]] = {
+        "digits": lambda: digits(options.model), "mlperf": lambda: mlperf(options.models, options.names),
+        "depthwise": depthwise,
+    }
+    print("\n".join([mlperf_tiny.machine(), "", HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]), flush=True)
+    for work in makers[options.what]():
+        wanted = work.model.predict(work.tests, batch_size=100, verbose=0)
+        for name, format, content in files_of(work, options.models):
+            print(row_of(work, wanted, name, format, content), flush=True)
+
+
+def files_of(work: Work, models: Path | None) -> Iterator[File]:
+    """Yield the files of every route; a peer that is not installed has none, and that is said."""
+    flat = lower(work.model)
+    for way in ("min-max", "best"):
+        say(f"{work.name}: edgeship {way}")
+        tflite = convert_tflite(quantize(flat, work, way)[0].model, scheme="int8-ptq")
+        yield f"edgeship {way}", "tflite", tflite
+        yield f"edgeship {way}", "onnx", convert_onnx(tflite, variant="u8u8")
+    if models is not None and (own := models / mlperf_tiny.ENTRIES[work.name].own).is_file():
+        yield "the benchmark's own", "tflite", own.read_bytes()
+    yield "converter", "tflite", mlperf_tiny.converter_file(work.model, work.calibration)
+    float_tflite = convert_tflite(flat)
+    if importlib.util.find_spec(LITERT_QUANTIZER) is None:
+        say(f"{LITERT_QUANTIZER} is not installed: no row of it")
+    else:
+        yield "litert-quantizer", "tflite", litert_quantizer_file(float_tflite, work.calibration)
+    yield from ort_files(convert_onnx(float_tflite, variant=None), work.calibration)
+
+
+def litert_quantizer_file(float_tflite: bytes, calibration: np.ndarray) -> bytes:
+    """Quantize a float TFLite file by the static int8 recipe."""
+    from litert_quantizer import quantizer, recipe
+
+    say("peer: litert-quantizer")
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "float.tflite", Path(folder) / "int8.tflite"
+        source.write_bytes(float_tflite)
+        made = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+        (signature, name), = _signatures(float_tflite)
+        ranges = made.calibrate({signature: [{name: example[None]} for example in calibration]}, num_threads=1)
+        made.quantize(ranges).export_model(str(target), overwrite=True)
+        return target.read_bytes()
+
+
+def _signatures(tflite: bytes) -> Iterator[tuple[str, str]]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    for key, ends in Interpreter(model_content=tflite).get_signature_list().items():
+        yield key, ends["inputs"][0]
+
+
+def ort_files(float_onnx: bytes, calibration: np.ndarray) -> Iterator[File]:
+    """Yield ONNX Runtime's own static quantization of a float ONNX file, with each of its calibrations."""
+    from onnxruntime import quantization
+
+    name = onnxruntime.InferenceSession(float_onnx, providers=["CPUExecutionProvider"]).get_inputs()[0].name
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        """Yields the calibration inputs one by one."""
+
+        def __init__(self) -> None:
+            self.examples = iter(calibration)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            example = next(self.examples, None)
+            return None if example is None else {name: example[None]}
+
+    for variant, weights in (("u8u8", quantization.QuantType.QUInt8), ("u8s8", quantization.QuantType.QInt8)):
+        for way, method in ORT_CALIBRATIONS.items():
+            say(f"peer: quantize_static {variant} {way}")
+            with tempfile.TemporaryDirectory() as folder:
+                source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+                source.write_bytes(float_onnx)
+                quantization.quantize_static(
+                    source, target, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+                    activation_type=quantization.QuantType.QUInt8, weight_type=weights,
+                    calibrate_method=getattr(quantization.CalibrationMethod, method),
+                )
+                yield f"ort {variant} {way}", "onnx", target.read_bytes()
+
+
+def row_of(work: Work, wanted: np.ndarray, name: str, format: str, content: bytes) -> str:
+    """Return the line of one file."""
+    _, (spec,), (outputs,) = specs_and_outputs(content, format=format, inputs=(work.tests,))
+    answers = (outputs if spec.scale is None else dequantize(outputs, spec)).reshape(wanted.shape)
+    db, same = sqnr_db(wanted, answers), np.mean(answers.argmax(-1) == wanted.argmax(-1))
+    noise = "exact" if db is None else f"{db:.1f}"
+    return f"| {work.name} | {name} | {format} | {len(content):,} | {noise} | {same:.2%} |"
+
+
+if __name__ == "__main__":
+    main()
