@@ -105,5 +105,7 @@ def test_nothing_is_printed_unless_asked_for(model: Any, capfd: pytest.CaptureFi
     out, err = capfd.readouterr()
     assert out == "" and err == ""
     edgeship.quantize_model(model, DATA, keep_float=["value"], progress=lines.append).convert(progress=lines.append)
-    assert any("TFLite" in line for line in lines)
+    # Each call is one line when it begins and one when it ends with what it made.
+    assert [line.partition(":")[0] for line in lines] == ["quantize", "quantize", "convert", "convert"]
+    assert "weighted layers quantized" in lines[1] and "int8-ptq.tflite" in lines[3]
     assert capfd.readouterr().out == ""
