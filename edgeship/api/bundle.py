@@ -77,8 +77,9 @@ class Bundle:
                 number per example` where more is better; None: as the bundle says.
             layers: compare every integer file with float layer by layer, not only those whose answers fail.
             progress: True writes lines to standard error; a function gets them.
-            options: keys of the section [validate], for example `runtimes=("litert",)`, `max_accuracy_drop=0.01` or
-                `targets` under the name `on=("cpu", "arm64")`.
+            options: keys of the section [validate], for example `max_accuracy_drop=0.01`, `targets` under the name
+                `on=("cpu", "arm64")`, or `runtimes=("keras", "litert")`: without "keras" the accuracy is not compared
+                with float Keras, and with targets the verdict is "refused".
 
         Raises:
             DataError: inputs or targets that do not fit, or a metric that gives no numbers on them.

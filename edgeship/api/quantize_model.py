@@ -19,7 +19,7 @@ from edgeship.api.options import section, several
 from edgeship.api.progress import Progress, showing
 from edgeship.api.quantized import QuantizedModel
 from edgeship.core.config import QuantizeConfig
-from edgeship.core.errors import ModelError
+from edgeship.core.errors import DataError, ModelError
 from edgeship.core.layer_names import layer_name
 from edgeship.core.output_forms import AUTO, resolve
 from edgeship.core.progress import fact, stage
@@ -59,7 +59,7 @@ def quantize_model(
         calibration: inputs as the model takes them, without labels: an array, a list or dict of arrays (several
             inputs), a `tf.data.Dataset` of batches, or any iterable of batches. 100 to 500 examples are usual.
         input_ranges: the smallest and largest value of each input, where they are known (pixels from 0 to 1); None:
-            those of the calibration data.
+            those of the calibration data. Calibration data outside of them are refused.
         method: how ranges are chosen: "min-max", "percentile" or "mse"; "best" tries these, equalization, bias
             correction and rounding by the layers' answers, and keeps what helps on a quarter of the examples that it
             sets apart (the examples are held in memory, and the ranges stay in a training that follows).
@@ -74,7 +74,7 @@ def quantize_model(
 
     Raises:
         LoweringError: a layer that cannot be opened or that integers cannot compute; the message names it.
-        DataError: calibration data that are empty, of another shape or type, or have NaN.
+        DataError: calibration data that are empty, of another shape or type, have NaN, or are outside `input_ranges`.
         ModelError: a tensor that is NaN, or constant, on the calibration data; a saved model that cannot be read.
         ConfigError: an option out of range.
 
@@ -109,6 +109,7 @@ def quantize_model(
             made = dataclasses.replace(made, notes=best.found(made, *best.parts(list(batches))))
         else:
             calibrate(made, batches, method=config.calibration)
+        _check_within(spans, seen.spans, ports)
         _check_outputs(made, seen.golden)
         fact(made.account.sentence)
         output = resolve(AUTO, softmax.facts) if softmax.facts else None
@@ -189,6 +190,23 @@ def _known_spans(
             f"({', '.join(port.name for port in ports)}), found {list(given)}"
         )
     return [(float(low), float(high)) for low, high in given]
+
+
+def _check_within(
+    known: Sequence[tuple[float, float] | None], found: Sequence[tuple[float, float]], ports: Sequence[Port]
+) -> None:
+    """Refuse calibration data outside of the ranges that the user gave for the inputs. Raises DataError."""
+    for span, (smallest, largest), port in zip(known, found, ports, strict=True):
+        if span is None:
+            continue
+        low, high = span
+        half = (high - low) / 255 / 2  # of a step: what is no further outside has the code of the end all the same
+        if smallest < low - half or largest > high + half:
+            raise DataError(
+                f"input_ranges: expected the calibration data of {port.name} within {low:g} to {high:g}, found "
+                f"{smallest:g} to {largest:g}, and the files would cut off what is outside; correct the range or the "
+                "scale of the data, or leave input_ranges away"
+            )
 
 
 def _check_outputs(made: FakeQuantized, golden: Batch) -> None:

@@ -26,6 +26,8 @@ import re
 from collections.abc import Iterator
 
 PASS, FAILED, USAGE, INCONCLUSIVE, REFUSED, FAULT, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
+# What Keras and TensorFlow put into their messages for terminals and for themselves: bold type, names of functions.
+MARKS = re.compile(r"\x1b\[[0-9;]*m|\{\{function_node [^}]*\}\} ?")
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # HDF5 and TensorFlow give the system's reason as text alone.
 FULL_DISK_TEXTS = ("No space left on device", "errno = 28", "Disk quota exceeded", "File too large")
@@ -107,7 +109,7 @@ def is_full_disk(error: BaseException) -> bool:
 
 def in_one_line(error: BaseException) -> str:
     """A foreign error in few words: its type and the first line that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in MARKS.sub("", str(error)).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
     # Keras puts the layer first, and the reason below it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,13 +56,7 @@ def given_batches(data: Any, ports: Sequence[Port], *, who: str) -> Iterator[Giv
         for start in range(0, len(inputs[0]), BATCH):
             yield GivenBatch(inputs=tuple(array[start : start + BATCH] for array in inputs))
         return
-    try:
-        batches = iter(data)
-    except TypeError as error:
-        raise DataError(
-            f"{who}: expected an array, a list or dict of arrays, a tf.data.Dataset or an iterable of batches, found "
-            f"{type(data).__name__}"
-        ) from error
+    batches = _iterator(data, who=who)
     count = 0
     # Iterators of Keras' image generators start again at their end; their length says how many batches they have.
     for count, batch in enumerate(itertools.islice(batches, _length(data, who=who)), start=1):
@@ -75,6 +70,20 @@ def given_batches(data: Any, ports: Sequence[Port], *, who: str) -> Iterator[Giv
             f"{who}: expected at least one batch, found none; was a generator used up before? give a list, or make a "
             "new generator"
         )
+
+
+def _iterator(data: Any, *, who: str) -> Iterator[Any]:
+    """Return an iterator over batches. Raises DataError for what has none; letters of a path are none."""
+    try:
+        if isinstance(data, str | bytes):
+            raise TypeError("text")
+        return iter(data)
+    except TypeError as error:
+        hint = "; read a file first (numpy.load)" if isinstance(data, str | bytes | os.PathLike) else ""
+        raise DataError(
+            f"{who}: expected an array, a list or dict of arrays, a tf.data.Dataset or an iterable of batches, found "
+            f"{type(data).__name__}{hint}"
+        ) from error
 
 
 def given_targets(targets: Any, *, who: str) -> np.ndarray:

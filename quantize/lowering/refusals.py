@@ -29,9 +29,7 @@ WRAPPERS = {
 def require_built_keras2(model: Any) -> None:
     """Raise LoweringError for what is no Keras-2 model, with layers of Keras 3 in it, or of unknown input shapes."""
     if not isinstance(model, tf_keras.Model):
-        raise LoweringError(
-            f"expected a model of tf_keras or keras, found {type(model).__module__}.{type(model).__name__}"
-        )
+        raise LoweringError(f"expected a model of tf_keras or keras, {_found(model)}")
     require_one_keras(layers_of(model))
     if is_graph(model):
         return
@@ -40,6 +38,18 @@ def require_built_keras2(model: Any) -> None:
             f"{model.name!r} ({type(model).__name__}): the model is not built, so its input shapes are not known; "
             "start a Sequential with layers.Input(...), and call any other model once on a batch"
         )
+
+
+def _found(given: Any) -> str:
+    """What was given in the place of a model, and what to give."""
+    kind = f"{type(given).__module__}.{type(given).__name__}"
+    if isinstance(given, type):
+        return f"found the class {given.__name__}; make a model of it and call the model once on a batch"
+    if callable(given) and hasattr(given, "__name__"):
+        return f"found the function {given.__name__}; give the model that the function returns"
+    if hasattr(given, "get_config"):
+        return f"found {kind}; put a layer into a model: keras.Sequential([keras.Input(shape), layer])"
+    return f"found {kind}"
 
 
 def require_no_wrappers(model: tf_keras.Model) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from tf_keras import layers
 
+from edgeship.core.errors import LoweringError
+
 
 @dataclass(frozen=True)
 class View:
@@ -92,6 +94,12 @@ class Views:
             rest = list(range(len(wanted), view.base.shape.rank))
         if rest or None in order:
             shape = tuple(1 if axis is None else view.shape[axis] for axis in order[1:])
+            if None in shape:
+                sizes = ", ".join("?" if size is None else str(size) for size in view.shape[1:])
+                raise LoweringError(
+                    f"{reader}: expected whole sizes of what it reads, since the files have fixed ones; found "
+                    f"(n, {sizes}): give the model an input of whole sizes, such as keras.Input((30, 4))"
+                )
             tensor = layers.Reshape(shape, name=self.unused(f"{reader}_reshaped"))(tensor)
         return tensor
 

@@ -141,6 +141,15 @@ def test_the_ranges_of_the_inputs_are_those_of_the_calibration_data_unless_given
     assert scales[1] == pytest.approx(20 / 255, rel=1e-3)
 
 
+def test_calibration_data_outside_of_the_ranges_that_were_given() -> None:
+    pixels = np.abs(INPUTS) / np.abs(INPUTS).max()
+    step = 1 / 255
+    edgeship.quantize_model(small(), pixels * (1 + step / 3), input_ranges=[(0, 1)])
+    for scale, largest in ((255, "255"), (1 + step, "1.00392")):
+        with pytest.raises(DataError, match=f"data of .* within 0 to 1, found .* to {largest}, and the files"):
+            edgeship.quantize_model(small(), pixels * scale, input_ranges=[(0, 1)])
+
+
 def used_up() -> Iterator[np.ndarray]:
     batches = iter([INPUTS])
     next(batches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,11 @@ def used_up() -> Iterator[np.ndarray]:
     (lambda: [PICTURES, VECTORS[:5]], [PICTURE, FACTS], r"as many examples for every input, found \[70, 5\]"),
     (lambda: PICTURES, [PICTURE, FACTS], r"expected 2 array\(s\) .*, found 1"),
     (lambda: 3, [FACTS], "expected an array, a list or dict of arrays, a tf.data.Dataset or an iterable.*found int"),
+    (lambda: "data.npz", [FACTS], r"an iterable of batches, found str; read a file first \(numpy\.load\)"),
+    (lambda: Path("data.npz"), [FACTS], r"an iterable of batches, found \w*Path; read a file first"),
     (lambda: dataset(VECTORS).repeat(), [FACTS], r"found one that repeats for ever; give \.take\(10\) of it"),
     (lambda: [[1.0, 2.0, 3.0], [4.0]], [FACTS], r"expected facts: float32 \(n, 3\), found no array"),
-], ids=range(14))
+], ids=range(16))
 def test_what_does_not_fit(given: Any, ports: list[Port], message: str) -> None:
     with pytest.raises(DataError, match=f"^calibration.*{message}"):
         list(given_batches(given(), ports, who="calibration"))

@@ -9,7 +9,8 @@ import tf_keras
 from tf_keras import layers as L
 
 from benchmarks.networks.sequences import SEQUENCES, build
-from edgeship.quantize.insert import weighted_layers
+from edgeship.core.errors import LoweringError
+from edgeship.quantize.insert import insert_fake_quantization, weighted_layers
 from edgeship.quantize.lowering.lower import lower
 from edgeship.quantize.simplifying.simplify import simplify
 from tests.support.networks import (
@@ -215,3 +216,9 @@ def test_inputs_and_outputs_of_any_rank_come_out_right(build_model, tmp_path):
     assert_layers_agree(tflite, onnx, codes, tmp_path)
     assert largest_difference(tflite_answers(tflite, codes), onnx_answers(onnx, codes)) <= 2
     assert_computes(quantized, tflite, noise if len(noise) > 1 else noise[0])
+
+
+def test_a_sequence_of_open_length_is_refused_with_what_to_give():
+    model = tf_keras.Sequential([L.Input((None, 4)), L.Conv1D(8, 5, name="first"), L.GlobalMaxPooling1D()])
+    with pytest.raises(LoweringError, match=r"^first: expected whole sizes .* found \(n, \?, 4\): give the model"):
+        insert_fake_quantization(lower(model), input_ranges=[None])

@@ -108,7 +108,8 @@ def class_counts(decisions: np.ndarray | None, scoring: Scoring, bundle: Bundle)
 def labels_of(scoring: Scoring) -> np.ndarray | None:
     """Return the right classes of the test examples; None where the answers are no classes, or nothing is known."""
     is_top1 = scoring.metric is METRICS["top1"] and scoring.targets is not None and scoring.targets.ndim == 1
-    return scoring.targets if is_top1 else None
+    # Whole numbers by now, which scoring has checked; they may have come as floats.
+    return scoring.targets.astype(np.int64) if is_top1 and scoring.targets is not None else None
 
 
 def _parity(measured: Measured, bundle: Bundle, answers: Answers, floats: FloatAnswers) -> Parity:

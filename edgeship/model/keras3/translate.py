@@ -49,7 +49,7 @@ def translate(model: Any) -> tf_keras.Model:
     try:
         inputs = _inputs_of(model)
         noise = noise_for(inputs)
-        expected = model(noise, training=False)  # builds what is not built yet: an activation that is a layer
+        expected = _answers(model, noise)  # builds what is not built yet: an activation that is a layer
         outputs = translation.outputs_of(model, inputs)
         translated = tf_keras.Model(inputs, outputs, name=model.name)
     except EdgeshipError:
@@ -106,6 +106,17 @@ def _input(shape: Any, *, dtype: str, name: str | None) -> Any:
     return tf_keras.Input(batch_shape=tuple(shape), dtype=dtype, name=name)
 
 
+def _answers(model: Any, noise: Any) -> Any:
+    """Return the outputs of a model in inference.
+
+    Some operations on channels-first images have no kernel on a CPU; in a graph TensorFlow turns them to channels-last.
+    """
+    try:
+        return model(noise, training=False)
+    except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
+        return tf.function(lambda: model(noise, training=False))()
+
+
 def _check_same(
     model: Any, translated: tf_keras.Model, noise: Any, outputs: Any, *, in_training: list[Any]
 ) -> None:
@@ -115,7 +126,7 @@ def _check_same(
         in_training: layers that are called with `training=True`, which explain a difference.
     """
     tolerance = TOLERANCE + sum(ROUNDING.get(layer.compute_dtype, 0.0) for layer in layers_of(model))
-    found = tf.nest.flatten(translated(noise, training=False))
+    found = tf.nest.flatten(_answers(translated, noise))
     for name, one, other in zip(translated.output_names, tf.nest.flatten(outputs), found, strict=True):
         one, other = (np.asarray(tf.cast(item, tf.float32)) for item in (one, other))
         largest = float(np.nanmax(np.abs(one), initial=0.0))

@@ -235,6 +235,19 @@ def test_a_layer_can_compute_in_mixed_precision_and_is_float32():
     assert {layer.compute_dtype for layer in translated.layers} == {"float32"}
 
 
+def test_channels_first_images_need_no_kernel_of_their_own():
+    """Outside of a graph, TensorFlow has no such convolution or pooling on a CPU."""
+    first = {"data_format": "channels_first"}
+    image = keras.Input((3, 10, 8), name="image")
+    x = layers.MaxPooling2D(**first)(layers.Conv2D(4, 3, activation="relu", **first)(image))
+    model = shaken(keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D(**first)(x))))
+    translated = as_keras2(model)
+    inputs = noise(4, 3, 10, 8)
+    np.testing.assert_allclose(
+        translated.predict(inputs, verbose=0), model.predict(inputs, verbose=0), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_statistics_become_constants():
     normalization = layers.Normalization()
     normalization.adapt(noise(50, *IMAGE) * 3 + 1)

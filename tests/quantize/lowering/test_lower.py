@@ -408,6 +408,13 @@ def test_what_cannot_be_lowered_is_refused_by_name(kind, message):
 def test_models_that_are_none_are_refused_by_name():
     with pytest.raises(LoweringError, match=r"expected a model of tf_keras or keras, found builtins\.str"):
         lower("model.keras")
+    for given, message in (
+        (model_of, "found the function model_of; give the model that the function returns"),
+        (Subclassed, "found the class Subclassed; make a model of it"),
+        (layers.Dense(2), r"found tf_keras\..*Dense; put a layer into a model"),
+    ):
+        with pytest.raises(LoweringError, match=f"expected a model of tf_keras or keras, {message}"):
+            lower(given)
     for unbuilt in (tf_keras.Sequential([layers.Dense(2)], name="open"), Subclassed(name="open")):
         with pytest.raises(LoweringError, match=r"'open' \(.*\): the model is not built"):
             lower(unbuilt)
