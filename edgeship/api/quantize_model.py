@@ -8,6 +8,7 @@ import edgeship.model  # noqa: F401 - the first import of TensorFlow, whose noti
 import dataclasses
 import itertools
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from edgeship.data.arrays import GivenBatch, Port, given_batches
 from edgeship.data.examples import Batch, as_model_takes, examples_of_arrays, examples_sha256
 from edgeship.export.proof.golden import float_outputs
 from edgeship.model.build import check_weights, load_model
+from edgeship.model.first_values import squeezed
 from edgeship.model.keras_code import FOR_PYTHON
 from edgeship.quantize import best
 from edgeship.quantize.insert import QuantizedModel as FakeQuantized
@@ -68,6 +70,9 @@ def quantize_model(
         weight_range: "full", or "pair-safe": 8 bits whose products cannot saturate on these processors.
         ema_decay: of the ranges' moving average, per training step.
         progress: True writes lines to standard error; a function gets them.
+
+    A UserWarning says where the model's first layers leave next to nothing of the inputs, as `Rescaling(1 / 255)` does
+    of pixels that are from 0 to 1 already.
 
     Returns:
         The quantized model: export it as it is (post-training quantization), or train its `.keras` first.
@@ -111,6 +116,11 @@ def quantize_model(
             calibrate(made, batches, method=config.calibration)
         _check_within(spans, seen.spans, ports)
         _check_outputs(made, seen.golden)
+        if len(ports) == 1 and (found := squeezed(flat, seen.golden[0])) is not None:
+            warnings.warn(
+                f"calibration: {found}; was the model trained on inputs of another scale, pixels of 0..255 for "
+                "example?", stacklevel=2,
+            )
         fact(made.account.sentence)
         output = resolve(AUTO, softmax.facts) if softmax.facts else None
         if output is not None:

@@ -44,7 +44,7 @@ def first_values(flat: tf_keras.Model, batch: np.ndarray) -> FirstValues | None:
         None where the input goes to several layers, or straight into the first layer with weights.
     """
     tensor = flat.inputs[0]
-    while len(readers := _readers(flat, tensor)) == 1 and not readers[0].trainable_weights:
+    while len(readers := _readers(flat, tensor)) == 1 and _only_scales(readers[0]):
         layer = readers[0]
         if len(layer.inbound_nodes) != 1 or len(layer.inbound_nodes[0].keras_inputs) != 1:
             return None
@@ -58,6 +58,22 @@ def first_values(flat: tf_keras.Model, batch: np.ndarray) -> FirstValues | None:
     return FirstValues(
         layer=readers[0].name, low=float(values.min()), high=float(values.max()),
         span=float(np.ptp(values.reshape(-1, values.shape[-1]), axis=0).max()),
+    )
+
+
+def _only_scales(layer: tf_keras.layers.Layer) -> bool:
+    # Not by what is trainable: a frozen layer was trained as well. The numbers of a Normalization are of its data.
+    return not layer.weights or isinstance(layer, tf_keras.layers.Normalization)
+
+
+def squeezed(flat: tf_keras.Model, batch: np.ndarray) -> str | None:
+    """Return what is wrong with the scale of a batch, as the start of a sentence; None where nothing is seen."""
+    seen = first_values(flat, batch)
+    if seen is None or not seen.are_squeezed:
+        return None
+    return (
+        f"inputs from {batch.min():.3g} to {batch.max():.3g} reach {seen.layer} as {seen.low:.4g} to {seen.high:.4g}, "
+        "nearly all alike"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,6 +149,19 @@ def test_calibration_data_outside_of_the_ranges_that_were_given() -> None:
     for scale, largest in ((255, "255"), (1 + step, "1.00392")):
         with pytest.raises(DataError, match=f"data of .* within 0 to 1, found .* to {largest}, and the files"):
             edgeship.quantize_model(small(), pixels * scale, input_ranges=[(0, 1)])
+
+
+def test_inputs_on_another_scale_than_the_model_was_trained_on() -> None:
+    import tf_keras
+    from tf_keras import layers
+
+    model = tf_keras.Sequential([layers.Input((6,)), layers.Rescaling(1 / 255), layers.Dense(3, name="out")])
+    pixels = np.random.default_rng(0).uniform(0, 1, (64, 6)).astype(np.float32)
+    with pytest.warns(UserWarning, match=r"calibration: inputs from .* reach out as .* nearly all alike; was"):
+        edgeship.quantize_model(model, pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        edgeship.quantize_model(model, 255 * pixels)
 
 
 def used_up() -> Iterator[np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from edgeship.model.first_values import FirstValues, first_values
+from edgeship.model.first_values import FirstValues, first_values, squeezed
 from edgeship.quantize.lowering.lower import lower
 
 layers = tf_keras.layers
@@ -58,6 +58,14 @@ def test_nothing_is_said_where_the_first_layer_with_weights_takes_the_input_itse
     assert seen(before) is None
 
 
+def test_a_layer_that_is_frozen_was_trained_as_well() -> None:
+    inputs = tf_keras.Input((8, 8, 3))
+    tensor = layers.Conv2D(4, 3, name="stem", trainable=False)(layers.Rescaling(1 / 255)(inputs))
+    flat = lower(tf_keras.Model(inputs, layers.Dense(3, name="head")(layers.Flatten()(tensor))))
+    found = first_values(flat, UNIT)
+    assert found is not None and found.layer == "stem"
+
+
 def test_a_network_without_weights() -> None:
     inputs = tf_keras.Input((8, 8, 3))
     assert first_values(tf_keras.Model(inputs, layers.Rescaling(1 / 255)(inputs)), UNIT) is None
@@ -67,3 +75,11 @@ def test_values_are_those_of_the_layer_s_input() -> None:
     assert seen(layers.Rescaling(1 / 127.5, offset=-1)) == FirstValues(
         layer="stem", low=-1.0, high=pytest.approx(1 / 127.5 - 1), span=pytest.approx(1 / 127.5, rel=0.02)
     )
+
+
+def test_the_words_of_the_warning() -> None:
+    inputs = tf_keras.Input((8, 8, 3))
+    tensor = layers.Conv2D(4, 3, name="stem")(layers.Rescaling(1 / 255)(inputs))
+    flat = lower(tf_keras.Model(inputs, layers.Dense(3)(layers.Flatten()(tensor))))
+    assert squeezed(flat, UNIT) == "inputs from 0 to 1 reach stem as 0 to 0.003922, nearly all alike"
+    assert squeezed(flat, 255 * UNIT) is None

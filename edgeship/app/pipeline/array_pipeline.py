@@ -224,6 +224,7 @@ class ArrayPipeline:
     def _train(self, scratch: Path) -> None:
         from edgeship.app.pipeline import lowered
         from edgeship.model import build
+        from edgeship.model.first_values import squeezed
 
         config, model = self.config.train, self._initial
         fact(f"{model.name}, {model.count_params():,} parameters")
@@ -240,6 +241,9 @@ class ArrayPipeline:
             fit_arrays(model, self._splits.train, config=config, metric=self.config.validate.metric)
             build.check_weights(model)
         flat = lowered.lowered(model, self._splits.test)
+        few = next(self._calibration_batches())
+        if isinstance(few, np.ndarray) and (found := squeezed(flat, few)) is not None:
+            say(f"train: warning: {found}; was the model trained on inputs of another scale?")
         lowered.save(flat, self.float_file, self._splits.test)
 
     @property

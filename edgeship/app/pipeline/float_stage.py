@@ -23,7 +23,7 @@ from edgeship.data import Images, Splits, hold_out, preprocess
 from edgeship.data.examples import Examples, examples_of_images
 from edgeship.model import build, train
 from edgeship.model.distribute import Workers
-from edgeship.model.first_values import first_values
+from edgeship.model.first_values import squeezed
 from edgeship.model.probabilities import with_probabilities
 
 FEW_IMAGES = 32  # show on which scale the first layer sees them
@@ -108,13 +108,11 @@ class FloatStage:
     def _warn_of_scale(self, flat: tf_keras.Model) -> None:
         """Say so where the model begins by squeezing the pixels to nearly nothing, as it would for those of 0..255."""
         few = self.splits.calibration.select(np.arange(min(FEW_IMAGES, len(self.splits.calibration))))
-        seen = first_values(flat, preprocess(few.images, self.spec))
-        if seen is not None and seen.are_squeezed:
-            low, high = self.spec.input_range
+        found = squeezed(flat, preprocess(few.images, self.spec))
+        if found is not None:
             say(
-                f"train: warning: pixels of {low:.3g} to {high:.3g} (data.mean, data.std) reach {seen.layer} as "
-                f"{seen.low:.4g} to {seen.high:.4g}, nearly all alike; a model that was trained on pixels of 0..255 "
-                f"wants data.mean = 0.0 and data.std = {1 / 255}"
+                f"train: warning: {found}; a model that was trained on pixels of 0..255 wants data.mean = 0.0 and "
+                f"data.std = {1 / 255}"
             )
 
     def _fit(self, initial: tf_keras.Model, scratch: Path) -> None:
