@@ -327,7 +327,7 @@ def grid_sentence(grid: Grid) -> str:
         return grid.error
     tensors = f"{grid.tensors_compared - len(grid.mismatches)} of {grid.tensors_compared} tensors are equal"
     if grid.layers_compared is None:
-        return f"{tensors}; layers {NOT_MEASURED}: {grid.error}"
+        return f"{tensors}; layers: {grid.error}"
     of_all = "" if grid.layers_total in (None, grid.layers_compared) else f" of {grid.layers_total}"
     layers = f"{grid.layers_compared}{of_all} layers compared"
     if grid.layer_max_lsb is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from html.parser import HTMLParser
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from edgeship.core.evidence import ClassCounts
 from edgeship.core.measurement import Report
+from edgeship.validate.report.html.blocks import Table
 from edgeship.validate.report.html.page import report_to_html
+from edgeship.validate.report.html.sections.accuracy import against_latency, pareto_front
+from edgeship.validate.report.html.sections.classes import per_class
 from edgeship.validate.report.html.sections.table import SECTIONS
 from edgeship.validate.report.html.write import write_report_page
 from edgeship.validate.report.report import write_report
@@ -68,6 +73,29 @@ def test_classes_by_hand(page: str) -> None:
     rows = re.findall(r'<th scope="row">three</th>\s*(?:<td[^>]*>.*?</td>\s*)+', page)
     cells = next(row for row in map(cells_of, rows) if len(row) == 8)
     assert cells == ["5", "100.0 %", "100.0 %", "80.0 %", "60.0 %", "88.9 %", "75.0 %", "-20.0"]
+
+
+def test_a_file_that_is_made_for_other_processors_is_no_choice_here() -> None:
+    report = classifier()
+    rows = [row for row in report.rows if row.target == "cpu" and row.latency is not None and row.accuracy is not None]
+    best = min(pareto_front(rows), key=lambda row: row.latency.median_ms if row.latency is not None else 0)
+    other = dataclasses.replace(best, for_others="x86-vnni")
+    changed = dataclasses.replace(report, rows=tuple(other if row is best else row for row in report.rows))
+    (table, *_) = [block for block in against_latency(changed) if isinstance(block, Table)]
+    (line,) = [line for line in table.rows if line[1:3] == [best.artifact, best.runtime]]
+    assert line[-1] == "made for other processors"
+    assert any(line[-1] == "yes" for line in table.rows)
+
+
+def test_a_class_that_is_never_answered_has_no_precision() -> None:
+    counts = ClassCounts(examples=(2, 2, 0), answered=(4, 0, 0), right=(2, 0, 0), confusion=None)
+    report = classifier()
+    rows = tuple(dataclasses.replace(row, classes=counts if row.classes is not None else None) for row in report.rows)
+    changed = dataclasses.replace(report, rows=rows, float_classes=counts, labels=("one", "two", "three"))
+    (table,) = [block for block in per_class(changed) if isinstance(block, Table)]
+    lines = {str(line[0]): line[1:] for line in table.rows}
+    assert lines["two"] == ["2", "never answered", "never answered", "0.0 %", "0.0 %", "0.0 %", "0.0 %", "+0.0"]
+    assert lines["three"] == ["0", *["never answered"] * 2, *["no examples"] * 5]
 
 
 def cells_of(row: str) -> list[str]:

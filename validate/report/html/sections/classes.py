@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from edgeship.core.evidence import ClassCounts
 from edgeship.core.measurement import Report
 from edgeship.validate.report.columns import share_percent
-from edgeship.validate.report.html.blocks import NOT_MEASURED, Block, Lines, Matrix, Table, missing
+from edgeship.validate.report.html.blocks import Block, Lines, Matrix, Table, missing
 from edgeship.validate.report.html.chosen import chosen_row
 from edgeship.validate.subject.rows import row_label
 
 MOST_IN_A_MATRIX = 20  # classes; above, a table of the commonest confusions is read more easily
 MOST_CONFUSIONS, MOST_LINES = 20, 50
+NO_ANSWERS, NO_EXAMPLES = "never answered", "no examples"  # where there is nothing to divide by
 NO_CLASSES = "the answers are no classes, or no labels were given"
 
 
@@ -101,10 +102,10 @@ def f1(counts: ClassCounts, index: int) -> float | None:
 
 
 def _both(floats: ClassCounts, own: ClassCounts, index: int) -> Iterator[str]:
-    for figure in (precision, recall, f1):
+    for figure, without in ((precision, NO_ANSWERS), (recall, NO_EXAMPLES), (f1, NO_EXAMPLES)):
         for counts in (floats, own):
             value = figure(counts, index)
-            yield NOT_MEASURED if value is None else share_percent(value, 1)
+            yield without if value is None else share_percent(value, 1)
 
 
 def _drop(floats: ClassCounts, own: ClassCounts, index: int) -> float:
@@ -114,7 +115,7 @@ def _drop(floats: ClassCounts, own: ClassCounts, index: int) -> float:
 
 def _points(floats: ClassCounts, own: ClassCounts, index: int) -> str:
     before, after = recall(floats, index), recall(own, index)
-    return NOT_MEASURED if before is None or after is None else f"{(after - before) * 100:+.1f}"
+    return NO_EXAMPLES if before is None or after is None else f"{(after - before) * 100:+.1f}"
 
 
 def _commonest(
