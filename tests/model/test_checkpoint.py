@@ -222,7 +222,7 @@ def test_a_file_that_was_cut_off_is_named(tmp_path, name):
     content = path.read_bytes()
     for length in (0, 3, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
-        with pytest.raises(ModelError, match=f"{name}: not a"):
+        with pytest.raises(ModelError, match=f"{name}: (not a|the HDF5 in it is not as)"):
             read_checkpoint(path)
 
 
