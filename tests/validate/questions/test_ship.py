@@ -178,4 +178,4 @@ def test_files_of_a_model_that_may_be_guessing_are_not_proven() -> None:
     ship = lines(ROWS, bundle("int8-qat"), float_guesses=True)
     assert {line.verdict for line in ship.values() if line.file is not None} == {"inconclusive"}
     wrong = lines(ROWS, bundle("int8-qat"), float_guesses=True, wrong={"int8-qat.tflite"})
-    assert wrong["mobile"].verdict == "fail"
+    assert wrong["litert"].verdict == "fail"
