@@ -16,6 +16,7 @@ EXAMPLES = 40
 FEW = {"latency_launches": 1, "latency_runs": 3, "max_accuracy_drop": 0.5, "max_metric_change": 0.5}
 TASKS = {
     "regression": (tasks.regression, tasks.diabetes, "mean_absolute_error"),
+    "segmentation": (tasks.segmentation, tasks.masks, "mean_iou"),
 }
 
 
