@@ -134,12 +134,10 @@ def repeat(
     method, *others = steps
     examples = _tensors(batches)
     quantized.model.set_weights(start)
-    seed(quantized, observe(quantized, examples), method=method)
-    finish(quantized)
+    _set_ranges(quantized, observe(quantized, examples), method)
     if "equalization" in others:
         equalize(quantized, examples)
-        seed(quantized, observe(quantized, examples), method=method)
-        finish(quantized)
+        _set_ranges(quantized, observe(quantized, examples), method)
         others.remove("equalization")
     if others:
         _adjust(quantized, examples, _ADJUSTMENTS[tuple(others)])
@@ -218,11 +216,15 @@ class _Search:
 
 def _ranges_by(method: str) -> Callable[[_Search], bool]:
     def apply(search: _Search) -> bool:
-        seed(search.quantized, search.seen, method=method)
-        finish(search.quantized)
+        _set_ranges(search.quantized, search.seen, method)
         return True
 
     return apply
+
+
+def _set_ranges(quantized: QuantizedModel, seen: Any, method: str) -> None:
+    seed(quantized, seen, method=method)
+    finish(quantized)
 
 
 def _equalized(search: _Search) -> bool:

@@ -237,17 +237,18 @@ def _report(
     agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs, floats))
     exact = exact_on_every_x86(bundle.manifest.artifacts)
     float_classes = class_counts(floats.decisions, scoring, bundle)
+    guess = guessing(float_classes)
     ship = what_to_ship(Measurements(
         manifest=bundle.manifest, rows=rows, config=config, processors=found.processors, scored=scoring.scores,
         versions={CPU: machine["versions"], **{
             visit.target.name: visit.machine.get("versions") or {} for visit in found.visits if visit.machine
         }},
         wrong=wrong_answers(rows, found.grids, agreements, config, found.others),
-        float_guesses=guessing(float_classes) is not None,
+        float_guesses=guess is not None,
     ))
     verdict, failures = judge(
         rows, found.grids, agreements, config, others=found.others, ship=ship, scored=scoring.scores,
-        exact=exact, float_classes=float_classes,
+        exact=exact, guess=guess,
     )
     return Report(
         schema=REPORT_SCHEMA,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import tf_keras
 
+from edgeship.model.keras2 import is_tensor, read_by
 from edgeship.model.predict import predict_batch
 
 # Pixels of 0..1 span 0.004 when divided by 255, 0.008 by 127.5, 0.02 by the deviation of 0..255 pixels (50 to 80).
@@ -46,10 +47,10 @@ def first_values(flat: tf_keras.Model, batch: np.ndarray) -> FirstValues | None:
     tensor = flat.inputs[0]
     while len(readers := _readers(flat, tensor)) == 1 and _only_scales(readers[0]):
         layer = readers[0]
-        if len(layer.inbound_nodes) != 1 or len(layer.inbound_nodes[0].keras_inputs) != 1:
+        if len(layer.inbound_nodes) != 1 or len(read_by(layer.inbound_nodes[0])) != 1:
             return None
         outputs = layer.inbound_nodes[0].outputs
-        if not tf_keras.backend.is_keras_tensor(outputs):  # several of them
+        if not is_tensor(outputs):  # several of them
             return None
         tensor = outputs
     if tensor is flat.inputs[0] or len(readers) != 1:
@@ -80,5 +81,5 @@ def squeezed(flat: tf_keras.Model, batch: np.ndarray) -> str | None:
 def _readers(flat: tf_keras.Model, tensor: object) -> list[tf_keras.layers.Layer]:
     return [
         layer for layer in flat.layers
-        if any(read is tensor for node in layer.inbound_nodes for read in node.keras_inputs)
+        if any(read is tensor for node in layer.inbound_nodes for read in read_by(node))
     ]

@@ -6,12 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 
 from edgeship.core.bounds import LEAST_AGREEMENT
 from edgeship.core.config import ValidateConfig
-from edgeship.core.evidence import ClassCounts
 from edgeship.core.measurement import Agreement, Grid, Row
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.ship import ShipLine
 from edgeship.core.text import some
-from edgeship.validate.questions.chance import guessing
 from edgeship.validate.questions.difference import difference_of
 from edgeship.validate.questions.findings import (
     FAIL,
@@ -45,7 +43,7 @@ def judge(
     ship: Sequence[ShipLine] = (),
     scored: bool = True,
     exact: Collection[str] = (),
-    float_classes: ClassCounts | None = None,
+    guess: Finding | None = None,
 ) -> tuple[str, tuple[str, ...]]:
     """The verdict ("pass", "fail", "inconclusive" or "refused") and the reasons, as sentences.
 
@@ -53,7 +51,7 @@ def judge(
     `ship`: what is to be shipped, whose speed has a gate.
     `scored`: there are targets and a metric, so that a row without a figure of its accuracy is not proven.
     `exact`: the artifacts that give the same bits on every x86 processor (same_bits.py).
-    `float_classes`: float Keras's answers by class, where there are classes and it ran.
+    `guess`: what chance.py finds of float Keras's answers.
 
     A failure outweighs a refusal, which outweighs an inconclusive figure.
     """
@@ -61,7 +59,7 @@ def judge(
         *_rows(rows, config, others, scored), *_bits(rows, exact), *_grids(grids, config),
         *_agreements(agreements, config, others), *speed_findings(ship, config),
     ]
-    if (guess := guessing(float_classes)) is not None:
+    if guess is not None:
         findings.append(guess)
     return worst(*(finding.verdict for finding in findings)), tuple(sentences_of(findings))
 

@@ -147,11 +147,8 @@ class AdbTarget(Target):
         text = " | ".join(last_words)
         if any(sign in text for sign in NO_SPACE):
             return TargetFailure(f"{self.name}: no space left there{quoted(last_words)}; free some there")
-        if self._keeper is not None:
-            try:
-                self._keeper.state()
-            except KeeperEnded as error:
-                return self._adb.cut((*last_words, *error.last_words))
+        if self._keeper is not None and (ended := self._keeper.ended()) is not None:
+            return self._adb.cut((*last_words, *ended.last_words))
         return None if self._adb.is_there() else self._adb.cut(last_words)
 
     def missing(self, package: str) -> TargetFailure:

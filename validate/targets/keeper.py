@@ -73,6 +73,14 @@ class Keeper:
             raise self._end(self._process.poll()) from error
         return self.answer()
 
+    def ended(self) -> KeeperEnded | None:
+        """Ask whether it is still there; None where it answers."""
+        try:
+            self.state()
+        except KeeperEnded as error:
+            return error
+        return None
+
     def close(self) -> None:
         """Let it remove the folder and end; kill our end of it where it does not."""
         assert self._process.stdin is not None

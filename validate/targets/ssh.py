@@ -131,11 +131,8 @@ class SshTarget(Target):
         """
         if exit_code == SSH_FAILED or (exit_code is not None and exit_code < 0):
             return self._cut(last_words)
-        if self._keeper is not None:
-            try:
-                self._keeper.state()
-            except KeeperEnded as error:
-                return self._cut((*last_words, *error.last_words))
+        if self._keeper is not None and (ended := self._keeper.ended()) is not None:
+            return self._cut((*last_words, *ended.last_words))
         return None
 
     def missing(self, package: str) -> TargetFailure:
