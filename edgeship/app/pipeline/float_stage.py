@@ -111,8 +111,8 @@ class FloatStage:
         found = squeezed(flat, preprocess(few.images, self.spec))
         if found is not None:
             say(
-                f"train: warning: {found}; a model that was trained on pixels of 0..255 wants data.mean = 0.0 and "
-                f"data.std = {1 / 255}"
+                f"train: warning: {found}; a model that was trained on pixels of 0..255 wants data.mean = [0.0] and "
+                f"data.std = [{1 / 255}]"
             )
 
     def _fit(self, initial: tf_keras.Model, scratch: Path) -> None:
