@@ -12,14 +12,13 @@ import onnx
 
 from edgeship.core.artifact import Preprocessing, TensorSpec
 from edgeship.core.errors import ExportError
+from edgeship.data.preprocess import INTERPOLATION
 from edgeship.export.meanings import LOGITS
 from edgeship.export.tflite.metadata import with_tflite_metadata, with_tflite_tensors
 from edgeship.inspect.inspection import LABELS_KEY, PREPROCESSING_KEY, TENSORS_KEY
 
 INPUT_MEANING = "values as the model was trained with"
 LAYOUT = "NHWC"  # of both formats: the ONNX files keep the TFLite files' inputs
-# What `preprocess()` does under the name of its interpolation.
-RESIZES = {"bilinear": "central square, bilinear with antialiasing (Pillow)"}
 
 
 def with_metadata(
@@ -89,16 +88,16 @@ def _described(spec: TensorSpec, meaning: str) -> dict[str, Any]:
 
 def _preprocessing(spec: Preprocessing, source: TensorSpec, result: TensorSpec, values: str) -> dict[str, Any]:
     """The JSON object that docs/metadata.md describes."""
-    if spec.interpolation not in RESIZES:
-        raise ExportError(
-            f"metadata: expected the interpolation {', '.join(RESIZES)}, found {spec.interpolation!r}"
-        )
+    if spec.interpolation != INTERPOLATION:
+        raise ExportError(f"metadata: expected the interpolation {INTERPOLATION}, found {spec.interpolation!r}")
     return {
         "image_size": spec.image_size,
         "channels": spec.channels,
         "channel_order": spec.channel_order,
         "layout": LAYOUT,
-        "resize": RESIZES[spec.interpolation],
+        "resize": spec.resize,
+        "fit": spec.fit,
+        "antialias": spec.antialias,
         "mean": spec.mean,
         "std": spec.std,
         "input": _tensor(source),

@@ -29,12 +29,16 @@ class Classifier(model: ByteBuffer) : AutoCloseable {
     private val mean: FloatArray // on pixels of 0..1; one value stands for all channels
     private val std: FloatArray
     private val givesLogits: Boolean
+    private val stretches: Boolean // the whole picture; otherwise its largest central square
+    private val antialiases: Boolean
 
     init {
         val metadata = MetadataExtractor(model)
         labels = metadata.getAssociatedFile("labels.txt").bufferedReader().readLines()
         givesLogits = metadata.getOutputTensorMetadata(0)?.description()?.startsWith("The logit") ?: false
         val image = checkNotNull(metadata.getInputTensorMetadata(0)) { "the model has no metadata of its input" }
+        stretches = image.description()?.contains("stretched") ?: false
+        antialiases = !(image.description()?.contains("without antialiasing") ?: false)
         val unit = image.processUnits(0)
         check(unit.optionsType() == ProcessUnitOptions.NormalizationOptions) { "expected a normalization" }
         val options = unit.options(NormalizationOptions()) as NormalizationOptions
@@ -68,9 +72,10 @@ class Classifier(model: ByteBuffer) : AutoCloseable {
 
     private fun prepare(bitmap: Bitmap): ByteBuffer {
         val side = min(bitmap.width, bitmap.height)
-        val colors = IntArray(side * side)
-        bitmap.getPixels(colors, 0, side, (bitmap.width - side) / 2, (bitmap.height - side) / 2, side, side)
-        val pixels = resize(pixelsOf(colors), side)
+        val (width, height) = if (stretches) bitmap.width to bitmap.height else side to side
+        val colors = IntArray(width * height)
+        bitmap.getPixels(colors, 0, width, (bitmap.width - width) / 2, (bitmap.height - height) / 2, width, height)
+        val pixels = resize(pixelsOf(colors), width, height)
         val values = ByteBuffer.allocateDirect(input.numBytes()).order(ByteOrder.nativeOrder())
         val grid = input.quantizationParams()
         for (index in pixels.indices) {
@@ -97,27 +102,28 @@ class Classifier(model: ByteBuffer) : AutoCloseable {
         }
     }
 
-    /** Bilinear with antialiasing: when shrinking, every pixel counts. Rows first, then columns, as Pillow does. */
-    private fun resize(pixels: IntArray, side: Int): IntArray {
-        val taps = List(size) { tapsOf(it, side) }
-        val narrow = IntArray(side * size * channels) {
+    /** Bilinear, rows first, then columns, as Pillow does; with antialiasing every pixel counts when shrinking. */
+    private fun resize(pixels: IntArray, width: Int, height: Int): IntArray {
+        val across = List(size) { tapsOf(it, width) }
+        val down = List(size) { tapsOf(it, height) }
+        val narrow = IntArray(height * size * channels) {
             val (row, place) = it / (size * channels) to it % (size * channels)
-            mix(pixels, row * side * channels + place % channels, channels, taps[place / channels])
+            mix(pixels, row * width * channels + place % channels, channels, across[place / channels])
         }
         return IntArray(size * size * channels) {
-            mix(narrow, it % (size * channels), size * channels, taps[it / (size * channels)])
+            mix(narrow, it % (size * channels), size * channels, down[it / (size * channels)])
         }
     }
 
     /** One output place: the first input it is a mean of, and the weights, integers of 2^-22. */
     private class Taps(val start: Int, val weights: LongArray)
 
-    private fun tapsOf(place: Int, side: Int): Taps {
-        val scale = side.toDouble() / size
-        val reach = max(scale, 1.0)
+    private fun tapsOf(place: Int, length: Int): Taps {
+        val scale = length.toDouble() / size
+        val reach = if (antialiases) max(scale, 1.0) else 1.0 // without: the two nearest
         val center = (place + 0.5) * scale
         val start = max(floor(center - reach + 0.5).toInt(), 0)
-        val end = min(floor(center + reach + 0.5).toInt(), side)
+        val end = min(floor(center + reach + 0.5).toInt(), length)
         val triangle = DoubleArray(end - start) { max(1 - abs(start + it + 0.5 - center) / reach, 0.0) }
         val sum = triangle.sum()
         return Taps(start, LongArray(triangle.size) { Math.round(triangle[it] / sum * (1 shl 22)) })

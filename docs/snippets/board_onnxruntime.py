@@ -51,12 +51,29 @@ def for_this_processor(model: Path) -> Path:
 def prepare(picture: Image.Image, spec: dict[str, Any]) -> np.ndarray:
     """A picture of any size -> the model's input."""
     picture = picture.convert("RGB" if spec["channels"] == 3 else "L")
-    side, size = min(picture.size), spec["image_size"]
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    square = picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(square, np.float32).reshape(1, size, size, spec["channels"])
+    if spec["fit"] == "crop":  # otherwise the whole picture is stretched
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        picture = picture.crop((left, top, left + side, top + side))
+    size = spec["image_size"]
+    if spec["antialias"]:
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(picture)
+    for axis in (1, 0):
+        pixels = nearest_two(pixels, size, axis)  # changes nothing where the size is right already
+    pixels = pixels.astype(np.float32).reshape(1, size, size, spec["channels"])
     values = (pixels / 255 - np.float32(spec["mean"])) / np.float32(spec["std"])
     return quantize(values, spec["input"])
+
+
+def nearest_two(pixels: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """TensorFlow's bilinear filter along one axis: a mean of the two nearest pixels, rounded to 8 bits."""
+    length, one = pixels.shape[axis], 1 << 22
+    center = (np.arange(size) + 0.5) * length / size - 0.5
+    first = np.floor(center).astype(int)
+    low, high = (pixels.take(np.clip(at, 0, length - 1), axis=axis) for at in (first, first + 1))
+    weight = np.floor((center - first) * one + 0.5).astype(int).reshape(-1, *[1] * (pixels.ndim - 1 - axis))
+    return ((low * (one - weight) + high * weight + one // 2) >> 22).astype(np.uint8)
 
 
 def quantize(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:

@@ -34,9 +34,10 @@ struct Taps {
 };
 constexpr int kOneBits = 22;
 
-// Which of `from` inputs each of `to` places is a mean of: a triangle, as wide as what is left out when shrinking.
-std::vector<Taps> taps_of(int from, int to) {
-    const double scale = double(from) / to, reach = std::max(scale, 1.0);
+// Which of `from` inputs each of `to` places is a mean of: a triangle, with antialiasing as wide as what is left out
+// when shrinking, without only the two nearest.
+std::vector<Taps> taps_of(int from, int to, bool antialias) {
+    const double scale = double(from) / to, reach = antialias ? std::max(scale, 1.0) : 1.0;
     std::vector<Taps> taps;
     for (int place = 0; place < to; ++place) {
         const double center = (place + 0.5) * scale;
@@ -63,19 +64,23 @@ uint8_t mix(const uint8_t* values, int step, const Taps& taps) {
     return uint8_t(std::clamp<int64_t>(sum >> kOneBits, 0, 255));
 }
 
-// The central square, made `size` pixels wide by Pillow's antialiased bilinear filter: rows first, then columns.
-Pixels square_of(const Pixels& image, int width, int height, int size, int channels) {
-    const int side = std::min(width, height), left = (width - side) / 2, top = (height - side) / 2;
-    const std::vector<Taps> taps = taps_of(side, size);
-    Pixels narrow(size_t(side) * size * channels), result(size_t(size) * size * channels);
-    for (int row = 0; row < side; ++row)
+// The central square or the whole picture, made `size` pixels wide and high by a bilinear filter, rows first.
+Pixels square_of(const Pixels& image, int width, int height, const json& spec) {
+    const int size = spec.at("image_size"), channels = spec.at("channels"), side = std::min(width, height);
+    const bool crop = spec.at("fit") == "crop", antialias = spec.at("antialias");
+    const int left = crop ? (width - side) / 2 : 0, top = crop ? (height - side) / 2 : 0;
+    const int rows = crop ? side : height;
+    const std::vector<Taps> across = taps_of(crop ? side : width, size, antialias);
+    const std::vector<Taps> down = taps_of(rows, size, antialias);
+    Pixels narrow(size_t(rows) * size * channels), result(size_t(size) * size * channels);
+    for (int row = 0; row < rows; ++row)
         for (int column = 0; column < size; ++column)
             for (int channel = 0; channel < channels; ++channel)
                 narrow[(size_t(row) * size + column) * channels + channel] =
-                    mix(&image[(size_t(top + row) * width + left) * channels + channel], channels, taps[column]);
+                    mix(&image[(size_t(top + row) * width + left) * channels + channel], channels, across[column]);
     for (int row = 0; row < size; ++row)
         for (int place = 0; place < size * channels; ++place)
-            result[size_t(row) * size * channels + place] = mix(&narrow[place], size * channels, taps[row]);
+            result[size_t(row) * size * channels + place] = mix(&narrow[place], size * channels, down[row]);
     return result;
 }
 
@@ -159,7 +164,7 @@ int main(int count, char** arguments) {
     if (width < 1 || height < 1 || image.size() != size_t(width) * height * channels)
         return std::fprintf(stderr, "%s: not %d x %d x %d bytes\n", arguments[2], width, height, channels), 2;
 
-    const Pixels square = square_of(image, width, height, spec.at("image_size"), channels);
+    const Pixels square = square_of(image, width, height, spec);
     const std::string dtype = spec.at("input").at("dtype");
     const std::vector<float> probabilities = dtype == "uint8" ? run<uint8_t>(session, square, spec)
                                              : dtype == "int8" ? run<int8_t>(session, square, spec)

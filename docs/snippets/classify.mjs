@@ -16,7 +16,8 @@ const float32 = Math.fround;
 /** A picture of any size, `{ data, width, height }` with the model's channels -> the model's input tensor. */
 export function prepare(image, spec) {
   const size = spec.image_size;
-  const pixels = resize(centralSquare(image, spec.channels), size, spec.channels);
+  const shown = spec.fit === "crop" ? centralSquare(image, spec.channels) : image;
+  const pixels = resize(shown, size, spec.channels, spec.antialias);
   const { dtype, scale, zero_point: zeroPoint } = spec.input;
   const values = Float32Array.from(pixels, (pixel, index) => {
     const channel = index % spec.channels;
@@ -68,9 +69,9 @@ function centralSquare({ data, width, height }, channels) {
   return { data: pixels, width: side, height: side };
 }
 
-/** Bilinear with antialiasing: when shrinking, every pixel counts. Rows first, then columns, as Pillow does. */
-function resize({ data, width, height }, size, channels) {
-  const taps = tapsOf(width, size);
+/** Bilinear, rows first, then columns, as Pillow does; with antialiasing every pixel counts when shrinking. */
+function resize({ data, width, height }, size, channels, antialias) {
+  const across = tapsOf(width, size, antialias), down = tapsOf(height, size, antialias);
   const narrow = new Uint8ClampedArray(height * size * channels);
   const result = new Uint8ClampedArray(size * size * channels);
   const mix = (target, to, source, from, step, { start, weights }) => {
@@ -82,16 +83,16 @@ function resize({ data, width, height }, size, channels) {
     for (let column = 0; column < size; column++)
       for (let channel = 0; channel < channels; channel++)
         mix(narrow, (row * size + column) * channels + channel,
-          data, row * width * channels + channel, channels, taps[column]);
+          data, row * width * channels + channel, channels, across[column]);
   for (let row = 0; row < size; row++)
     for (let place = 0; place < size * channels; place++)
-      mix(result, row * size * channels + place, narrow, place, size * channels, taps[row]);
+      mix(result, row * size * channels + place, narrow, place, size * channels, down[row]);
   return result;
 }
 
 /** For each of `to` places the inputs it is a mean of, out of `from`, and their weights: a triangle. */
-function tapsOf(from, to) {
-  const scale = from / to, reach = Math.max(scale, 1);
+function tapsOf(from, to, antialias) {
+  const scale = from / to, reach = antialias ? Math.max(scale, 1) : 1; // without: the two nearest
   return Array.from({ length: to }, (_, place) => {
     const center = (place + 0.5) * scale;
     const start = Math.max(Math.floor(center - reach + 0.5), 0);

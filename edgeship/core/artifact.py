@@ -29,6 +29,8 @@ OLDER_MANIFESTS = (3, 4)  # that are read too: later ones only add
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.npz"
 ARTIFACT_FORMATS = ("tflite", "onnx", "ort")
+CROP, STRETCH = "crop", "stretch"
+FITS = (CROP, STRETCH)  # how a picture that is not square becomes square
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,21 +65,31 @@ class Artifact:
 class Preprocessing:
     """The specification of the ONE preprocess(): uint8 image -> float32 model input.
 
-    Resize to `image_size` squared with `interpolation`, scale to 0..1, subtract `mean`, divide by `std`.
+    Make it square by `fit`, resize to `image_size` squared with `interpolation`, scale to 0..1, subtract `mean`, divide
+    by `std`.
     """
 
     image_size: int
     channels: int
     channel_order: str  # "RGB" or "gray"
-    interpolation: str  # "bilinear" (Pillow, with antialiasing)
+    interpolation: str  # "bilinear"
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    fit: str = CROP  # the largest central square is cut out; or "stretch": the whole picture, each side by itself
+    antialias: bool = True  # Pillow's filter; without: TensorFlow's, which looks at four pixels only
 
     @property
     def input_range(self) -> tuple[float, float]:
         """The smallest and the largest value a preprocessed pixel can take."""
         pairs = list(zip(self.mean, self.std, strict=True))
         return min((0.0 - m) / s for m, s in pairs), max((1.0 - m) / s for m, s in pairs)
+
+    @property
+    def resize(self) -> str:
+        """How a picture becomes a square of `image_size`, in words."""
+        part = "central square" if self.fit == CROP else "whole picture stretched to a square"
+        filtered = "with antialiasing (Pillow)" if self.antialias else "without antialiasing (TensorFlow)"
+        return f"{part}, {self.interpolation} {filtered}"
 
 
 @dataclass(frozen=True, kw_only=True)

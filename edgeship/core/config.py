@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeship.core.artifact import CROP, FITS
 from edgeship.core.errors import ConfigError
 from edgeship.core.output_forms import AUTO, OUTPUT_FORMS
 from edgeship.core.schemes import BOUNDED_SCHEMES, DEFAULT_SCHEMES, SCHEMES
@@ -46,6 +47,8 @@ class DataConfig:
     first_label: int = 0  # of tfrecord: the label of the first class; ImageNet's is 1
     image_size: int = 32
     channels: int = 1
+    fit: str = CROP  # of a picture that is not square; "stretch" as Keras' loaders do
+    antialias: bool = True  # of the resize; Keras' loaders and its layer Resizing do without
     mean: tuple[float, ...] = (0.0,)  # per channel, on the 0..1 scale
     std: tuple[float, ...] = (1.0,)
     train_images: int | None = None  # None: all that are left
@@ -58,6 +61,7 @@ class DataConfig:
         if self.name == "arrays" and not self.path:
             raise ConfigError('data.path: expected an .npz file of arrays (data.name = "arrays"), found none')
         _one_of("data.channels", self.channels, (1, 3))
+        _one_of("data.fit", self.fit, FITS)
         if self.first_label and self.name != "tfrecord":
             raise ConfigError(f"data.first_label: is for the tfrecord dataset, data.name is {self.name!r}; remove it")
         _at_least("data.image_size", self.image_size, 8)

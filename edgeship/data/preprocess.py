@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from edgeship.core.artifact import Preprocessing
+from edgeship.core.artifact import CROP, FITS, Preprocessing
 from edgeship.core.config import DataConfig
 from edgeship.core.errors import DataError
 from edgeship.data.images import Images, LazyImages
+from edgeship.data.resize import fitted, resized
 
 CHANNEL_ORDERS = {1: "gray", 3: "RGB"}
 INTERPOLATION = "bilinear"
+FEW_IMAGES = 16  # whose sizes are looked at: each must be decoded
 
 
 def preprocessing_of(config: DataConfig) -> Preprocessing:
@@ -27,15 +29,18 @@ def preprocessing_of(config: DataConfig) -> Preprocessing:
         interpolation=INTERPOLATION,
         mean=_per_channel(config.mean, config.channels),
         std=_per_channel(config.std, config.channels),
+        fit=config.fit,
+        antialias=config.antialias,
     )
 
 
 def preprocess(images: Sequence[np.ndarray] | np.ndarray, spec: Preprocessing) -> np.ndarray:
     """Turn uint8 images into model input.
 
-    In this order: the largest central square is cut out; gray becomes RGB by repetition, or RGB becomes
-    gray by Pillow's "L" (ITU-R 601 luma); Pillow's antialiased bilinear filter resizes to S x S, or nothing
-    is resampled where the square already has that size; then `(pixel / 255 - mean) / std`, in float32.
+    In this order: the largest central square is cut out, unless the whole picture is to be stretched; gray becomes
+    RGB by repetition, or RGB becomes gray by Pillow's "L" (ITU-R 601 luma); a bilinear filter resizes to S x S
+    (edgeship/data/resize.py), or nothing is resampled where the picture already has that size; then
+    `(pixel / 255 - mean) / std`, in float32.
 
     Args:
         images: a sequence of uint8 images, each HxW, HxWx1 or HxWx3, of any sizes; or one uint8 array of
@@ -77,6 +82,15 @@ def preprocessed_batches(images: Images, spec: Preprocessing, *, size: int) -> I
         yield preprocess(images.images[start : start + size], spec)
 
 
+def share_cut_off(images: Images, spec: Preprocessing) -> float:
+    """Return the share of the pixels that a model never sees since pictures are cut to squares; a mean over a few."""
+    if spec.fit != CROP:
+        return 0.0
+    few = images.images[np.linspace(0, len(images) - 1, min(len(images), FEW_IMAGES)).astype(int)]
+    shapes = [few.shape[1:3]] if isinstance(few, np.ndarray) else [image.shape[:2] for image in few]
+    return float(np.mean([1 - min(shape) / max(shape) for shape in shapes]))
+
+
 def _squares(images: Sequence[np.ndarray] | np.ndarray, spec: Preprocessing) -> np.ndarray:
     """uint8 (n, S, S, C)."""
     if isinstance(images, np.ndarray):
@@ -98,16 +112,8 @@ def _squares(images: Sequence[np.ndarray] | np.ndarray, spec: Preprocessing) -> 
 
 def _fit(stack: np.ndarray, spec: Preprocessing) -> np.ndarray:
     """uint8 (n, H, W, c) -> (n, S, S, C): crop, convert, resize."""
-    height, width = stack.shape[1:3]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    stack = _convert_channels(stack[:, top : top + side, left : left + side], spec.channels)
-    if side == spec.image_size:
-        return stack
-    resized = np.empty((len(stack), spec.image_size, spec.image_size, spec.channels), np.uint8)
-    for position, image in enumerate(stack):
-        resized[position] = _resize(image, spec.image_size)
-    return resized
+    shown = _convert_channels(fitted(stack, fit=spec.fit), spec.channels)
+    return resized(shown, spec.image_size, antialias=spec.antialias)
 
 
 def _convert_channels(stack: np.ndarray, channels: int) -> np.ndarray:
@@ -122,13 +128,6 @@ def _convert_channels(stack: np.ndarray, channels: int) -> np.ndarray:
         return stack[..., :1]
     tall = Image.fromarray(np.ascontiguousarray(stack).reshape(count * height, width, 3))
     return np.asarray(tall.convert("L")).reshape(count, height, width, 1)
-
-
-def _resize(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (H, W, C) -> (S, S, C)."""
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else np.ascontiguousarray(image))
-    resized = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-    return resized.reshape(size, size, image.shape[-1])
 
 
 def _checked_stack(images: np.ndarray) -> np.ndarray:
@@ -179,10 +178,11 @@ def _check_spec(spec: Preprocessing) -> None:
     """A manifest may come from another version: what is not understood is refused, not approximated."""
     found = (spec.channels, spec.channel_order, spec.interpolation, len(spec.mean), len(spec.std))
     expected = (spec.channels, CHANNEL_ORDERS.get(spec.channels), INTERPOLATION, spec.channels, spec.channels)
-    if found != expected:
+    if found != expected or spec.fit not in FITS:
         raise DataError(
-            "preprocessing: expected channels 1 (gray) or 3 (RGB), one mean and one std per channel, and "
-            f"{INTERPOLATION} interpolation; found {spec}; use the edgeship version that wrote the bundle"
+            "preprocessing: expected channels 1 (gray) or 3 (RGB), one mean and one std per channel, "
+            f"{INTERPOLATION} interpolation, and to fit pictures by {' or '.join(FITS)}; "
+            f"found {spec}; use the edgeship version that wrote the bundle"
         )
 
 

@@ -158,7 +158,7 @@ def _image_tensor(builder: Any, spec: Preprocessing, tensor: TensorSpec) -> int:
     unit = _table(builder, offsets={UnitSlot.OPTIONS: normalization}, enums={UnitSlot.KIND: NORMALIZATION})
     return _table(builder, offsets={
         TensorSlot.NAME: builder.CreateString(tensor.name),
-        TensorSlot.DESCRIPTION: builder.CreateString("The image to classify."),
+        TensorSlot.DESCRIPTION: builder.CreateString(f"The image to classify: {spec.resize}."),
         TensorSlot.CONTENT: _content(builder, IMAGE_PROPERTIES, image),
         TensorSlot.PROCESS_UNITS: _tables(builder, [unit]),
     })

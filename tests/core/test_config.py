@@ -75,6 +75,7 @@ def test_relative_paths_start_at_the_file(tmp_path):
         ("[validate]\nlatency_launches = 0\n", "validate.latency_launches: expected 1 or more, found 0"),
         ("[validate]\nmin_coverage = 2\n", "validate.min_coverage: expected 0 to 1, found 2"),
         ("data = 3\n", r"\[data\]: expected a section with keys, found 3"),
+        ("[data]\nfit = 'pad'\n", "data.fit: expected one of crop, stretch; found 'pad'"),
         ("[model]\npadding = 'valid'\n", "model.padding: expected one of same, symmetric; found 'valid'"),
         ("[model]\nse_divisor = 0\n", "model.se_divisor: expected 1 or more, found 0"),
         ("[model]\nweights = 'a.ckpt'\n", r"model.weights: the suffix: expected one of .safetensors, .*found '.ckpt'"),

@@ -10,7 +10,8 @@ from PIL import Image
 
 from edgeship.core.config import DataConfig
 from edgeship.core.errors import DataError
-from edgeship.data import preprocess, preprocessing_of
+from edgeship.data import Images, preprocess, preprocessing_of
+from edgeship.data.preprocess import share_cut_off
 
 
 def random_pixels(*shape: int) -> np.ndarray:
@@ -25,7 +26,7 @@ def test_specification_has_one_mean_and_std_per_channel():
     found = spec(size=224, channels=3, mean=(0.5,), std=(0.1, 0.2, 0.3))
     assert dataclasses.asdict(found) == {
         "image_size": 224, "channels": 3, "channel_order": "RGB", "interpolation": "bilinear",
-        "mean": (0.5, 0.5, 0.5), "std": (0.1, 0.2, 0.3),
+        "mean": (0.5, 0.5, 0.5), "std": (0.1, 0.2, 0.3), "fit": "crop", "antialias": True,
     }
     assert spec().channel_order == "gray"
 
@@ -82,6 +83,14 @@ def test_the_central_square_is_cut_before_resizing():
     assert preprocess([tall], spec(10)).min() == 1.0
 
 
+def test_the_share_of_the_pixels_that_is_cut_off():
+    whole, square = Images(random_pixels(3, 8, 8), np.zeros(3, int)), spec(8)
+    wide = Images(random_pixels(5, 8, 10, 3), np.zeros(5, int))
+    assert share_cut_off(whole, square) == 0
+    assert share_cut_off(wide, square) == pytest.approx(0.2)
+    assert share_cut_off(wide, dataclasses.replace(square, fit="stretch")) == 0
+
+
 def test_images_of_many_sizes():
     images = [random_pixels(9, 30), random_pixels(30, 9, 3), random_pixels(8, 8, 1)]
     found = preprocess(images, spec(8, 3))
@@ -122,8 +131,9 @@ def test_refused_images(images, message):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"interpolation": "bicubic"}, {"channel_order": "BGR"}, {"channels": 4}, {"mean": (0.0, 0.0)}]
+    "changes", [{"interpolation": "bicubic"}, {"channel_order": "BGR"}, {"channels": 4}, {"mean": (0.0, 0.0)},
+                {"fit": "pad"}]
 )
 def test_a_specification_it_cannot_follow(changes):
-    with pytest.raises(DataError, match="bilinear interpolation; found Preprocessing"):
+    with pytest.raises(DataError, match=r"bilinear interpolation, and to fit pictures by .*; found Preprocessing"):
         preprocess(np.zeros((1, 8, 8), np.uint8), dataclasses.replace(spec(8), **changes))

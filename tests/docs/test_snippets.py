@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -141,25 +142,23 @@ writeFileSync("inputs.raw", new Uint8Array(prepare(pixelsOf(rgba, spec.channels)
 """
 
 
-@pytest.mark.parametrize(("channels", "mean", "std", "dtype"), [
-    (1, (0.0,), (1.0,), "uint8"), (3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "int8"),
-    (3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "uint8"), (3, (0.1, 0.2, 0.3), (0.9, 0.8, 0.7), "float32"),
-])
-@pytest.mark.parametrize(("width", "height"), [(40, 31), (9, 20), (32, 32), (301, 224)])
-def test_the_web_prepares_the_same_numbers(node, tmp_path, channels, mean, std, dtype, width, height):
-    """Crop, gray, antialiased resize, normalization and quantization, bit for bit, from a browser's RGBA."""
-    spec = Preprocessing(
-        image_size=32, channels=channels, channel_order={1: "gray", 3: "RGB"}[channels], interpolation="bilinear",
-        mean=mean, std=std,
-    )
-    low, high = spec.input_range
-    scale = None if dtype == "float32" else float(np.float32((high - low) / 255))
-    zero_point = None if scale is None else round(np.iinfo(dtype).min - low / scale)
-    tensor = TensorSpec(name="image", shape=(1, 32, 32, channels), dtype=dtype, scale=scale, zero_point=zero_point)
-    job = {
-        "image_size": 32, "channels": channels, "mean": mean, "std": std,
-        "input": {"name": "image", "dtype": dtype, "scale": scale, "zero_point": zero_point},
-    }
+RECIPES = [  # channels, mean, std, dtype, fit, antialias
+    (1, (0.0,), (1.0,), "uint8", "crop", True),
+    (3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "int8", "stretch", True),
+    (3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "uint8", "crop", False),
+    (3, (0.1, 0.2, 0.3), (0.9, 0.8, 0.7), "float32", "stretch", False),
+]
+RECIPE = ("channels", "mean", "std", "dtype", "fit", "antialias")
+SIZES = [(40, 31), (9, 20), (32, 32), (301, 224)]
+
+
+@pytest.mark.parametrize(RECIPE, RECIPES)
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_web_prepares_the_same_numbers(
+    node, tmp_path, channels, mean, std, dtype, fit, antialias, width, height
+):
+    """Crop, gray, resize, normalization and quantization, bit for bit, from a browser's RGBA."""
+    spec, tensor, job = _recipe(channels, mean, std, dtype, fit, antialias)
     rgb = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     (tmp_path / "image.rgba").write_bytes(np.dstack([rgb, np.full((height, width), 255, np.uint8)]).tobytes())
     (tmp_path / "job.json").write_text(json.dumps({"spec": job, "width": width, "height": height}))
@@ -168,6 +167,34 @@ def test_the_web_prepares_the_same_numbers(node, tmp_path, channels, mean, std, 
     assert child.returncode == 0, child.stderr
     found = np.fromfile(tmp_path / "inputs.raw", dtype).reshape(1, 32, 32, channels)
     np.testing.assert_array_equal(found, quantize(preprocess([rgb], spec), tensor))
+
+
+@pytest.mark.parametrize(RECIPE, RECIPES)
+@pytest.mark.parametrize("snippet", PYTHON_SNIPPETS.values())
+def test_a_board_prepares_the_same_numbers(snippet, channels, mean, std, dtype, fit, antialias):
+    spec, tensor, job = _recipe(channels, mean, std, dtype, fit, antialias)
+    prepare = runpy.run_path(str(SNIPPETS / snippet))["prepare"]
+    for width, height in SIZES:
+        rgb = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        np.testing.assert_array_equal(
+            prepare(Image.fromarray(rgb), job), quantize(preprocess([rgb], spec), tensor)
+        )
+
+
+def _recipe(channels, mean, std, dtype, fit, antialias) -> tuple[Preprocessing, TensorSpec, dict]:
+    """A preprocessing, the tensor behind it, and both as a file's metadata say them."""
+    spec = Preprocessing(
+        image_size=32, channels=channels, channel_order={1: "gray", 3: "RGB"}[channels], interpolation="bilinear",
+        mean=mean, std=std, fit=fit, antialias=antialias,
+    )
+    low, high = spec.input_range
+    scale = None if dtype == "float32" else float(np.float32((high - low) / 255))
+    zero_point = None if scale is None else round(np.iinfo(dtype).min - low / scale)
+    tensor = TensorSpec(name="image", shape=(1, 32, 32, channels), dtype=dtype, scale=scale, zero_point=zero_point)
+    return spec, tensor, {
+        "image_size": 32, "channels": channels, "mean": mean, "std": std, "fit": fit, "antialias": antialias,
+        "input": {"name": "image", "dtype": dtype, "scale": scale, "zero_point": zero_point},
+    }
 
 
 # What the documentation says ---------------------------------------------------------------------------------

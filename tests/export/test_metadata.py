@@ -139,7 +139,8 @@ def test_every_format_says_the_same(contents, manifest, tmp_path, name, dtype, z
     assert inspection.labels == manifest.labels == tuple("0123456789")
     assert inspection.preprocessing == {
         "image_size": 16, "channels": 1, "channel_order": "gray", "layout": "NHWC",
-        "resize": "central square, bilinear with antialiasing (Pillow)", "mean": [0.0], "std": [1.0],
+        "resize": "central square, bilinear with antialiasing (Pillow)", "fit": "crop", "antialias": True,
+        "mean": [0.0], "std": [1.0],
         "input": {
             "name": "image", "dtype": dtype, "scale": artifact.inputs[0].scale, "zero_point": zero_point,
         },
@@ -344,6 +345,23 @@ def test_labels_in_any_script(tiny_bundle, tmp_path):
         inspection = inspected(tmp_path, content, f"model.{format}")
         assert inspection.labels == labels
         assert inspection.tflite_metadata is None or inspection.tflite_metadata.labels == labels
+
+
+@pytest.mark.parametrize(("fit", "antialias", "words"), [
+    ("stretch", True, "whole picture stretched to a square, bilinear with antialiasing (Pillow)"),
+    ("crop", False, "central square, bilinear without antialiasing (TensorFlow)"),
+])
+def test_the_way_to_a_square_is_said_in_every_place(tiny_bundle, tmp_path, fit, antialias, words):
+    """The entry of ours, and the description of the input in TFLite's standard, which the Kotlin snippet reads."""
+    spec = dataclasses.replace(RGB, fit=fit, antialias=antialias)
+    for format in ("tflite", "onnx"):
+        content = with_metadata(
+            (tiny_bundle / f"int8-qat.{format}").read_bytes(), format=format, preprocessing=spec,
+            labels=tuple("0123456789"), inputs=(IMAGE,), outputs=(CLASSES,),
+        )
+        said = inspected(tmp_path, content, f"model.{format}").preprocessing
+        assert (said["fit"], said["antialias"], said["resize"]) == (fit, antialias, words)
+        assert format == "onnx" or f"The image to classify: {words}.".encode() in content
 
 
 # What `edgeship inspect` shows -------------------------------------------------------------------------------

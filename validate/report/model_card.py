@@ -116,7 +116,7 @@ def _ends(manifest: Manifest) -> Iterator[str]:
             yield f"{word} of {first.file}: {_spec(spec)}"
     if (images := manifest.preprocessing) is not None:
         yield (
-            f"pictures: {images.channel_order}, {images.image_size} x {images.image_size}, {images.interpolation}; "
+            f"pictures: {images.channel_order}, {images.image_size} x {images.image_size}, {images.resize}; "
             f"from 0 to 1, less {_numbers(images.mean)}, divided by {_numbers(images.std)}"
         )
     if manifest.labels:

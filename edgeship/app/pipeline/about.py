@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from edgeship.core.artifact import STRETCH, Preprocessing
 from edgeship.core.config import Config
 from edgeship.core.schemes import SCHEMES, TRAINING
+from edgeship.data import Splits
+from edgeship.data.preprocess import share_cut_off
+
+WORTH_A_LINE = 0.01  # of the pixels of a picture
 
 PREFLIGHT = "what could be refused after the training is tried before it"
 OUTPUT = "the form of the output, from the answers to the calibration data"
 SENSITIVITY = "what quantizing each layer alone costs"
+
+
+def pictures(splits: Splits, spec: Preprocessing) -> Iterator[str]:
+    """Yield how many pictures there are, and what of them the model does not see."""
+    yield (
+        f"{len(splits.train):,} training, {len(splits.calibration):,} calibration, {len(splits.test):,} test images"
+        + (f", {splits.removed_duplicates} duplicates removed" if splits.removed_duplicates else "")
+    )
+    if (cut_off := share_cut_off(splits.test, spec)) >= WORTH_A_LINE:
+        yield (
+            f"of each picture the largest central square is taken; {cut_off:.0%} of the pixels lie outside of it. "
+            f'A model that was trained on whole pictures wants data.fit = "{STRETCH}"'
+        )
 
 
 def training(config: Config) -> str:

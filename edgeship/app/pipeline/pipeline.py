@@ -102,11 +102,8 @@ class Pipeline:
     def splits(self) -> Splits:
         """The images; disjoint by construction and checked."""
         splits = load_splits(self.config.data)
-        fact(
-            f"{len(splits.train.labels):,} training, "
-            f"{len(splits.calibration.labels):,} calibration, {len(splits.test.labels):,} test images"
-            + (f", {splits.removed_duplicates} duplicates removed" if splits.removed_duplicates else "")
-        )
+        for line in about.pictures(splits, self.spec):
+            fact(line)
         return splits
 
     @cached_property

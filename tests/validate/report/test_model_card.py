@@ -59,7 +59,8 @@ def test_the_card_says_what_it_is_and_where_it_comes_from() -> None:
     for expected in (
         "**FAIL: at least one gate does not hold**", "| int8-qat.tflite | tflite | int8-qat | 1.40 MB | " + "a" * 64,
         "input of int8-qat.tflite: image, int8 1 x 8 x 8 x 1, scale 0.0078125, zero point -1",
-        "pictures: gray, 8 x 8, bilinear; from 0 to 1, less 0.5, divided by 0.25", "labels: one, two, three",
+        "pictures: gray, 8 x 8, central square, bilinear with antialiasing (Pillow); from 0 to 1, less 0.5, divided by",
+        "labels: one, two, three",
         "config: SHA-256 " + "c" * 64, "test split: 25 examples, SHA-256 " + "7" * 64, "tools: onnxruntime 1.32.0",
         "commit: 3f2a", "phones and boards, LiteRT",
     ):
