@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
+from rich.text import Text
+
 from edgeship.api.options import section, several
 from edgeship.api.progress import Progress, showing
-from edgeship.api.text import as_text
+from edgeship.api.text import as_html, as_text
 from edgeship.core.comparison import Check
 from edgeship.core.comparison import Comparison as Compared
 from edgeship.core.config import ValidateConfig
@@ -53,6 +56,11 @@ class Comparison:
     def __repr__(self) -> str:
         """Return the summary as text: what an interactive Python shows."""
         return str(self)
+
+    def _repr_html_(self) -> str:
+        """Return the summary as HTML: what a notebook shows."""
+        verdict = Text(f"verdict: {self.verdict}")
+        return as_html(Group(comparison_to_terminal(self.compared, width=WIDTH), verdict), width=WIDTH)
 
 
 def compare_files(

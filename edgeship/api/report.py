@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import html
-import io
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from edgeship.api.text import as_text
+from edgeship.api.text import as_html, as_text
 from edgeship.core.measurement import Report as Measured
 from edgeship.core.measurement import Row
 from edgeship.core.ship import ShipLine
@@ -18,7 +14,6 @@ from edgeship.validate.report.report import report_to_json, write_report
 from edgeship.validate.report.terminal import report_to_terminal
 
 WIDTH = 160  # characters of the printed table
-LEFT = "white-space: pre; overflow-x: auto; line-height: 1.2; font-family: Menlo, 'DejaVu Sans Mono', monospace"
 
 
 class Report:
@@ -76,7 +71,4 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Return the summary as HTML: what a notebook shows."""
-        console = Console(file=io.StringIO(), width=WIDTH, record=True)
-        console.print(report_to_terminal(self.measured, width=WIDTH, everything=True))
-        code = console.export_html(inline_styles=True, code_format="{code}")
-        return f'<pre style="{html.escape(LEFT)}">{code}</pre>'
+        return as_html(report_to_terminal(self.measured, width=WIDTH, everything=True), width=WIDTH)

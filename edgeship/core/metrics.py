@@ -4,7 +4,8 @@
     binary_accuracy       share of an example's labels on the right side of 0.5, (n, labels)
     mean_absolute_error   \
     mean_squared_error    /  over an example's values; the targets have the output's shape
-    mean_iou              intersection over union of pixel classes, mean over classes, (n, h, w, classes)
+    mean_iou              intersection over union of pixel classes, mean over classes, (n, h, w, classes); pixels of the
+                          class 255 are void, as in PASCAL VOC, and not counted
     auc                   area under the receiver operating characteristic; one score per example, targets 0 or 1
     reconstruction_auc    the same; an example's score is the mean squared distance of the output from the input
 
@@ -23,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+VOID = 255
+NUMBERS = "biuf"  # kinds of NumPy's types that targets may have
 Outputs = Sequence[np.ndarray]  # real numbers, one array per output
 
 
@@ -97,9 +100,12 @@ def _squared_error(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np
 def _intersections(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
     """Return (n, 2, classes): how many pixels of each class both have, and how many at least one has."""
     classes, count = _first_classes(outputs), _one(outputs).shape[-1]
-    _expect(targets.shape == classes.shape, f"class numbers of shape {classes.shape}", targets)
+    _expect_numbers(targets)
+    counted = targets != VOID if count <= VOID else np.full(targets.shape, True)
+    _expect_classes(np.where(counted, targets, 0), (*classes.shape, count))
     rows = []
-    for found, wanted in zip(classes.reshape(len(classes), -1), targets.reshape(len(targets), -1), strict=True):
+    for example, place in enumerate(counted):
+        found, wanted = classes[example][place], targets[example][place]
         both = np.bincount(found[found == wanted], minlength=count)[:count]
         sizes = [np.bincount(side, minlength=count)[:count] for side in (found, wanted.astype(np.int64))]
         rows.append((both, sizes[0] + sizes[1] - both))
@@ -203,6 +209,7 @@ def _per_example(values: np.ndarray) -> np.ndarray:
 
 def _shaped(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return targets in the output's shape; an axis of 1 at the end may be left out on either side."""
+    _expect_numbers(targets)
     if targets.shape == shape:
         return targets
     _expect(
@@ -213,10 +220,20 @@ def _shaped(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _expect_classes(targets: np.ndarray, shape: tuple[int, ...]) -> None:
     """Raise ValueError for targets that are no classes of outputs of this shape, (n, ..., classes)."""
+    _expect_numbers(targets)
     _expect(targets.shape == shape[:-1], f"class numbers of shape {shape[:-1]}", targets)
     if targets.size and not (targets.min() >= 0 and targets.max() < shape[-1] and np.all(targets == np.floor(targets))):
         raise ValueError(
             f"expected class numbers from 0 to {shape[-1] - 1}, found {targets.min():g} to {targets.max():g}"
+        )
+
+
+def _expect_numbers(targets: np.ndarray) -> None:
+    """Raise ValueError for names, dates and complex numbers: none of our metrics can score by them."""
+    if targets.dtype.kind not in NUMBERS:
+        raise ValueError(
+            f"expected targets that are numbers, found an array of {targets.dtype} {targets.shape}; give the position "
+            "of each class among the outputs instead of its name"
         )
 
 

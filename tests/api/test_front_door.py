@@ -95,6 +95,7 @@ def test_two_files_are_compared_and_one_is_described_without_a_path(quantized: e
     assert edgeship.inspect_file(quantized.convert("onnx", scheme="float32")).form == "float32"
     compared = edgeship.compare_files(content, content, timing=False)
     assert compared.verdict == "pass" and "verdict: pass" in str(compared)
+    assert "verdict: pass" in compared._repr_html_() and compared._repr_html_().startswith("<pre")
 
 
 def test_nothing_is_printed_unless_asked_for(model: Any, capfd: pytest.CaptureFixture[str]) -> None:

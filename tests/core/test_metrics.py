@@ -74,6 +74,16 @@ def test_mean_iou_sums_over_all_examples_and_leaves_out_classes_that_do_not_occu
     )
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
+def test_void_pixels_are_not_counted(kind: type) -> None:
+    """By hand: of 4 pixels two are void; class 0 is right once and found once too often, class 1 is missed once."""
+    outputs = np.eye(2)[[[[0, 0], [1, 0]]]]
+    targets = np.array([[[0, 1], [255, 255]]], kind)
+    assert figure("mean_iou", outputs, targets) == pytest.approx((1 / 2 + 0) / 2)
+    many = np.eye(300)[[[[255, 255]]]]
+    assert figure("mean_iou", many, np.array([[[255, 255]]], np.int64)) == 1.0  # a class like others, of 300
+
+
 def test_a_users_function_gets_one_array_or_a_list_of_them() -> None:
     def closeness(outputs: object, targets: np.ndarray) -> np.ndarray:
         first = outputs[0] if isinstance(outputs, list) else outputs
@@ -88,6 +98,13 @@ def test_a_users_function_gets_one_array_or_a_list_of_them() -> None:
     ("top1", np.zeros((4, 3)), np.zeros((4, 3)), r"expected class numbers of shape \(4,\)"),
     ("top1", np.zeros((4, 3)), np.array([0, 1, 2, 3]), "expected class numbers from 0 to 2, found 0 to 3"),
     ("top5", np.zeros((4, 3)), np.array([-1, 0, 0, 0]), "expected class numbers from 0 to 2, found -1 to 0"),
+    ("mean_iou", np.zeros((1, 1, 2, 3)), np.array([[[0, -1]]]), "expected class numbers from 0 to 2, found -1 to 0"),
+    ("mean_iou", np.zeros((1, 1, 2, 3)), np.array([[[0, 7]]]), "expected class numbers from 0 to 2, found 0 to 7"),
+    ("top1", np.zeros((2, 3)), np.array(["cat", "dog"]), "expected targets that are numbers, found an array of <U3"),
+    ("top1", np.zeros((1, 3)), np.array(["2020-01-01"], "datetime64[D]"), "expected targets that are numbers"),
+    ("auc", np.zeros((2, 1)), np.array(["no", "yes"]), "expected targets that are numbers"),
+    ("binary_accuracy", np.zeros((1, 2)), np.array([["a", "b"]]), "expected targets that are numbers"),
+    ("mean_squared_error", np.zeros((2, 1)), np.zeros((2, 1), complex), "expected targets that are numbers"),
     ("top1", np.zeros((4, 3)), np.array([0, 0.5, 1, 2]), "expected class numbers from 0 to 2, found 0 to 2"),
     ("mean_squared_error", np.zeros((4, 3)), np.zeros((4, 2)), r"expected targets of the output's shape \(4, 3\)"),
     ("binary_accuracy", np.zeros((4, 3)), np.full((4, 3), 2), "expected labels that are 0 or 1"),
