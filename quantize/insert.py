@@ -14,6 +14,7 @@ from tf_keras import layers
 
 from edgeship.core.config import FULL
 from edgeship.core.errors import LoweringError
+from edgeship.core.text import some
 from edgeship.model.keras2 import maker_of, node_of, read_by
 from edgeship.model.prepared import Prepared
 from edgeship.quantize.grids import Grid, plan_grids
@@ -26,6 +27,7 @@ from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of, rebuild
 from edgeship.quantize.simplifying.rewrites import weights_of
 from edgeship.quantize.simplifying.roles import Role, role_of
 from edgeship.quantize.simplifying.simplify import Copies, call, simplify
+from edgeship.quantize.simplifying.twins import twins_of, without_twins
 from edgeship.quantize.weights import SymmetricWeights, with_quantized_weights
 from edgeship.quantize.window import Window
 
@@ -41,6 +43,7 @@ class Account:
     kept_float: tuple[str, ...]  # layers that stay in float because the configuration says so
     kept_weights: tuple[str, ...]  # those of them that have kernels
     operations: int  # of the simplified network
+    twins: tuple[tuple[str, str], ...] = ()  # (layer, the layer of equal weights and inputs that is computed for both)
 
     @property
     def expected(self) -> tuple[str, ...]:
@@ -52,10 +55,11 @@ class Account:
         """One line for people."""
         kept = f", {len(self.kept_float)} kept in float ({', '.join(self.kept_float)})" if self.kept_float else ""
         added = f" (and {len(self.added)} of constants)" if self.added else ""
+        twins = some([f"{twin} as {layer}" for twin, layer in self.twins]) if self.twins else ""
         total = len(self.quantized) + len(self.kept_weights)
         return (
             f"kernels of {len(self.quantized)} of {total} weighted layers{added} quantized; "
-            f"{self.operations} operations{kept}, 0 refused"
+            f"{self.operations} operations{kept}, 0 refused{f'; computed once: {twins}' if twins else ''}"
         )
 
 
@@ -146,6 +150,8 @@ def insert_fake_quantization(
     require_real_inputs(flat)
     simple = simplify(flat)
     kept = _kept(simple, flat, keep_float)
+    twins = twins_of(simple, apart=kept)
+    simple = without_twins(simple, twins)
     grids = plan_grids(simple, kept)
     windows = windows_of(simple, grids, kept)
     known = {
@@ -187,7 +193,7 @@ def insert_fake_quantization(
     model.output_names = simple.output_names
     quantized = QuantizedModel(
         model=model, ranges=list(ranges.values()), weights=weights, inputs=inputs, results=results,
-        account=_account(flat, simple, kept), flat=flat,
+        account=_account(flat, simple, kept, twins.layers), flat=flat,
     )
     quantized.check_in_float(noise_of(flat.inputs, [span or NOISE_SPAN for span in input_ranges]), on="noise")
     return quantized
@@ -303,9 +309,11 @@ def weighted_layers(flat: tf_keras.Model) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _account(flat: tf_keras.Model, simple: tf_keras.Model, kept: frozenset[str]) -> Account:
+def _account(
+    flat: tf_keras.Model, simple: tf_keras.Model, kept: frozenset[str], twins: Mapping[str, str]
+) -> Account:
     """Hold what was quantized against what the float model has. Raises LoweringError where a kernel got lost."""
-    own = weighted_layers(flat)
+    own = [name for name in weighted_layers(flat) if name not in twins]
     weighted = [layer.name for layer in simple.layers if role_of(layer) is Role.WEIGHTED]
     if lost := [name for name in own if name not in weighted and name not in kept]:
         raise LoweringError(f"{', '.join(lost)}: kernels that should be quantized are not in the simplified model")
@@ -315,4 +323,5 @@ def _account(flat: tf_keras.Model, simple: tf_keras.Model, kept: frozenset[str])
         kept_float=tuple(layer.name for layer in simple.layers if layer.name in kept),
         kept_weights=tuple(name for name in own if name in kept),
         operations=len(list(nodes_of(simple))),
+        twins=tuple((twin, layer) for twin, layer in twins.items() if twin in weighted_layers(flat)),
     )

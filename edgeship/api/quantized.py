@@ -31,8 +31,8 @@ from edgeship.export.proof.golden import float_outputs
 from edgeship.export.samples import Samples, noise_between
 from edgeship.model.build import check_weights, weights_sha256
 from edgeship.model.compile_check import refuse_keras3_arguments, refuse_saving_whole
-from edgeship.model.prepared import Prepared
-from edgeship.quantize.insert import Account, weighted_layers
+from edgeship.quantize.float_schemes import prepared_float
+from edgeship.quantize.insert import Account
 from edgeship.quantize.insert import QuantizedModel as FakeQuantized
 from edgeship.quantize.output_form import check_form, float_form, for_files, for_training, softmax_outputs
 from edgeship.quantize.prepare import finish
@@ -182,12 +182,9 @@ class QuantizedModel:
         self._check()
         self.freeze()
         form, whole = output or PROBABILITIES_FORM, self._whole.flat
-        flat, weighted = float_form(whole, form), set(weighted_layers(whole))
-        kernels = tuple(layer.name for layer in flat.layers if layer.name in weighted)
+        floats = prepared_float(whole, form, [scheme for scheme in schemes if scheme == FLOAT])
         prepared = [
-            Prepared(scheme=FLOAT, model=flat, expected=kernels) if scheme == FLOAT
-            else for_files(self._whole, form).prepared(scheme)
-            for scheme in schemes
+            floats[scheme] if scheme == FLOAT else for_files(self._whole, form).prepared(scheme) for scheme in schemes
         ]
         samples = Samples(
             calibration=lambda: iter([self._golden]), golden=self._golden,

@@ -19,8 +19,9 @@ from edgeship.export.meanings import meanings_of
 from edgeship.export.proof.exported import Exported
 from edgeship.export.samples import samples_of_images
 from edgeship.model.prepared import Prepared
-from edgeship.quantize.insert import QuantizedModel, kept_layers, weighted_layers
-from edgeship.quantize.output_form import float_form, for_files, softmax_outputs
+from edgeship.quantize.float_schemes import prepared_float
+from edgeship.quantize.insert import QuantizedModel, kept_layers
+from edgeship.quantize.output_form import for_files, softmax_outputs
 
 
 def export_schemes(
@@ -61,12 +62,9 @@ def prepared_schemes(
 ) -> list[Prepared]:
     """Return the network of every scheme of the configuration, in its order. Raises LoweringError."""
     kept = kept_layers(flat, config.quantize.keep_float)
-    weighted = set(weighted_layers(flat))
-    kernels = tuple(layer.name for layer in flat.layers if layer.name in weighted)
-    form = form_for_graphs(output)
-    answers = float_form(flat, form)
+    schemes, form = config.quantize.schemes, form_for_graphs(output)
+    floats = prepared_float(flat, form, [scheme for scheme in schemes if scheme not in quantized], kept=kept)
     return [
-        for_files(quantized[scheme], form).prepared(scheme) if scheme in quantized
-        else Prepared(scheme=scheme, model=answers, kept_float=kept, expected=kernels)
-        for scheme in config.quantize.schemes
+        for_files(quantized[scheme], form).prepared(scheme) if scheme in quantized else floats[scheme]
+        for scheme in schemes
     ]
