@@ -21,12 +21,10 @@ from tf_keras import layers
 
 from edgeship.core.layer_names import wrapper_name
 from edgeship.model.keras2 import maker_of, node_of, read_by
+from edgeship.quantize.channel_factors import factors, reach_of, read_shares
 from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.ranges import Range
 from edgeship.quantize.simplifying.rebuild import readers_of
-
-# The largest ratio of two factors: a channel that is small on the calibration data may be larger on others.
-LARGEST_RATIO = 16.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,32 +48,15 @@ def equalize(quantized: QuantizedModel, batches: Sequence[Any]) -> int:
     pairs = list(_pairs(quantized))
     if not pairs:
         return 0
-    network = tf_keras.Model(quantized.model.inputs, [pair.between for pair in pairs])
+    between = [pair.between for pair in pairs]
+    read = [read_by(pair.first.inbound_nodes[0])[0] for pair in pairs]
+    network = tf_keras.Model(quantized.model.inputs, between + read)
     with quantized.in_float():
         seen = [_largest_values(network, batch) for batch in batches]
-    for pair, *values in zip(pairs, *seen, strict=True):
-        _scale(pair, factors(np.max(values, axis=0), _weights_per_input(pair.second)))
+    largest = [np.max(values, axis=0) for values in zip(*seen, strict=True)]
+    for pair, values, inputs in zip(pairs, largest[: len(pairs)], largest[len(pairs) :], strict=True):
+        _scale(pair, factors(values, _weights_per_input(pair.second), _reach(pair.first, float(inputs.max()))))
     return len(pairs)
-
-
-def factors(largest: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Return what each channel is divided by.
-
-    Args:
-        largest: the largest value of each channel.
-        weights: the largest weight that reads it, as a share of its output channel's largest; None: each has a scale
-            of its own, so that its size costs nothing.
-    """
-    alive = largest > 0
-    if weights is not None:
-        alive &= weights > 0
-    wished = np.ones(len(largest))
-    wished[alive] = largest[alive] if weights is None else np.sqrt(largest[alive] / weights[alive])
-    if not alive.any():
-        return wished
-    top = wished[alive].max()
-    wished[~alive] = top
-    return np.asarray(np.maximum(wished, top / LARGEST_RATIO) / top)
 
 
 def _largest_values(network: tf_keras.Model, batch: Any) -> list[np.ndarray]:
@@ -121,9 +102,14 @@ def _first(tensor: Any, readers: dict[int, list[Any]]) -> Any:
 def _weights_per_input(layer: Any) -> np.ndarray | None:
     if isinstance(layer.layer, layers.DepthwiseConv2D):
         return None
-    kernel = np.abs(layer.kernel_values).reshape(-1, *layer.kernel_values.shape[-2:]).max(axis=0)
-    shares: np.ndarray = (kernel / np.maximum(kernel.max(axis=0), np.finfo(np.float32).tiny)).max(axis=1)
-    return shares
+    return read_shares(layer.kernel_values)
+
+
+def _reach(layer: Any, largest_input: float) -> np.ndarray:
+    return reach_of(
+        layer.kernel_values, layer.layer.bias.numpy() if layer.layer.use_bias else None,
+        axes=2 if isinstance(layer.layer, layers.DepthwiseConv2D) else 1, largest_input=largest_input,
+    )
 
 
 def _scale(pair: Pair, divisors: np.ndarray) -> None:

@@ -22,6 +22,7 @@ from edgeship.quantize.ranges import Mode, Range
 from edgeship.quantize.real_inputs import require_real_inputs
 from edgeship.quantize.same_network import check_same, noise_of
 from edgeship.quantize.saturating import windows_of
+from edgeship.quantize.simplifying.evened import even_channels
 from edgeship.quantize.simplifying.precision import float32_policy
 from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of, rebuild
 from edgeship.quantize.simplifying.rewrites import weights_of
@@ -44,6 +45,7 @@ class Account:
     kept_weights: tuple[str, ...]  # those of them that have kernels
     operations: int  # of the simplified network
     twins: tuple[tuple[str, str], ...] = ()  # (layer, the layer of equal weights and inputs that is computed for both)
+    evened: tuple[str, ...] = ()  # layers whose channels differed by orders of magnitude (simplifying/evened.py)
 
     @property
     def expected(self) -> tuple[str, ...]:
@@ -55,11 +57,13 @@ class Account:
         """One line for people."""
         kept = f", {len(self.kept_float)} kept in float ({', '.join(self.kept_float)})" if self.kept_float else ""
         added = f" (and {len(self.added)} of constants)" if self.added else ""
-        twins = some([f"{twin} as {layer}" for twin, layer in self.twins]) if self.twins else ""
+        twins = [f"{twin} as {layer}" for twin, layer in self.twins]
+        more = f"; computed once: {some(twins)}" if twins else ""
+        more += f"; channels made even: {some(self.evened)}" if self.evened else ""
         total = len(self.quantized) + len(self.kept_weights)
         return (
             f"kernels of {len(self.quantized)} of {total} weighted layers{added} quantized; "
-            f"{self.operations} operations{kept}, 0 refused{f'; computed once: {twins}' if twins else ''}"
+            f"{self.operations} operations{kept}, 0 refused{more}"
         )
 
 
@@ -92,7 +96,7 @@ class QuantizedModel:
                 name for name, tensor in zip(self.model.output_names, self.model.outputs, strict=True)
                 if not isinstance(maker_of(tensor), Range)
             ),
-            notes=self.notes,
+            notes={**({"evened": list(self.account.evened)} if self.account.evened else {}), **self.notes},
         )
 
     def check_in_float(self, batch: Sequence[np.ndarray], *, on: str) -> None:
@@ -152,6 +156,7 @@ def insert_fake_quantization(
     kept = _kept(simple, flat, keep_float)
     twins = twins_of(simple, apart=kept)
     simple = without_twins(simple, twins)
+    evened = even_channels(simple, kept=kept)
     grids = plan_grids(simple, kept)
     windows = windows_of(simple, grids, kept)
     known = {
@@ -193,7 +198,7 @@ def insert_fake_quantization(
     model.output_names = simple.output_names
     quantized = QuantizedModel(
         model=model, ranges=list(ranges.values()), weights=weights, inputs=inputs, results=results,
-        account=_account(flat, simple, kept, twins.layers), flat=flat,
+        account=_account(flat, simple, kept, twins.layers, evened), flat=flat,
     )
     quantized.check_in_float(noise_of(flat.inputs, [span or NOISE_SPAN for span in input_ranges]), on="noise")
     return quantized
@@ -310,7 +315,8 @@ def weighted_layers(flat: tf_keras.Model) -> tuple[str, ...]:
 
 
 def _account(
-    flat: tf_keras.Model, simple: tf_keras.Model, kept: frozenset[str], twins: Mapping[str, str]
+    flat: tf_keras.Model, simple: tf_keras.Model, kept: frozenset[str], twins: Mapping[str, str],
+    evened: tuple[str, ...],
 ) -> Account:
     """Hold what was quantized against what the float model has. Raises LoweringError where a kernel got lost."""
     own = [name for name in weighted_layers(flat) if name not in twins]
@@ -324,4 +330,5 @@ def _account(
         kept_weights=tuple(name for name in own if name in kept),
         operations=len(list(nodes_of(simple))),
         twins=tuple((twin, layer) for twin, layer in twins.items() if twin in weighted_layers(flat)),
+        evened=evened,
     )
