@@ -16,8 +16,10 @@ import tf_keras
 from tf_keras.src.engine.functional import Functional
 from tf_keras.src.engine.keras_tensor import KerasTensor
 from tf_keras.src.layers.convolutional.base_conv import Conv
+from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 from tf_keras.src.saving.legacy.saved_model import json_utils
 
+OPERATOR = TFOpLambda  # the class of an operator (`a + b`, `tf.abs(x)`) in a graph
 CONVOLUTION = Conv  # the class that every convolution of Keras inherits from
 
 # --- tensors and nodes --------------------------------------------------------------------------------------------

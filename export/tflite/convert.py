@@ -15,7 +15,7 @@ from edgeship.core.layer_names import layer_name
 from edgeship.core.native_output import quiet_native_output
 from edgeship.core.schemes import CALIBRATION, FAKE_QUANTIZED, SCHEMES
 from edgeship.data.examples import Batch
-from edgeship.export.tflite.dilations import direct_dilations
+from edgeship.export.tflite.direct_products import direct_products
 from edgeship.export.tflite.names import SIGNATURE_INPUT, SIGNATURE_OUTPUT, with_stable_names
 from edgeship.export.tflite.rounding import rounding_layers
 from edgeship.export.tflite.unit_scales import dense_units, kernels_in_float, with_unit_scales
@@ -117,6 +117,6 @@ def _save_for_serving(model: tf_keras.Model, folder: Path) -> None:
     module: Any = tf.Module()
     module.weights = list(model.variables)
     module.serve = tf.function(serve, input_signature=signature)
-    with direct_dilations(model):
+    with direct_products(model):
         function = module.serve.get_concrete_function()
     tf.saved_model.save(module, str(folder), signatures=function)

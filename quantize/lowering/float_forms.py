@@ -16,8 +16,8 @@ LITERT_ALONE = "LiteRT has an integer kernel for it, ONNX Runtime has none"
 # What `grids.describe` calls a layer -> which runtime has what (LiteRT 2.3, ONNX Runtime 1.32).
 REASONS = {
     **dict.fromkeys((
-        "activation gelu", "activation elu", "activation exponential", "ELU", "tf.math.exp", "tf.math.abs",
-        "tf.math.rsqrt", "tf.math.squared_difference", "tf.math.log",
+        "activation gelu", "activation elu", "activation exponential", "ELU", "tf.math.exp", "tf.math.rsqrt",
+        "tf.math.squared_difference", "tf.math.log",
     ), LITERT_ALONE),
     **dict.fromkeys((
         "LayerNormalization", "GroupNormalization", "UnitNormalization", "MultiHeadAttention", "activation selu",

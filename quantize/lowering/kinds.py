@@ -18,6 +18,11 @@ AUGMENTATION = (
     layers.RandomBrightness, layers.RandomContrast, layers.RandomFlip, layers.RandomHeight, layers.RandomRotation,
     layers.RandomTranslation, layers.RandomWidth, layers.RandomZoom,
 )
+# Layers that treat every position alike: over the last axis, or each number by itself.
+POSITION_WISE = (
+    layers.Dense, layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax, layers.Dropout,
+    layers.Rescaling,
+)
 # Layers around a layer that is computed by their own `call()`.
 WRAPPERS = (layers.SpectralNormalization,)
 
@@ -58,6 +63,15 @@ def is_composite(layer: layers.Layer) -> bool:
     if isinstance(layer, layers.EinsumDense) and is_of_matrix(layer.equation):
         return True
     return any(_is_foreign(inner) for inner in inner_layers(layer))
+
+
+def position_wise(layer: layers.Layer) -> layers.Layer | None:
+    """The layer that a TimeDistributed repeats, where it treats every position alike and so means the same alone."""
+    if type(layer) is not layers.TimeDistributed or is_composite(layer.layer):
+        return None
+    inner = layer.layer
+    over_last = getattr(inner, "axis", -1) == -1
+    return inner if type(inner) in POSITION_WISE and over_last else None
 
 
 def _is_foreign(layer: layers.Layer) -> bool:

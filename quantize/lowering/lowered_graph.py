@@ -32,6 +32,7 @@ from edgeship.quantize.lowering.kinds import (
     describe,
     is_composite,
     plain_class,
+    position_wise,
 )
 from edgeship.quantize.lowering.layer_copies import copy_of, foreign_activation, own_weights, stand_in_for
 from edgeship.quantize.lowering.operator_arguments import Owned, Replacement
@@ -147,6 +148,10 @@ class LoweredGraph:
     def _layer(self, layer: Any, args: Any, kwargs: Any, scope: Scope) -> Any:
         training = training_of(layer, args, kwargs)
         training = scope.training if training is None else training
+        repeated = position_wise(layer)
+        if repeated is not None:
+            inner = Scope(self._label(layer, scope), training, scope.depth + 1)
+            return self._layer(repeated, tuple(tf.nest.flatten((args, kwargs))[:1]), {}, inner)
         if is_composite(layer):
             return self._open(layer, args, kwargs, scope, training)
         args, kwargs = in_inference(layer, args, kwargs, training)

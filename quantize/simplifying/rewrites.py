@@ -16,9 +16,10 @@ import numpy as np
 from tf_keras import layers
 
 from edgeship.model import flat_layers
-from edgeship.model.keras2 import maker_of
+from edgeship.model.keras2 import OPERATOR, maker_of
 from edgeship.quantize.simplifying.average_pooling import averaged
 from edgeship.quantize.simplifying.extremes import largest, smallest
+from edgeship.quantize.simplifying.operators import operator
 from edgeship.quantize.simplifying.padding import joined_padding
 from edgeship.quantize.simplifying.replacement import Replacement, nothing
 from edgeship.quantize.simplifying.shared_dense import shared_dense
@@ -291,6 +292,7 @@ REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
     layers.PReLU: _prelu,
     layers.Resizing: resizing,
     layers.RandomCrop: random_crop,
+    OPERATOR: operator,
     layers.CenterCrop: center_crop,
     **dict.fromkeys(NOTHING, nothing),
 }

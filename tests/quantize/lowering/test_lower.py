@@ -433,3 +433,27 @@ def test_a_layer_that_reads_another_graph_is_refused_by_name():
     model.get_layer("inner").function = lambda x: x + outside
     with pytest.raises(LoweringError, match=r"inner: its call\(\) reads the tensor 'image' of another graph"):
         lower(model)
+
+
+@pytest.mark.parametrize("inner", [
+    lambda: layers.Dense(5, activation="relu"), lambda: layers.Activation("tanh"), lambda: layers.Dropout(0.3),
+    lambda: layers.Softmax(), lambda: layers.Dense(5, activation=tf.nn.relu6),
+], ids=["dense", "activation", "dropout", "softmax", "a function of TensorFlow's"])
+@pytest.mark.parametrize("shape", [(7, 4), (3, 5, 4)])
+def test_what_treats_every_position_alike_needs_no_wrapper(inner, shape):
+    inputs = layers.Input(shape, name="inputs")
+    model = tf_keras.Model(inputs, layers.TimeDistributed(inner(), name="each")(inputs), name="model")
+    flat = lower(model)
+    assert not any(isinstance(layer, layers.TimeDistributed) for layer in flat.layers)
+    noise = noise_for(model)
+    np.testing.assert_array_equal(flat(noise), model(noise))
+
+
+def test_what_treats_positions_otherwise_keeps_its_wrapper():
+    inputs = layers.Input((5, 8, 8, 2), name="inputs")
+    flat = lower(tf_keras.Model(inputs, layers.TimeDistributed(layers.Conv2D(3, 3), name="each")(inputs), name="model"))
+    assert isinstance(flat.get_layer("each"), layers.TimeDistributed)
+    inputs = layers.Input((5, 4), name="inputs")
+    softmax = layers.TimeDistributed(layers.Softmax(axis=1), name="each")
+    flat = lower(tf_keras.Model(inputs, softmax(inputs), name="model"))
+    assert isinstance(flat.get_layer("each"), layers.TimeDistributed)

@@ -1,8 +1,11 @@
-"""Dilated convolutions as one operation each, for the TFLite converter.
+"""Convolutions that Keras computes in a roundabout way, as one operation each for the TFLite converter.
 
 Keras writes a dilated convolution as a convolution between SpaceToBatch and BatchToSpace. The converter (TensorFlow
 2.21) makes one operation of the three, but not where two convolutions of one tensor have the same dilation (a gate of
 WaveNet): it merges their SpaceToBatch first, and the convolutions stay in float.
+
+Keras compiles a grouped convolution by itself, since TensorFlow's kernels on CPUs have no groups. What comes out of it
+is no longer called after its layer, so that nobody finds the layer's kernel in the file.
 """
 
 from __future__ import annotations
@@ -17,21 +20,24 @@ from tf_keras import layers
 
 
 @contextlib.contextmanager
-def direct_dilations(model: tf_keras.Model) -> Iterator[None]:
-    """Let the dilated convolutions of a channels-last model call the operation itself, until the block ends.
+def direct_products(model: tf_keras.Model) -> Iterator[None]:
+    """Let dilated and grouped convolutions of a channels-last model call the operation itself, until the block ends.
 
-    Only for tracing: TensorFlow's kernels on CPUs have no gradient of it.
+    Only for tracing: TensorFlow's kernels on CPUs have no gradient of the ones and do not compute the others.
     """
     changed: list[tuple[Any, str]] = []
     try:
         for layer in model.submodules:
             kind = DIRECT.get(type(layer))
-            # Grouped convolutions are compiled by Keras, once for all calls.
-            if kind is None or max(layer.dilation_rate) == 1 or layer.groups > 1:
+            if kind is None:
                 continue
             attribute, direct = kind
-            setattr(layer, attribute, direct(layer))
-            changed.append((layer, attribute))
+            if max(layer.dilation_rate) > 1:
+                setattr(layer, attribute, direct(layer))
+                changed.append((layer, attribute))
+            if layer.groups > 1:
+                layer._jit_compiled_convolution_op = layer.convolution_op
+                changed.append((layer, "_jit_compiled_convolution_op"))
         yield
     finally:
         for layer, attribute in changed:
