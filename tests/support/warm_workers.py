@@ -23,6 +23,8 @@ REAL_COMMAND = Target.command
 SERVER, CLIENT = (Path(__file__).with_name(name) for name in ("warm_server.py", "warm_client.py"))
 # What TensorFlow and Python read when they start: a server that started with other values is not asked.
 READ_AT_START = ("TF_", "CUDA_", "XLA_", "KERAS_", "PYTHONHASHSEED", "LD_")
+# But these, which say what TensorFlow prints: tf2onnx changes one of them.
+ABOUT_THE_LOG = "TF_CPP_"
 
 
 class WarmWorkers:
@@ -91,4 +93,7 @@ def ask(path: str) -> None:
 
 
 def _read_at_start() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(READ_AT_START)}
+    return {
+        name: value for name, value in os.environ.items()
+        if name.startswith(READ_AT_START) and not name.startswith(ABOUT_THE_LOG)
+    }

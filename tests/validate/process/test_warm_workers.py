@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+import tf2onnx
+import tf_keras
 
 from edgeship.core.child import child_environment
 from edgeship.core.errors import RuntimeFailure
@@ -31,6 +33,7 @@ REQUESTS = {
 def command() -> tuple[str, ...]:
     if not hasattr(os, "pidfd_open"):
         pytest.skip("needs Linux")
+    assert tf_keras and tf2onnx  # which set variables of the environment, with which workers are forked all the same
     found = tuple(Target().command(KERAS))
     assert str(CLIENT) in found
     return found
