@@ -61,7 +61,7 @@ def _is_slow(value: object) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def warm_workers() -> Iterator[WarmWorkers | None]:
-    """Fork the workers of float Keras on this machine from a process that has imported TensorFlow."""
+    """Fork the workers on this machine from processes that have imported what they import."""
     if not hasattr(os, "pidfd_open"):  # Linux alone has what the server needs
         yield None
         return
@@ -75,7 +75,7 @@ def warm_workers() -> Iterator[WarmWorkers | None]:
 
 @pytest.fixture
 def real_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start the workers of float Keras in this test as users start them."""
+    """Start the workers of this test as users start them."""
     monkeypatch.setattr(Target, "command", REAL_COMMAND)
 
 

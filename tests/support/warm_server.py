@@ -1,4 +1,4 @@
-"""`python warm_server.py SOCKET`: import TensorFlow, compute nothing, and fork a worker for each client.
+"""`python warm_server.py SOCKET MODULE ...`: import modules, compute nothing, and fork a worker for each client.
 
 A client sends a JSON object of its environment and folder, with its three standard streams, and gets the exit status of
 the fork, as `waitpid` gives it. A client that goes away takes its fork with it; the server ends, and every fork with
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -19,7 +20,7 @@ import socket
 import sys
 from pathlib import Path
 
-import edgeship.validate.probes.reference  # what takes seconds; it computes nothing
+import edgeship.validate.runner.examples
 import edgeship.validate.runner.session  # noqa: F401
 
 WORKER = "edgeship.validate.process.worker"
@@ -84,6 +85,8 @@ def ends_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    for module in sys.argv[2:]:
+        importlib.import_module(module)
     os.environ.update(found := serve(sys.argv[1]))
     for name in set(os.environ) - set(found):
         del os.environ[name]

@@ -1,4 +1,4 @@
-"""Fork servers for worker processes of float Keras: TensorFlow is imported once, and not anew in each of hundreds.
+"""Fork servers for the workers on this machine: what they import is imported once, and not anew in each of thousands.
 
 A fork of a process that has imported TensorFlow and computed nothing is what a fresh process is after its imports. A
 worker is still a process of its own, with its own session, and a real one stands for it: the client
@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 
 from edgeship.core.child import child_environment
-from edgeship.validate.subject.rows import KERAS
 from edgeship.validate.targets.target import Target
 
 ROOT = Path(__file__).parents[2]
@@ -27,13 +26,21 @@ READ_AT_START = ("TF_", "CUDA_", "XLA_", "KERAS_", "PYTHONHASHSEED", "LD_")
 ABOUT_THE_LOG = "TF_CPP_"
 
 
+# Which modules a server imports before it forks. ONNX Runtime is none of them: it starts a thread, which no fork has.
+MODULES = {"keras": ("edgeship.validate.probes.reference",), "plain": ("edgeship.validate.runner.litert",)}
+SERVERS = {
+    "keras": "keras", "litert": "plain", "litert-reference": "plain", "onnxruntime": "plain",
+    "onnxruntime-unoptimized": "plain",
+}
+
+
 class WarmWorkers:
-    """A server, started when the first worker is asked for. Use it in `with`."""
+    """The servers, each started when its first worker is asked for. Use it in `with`."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is where the server's socket is made; its path must be short."""
-        self._socket = folder / "warm"
-        self._server: subprocess.Popen[bytes] | None = None
+        """`folder` is where the servers' sockets are made; its path must be short."""
+        self._folder = folder
+        self._servers: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = _read_at_start()
 
     def __enter__(self) -> WarmWorkers:
@@ -42,33 +49,35 @@ class WarmWorkers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            assert self._server.stdin is not None
-            self._server.stdin.close()  # ends the server, and its forks with it
-            self._server.wait(60)
+        for server in self._servers.values():
+            assert server.stdin is not None
+            server.stdin.close()  # ends the server, and its forks with it
+            server.wait(60)
 
     def command(self, target: Target, runtime: str) -> Sequence[str]:
         """Return the command that starts a runtime's worker on this machine, in place of `Target.command`.
 
-        The real one for other runtimes, and where the environment is not the one that the server started with.
+        The real one for other runtimes, and where the environment is not the one that the servers start with.
         """
-        if runtime != KERAS or _read_at_start() != self._environment:
+        if runtime not in SERVERS or _read_at_start() != self._environment:
             return REAL_COMMAND(target, runtime)
-        if self._server is None:
-            self._server = self._start()
-        return client_command(self._socket)
+        name = SERVERS[runtime]
+        if name not in self._servers:
+            self._servers[name] = self._start(name)
+        return client_command(self._folder / name)
 
     def first_line(self) -> str:
-        """Return the line of Python with which another program asks the same server."""
-        self.command(Target(), KERAS)
+        """Return the line of Python with which another program asks the same servers."""
+        for runtime in SERVERS:
+            self.command(Target(), runtime)
         return (
             f"import sys; sys.path.append({str(ROOT)!r}); "
-            f"from tests.support.warm_workers import ask; ask({str(self._socket)!r})\n"
+            f"from tests.support.warm_workers import ask; ask({str(self._folder)!r})\n"
         )
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
         server = subprocess.Popen(
-            [sys.executable, "-P", str(SERVER), str(self._socket)], start_new_session=True,
+            [sys.executable, "-P", str(SERVER), str(self._folder / name), *MODULES[name]], start_new_session=True,
             # No thread may be alive when a process forks, and NumPy's library would start some.
             env=child_environment(OPENBLAS_NUM_THREADS="1", PYTHONIOENCODING="utf-8"),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -84,10 +93,10 @@ def client_command(path: Path) -> Sequence[str]:
     return sys.executable, "-I", "-S", str(CLIENT), str(path)
 
 
-def ask(path: str) -> None:
-    """Let the server at a socket fork this program's workers of float Keras."""
+def ask(folder: str) -> None:
+    """Let the servers whose sockets are in a folder fork this program's workers."""
     def command(target: Target, runtime: str) -> Sequence[str]:
-        return client_command(Path(path)) if runtime == KERAS else REAL_COMMAND(target, runtime)
+        return client_command(Path(folder) / SERVERS[runtime]) if runtime in SERVERS else REAL_COMMAND(target, runtime)
 
     Target.command = command  # type: ignore[method-assign]
 
