@@ -53,7 +53,7 @@ def worker(command: tuple[str, ...]) -> Iterator[Worker]:
 
 
 def fork() -> psutil.Process:
-    """The one worker that is alive: a child of a child of a server. (Those that have ended have no command any more.)"""
+    """The one worker that is alive: a child of a child of a server. (What has ended has no command any more.)"""
     (found,) = (
         worker for server in psutil.Process().children() if is_server(server)
         for keeper in server.children() for worker in keeper.children() if is_server(worker)
