@@ -25,12 +25,11 @@ READ_AT_START = ("TF_", "CUDA_", "XLA_", "KERAS_", "PYTHONHASHSEED", "LD_")
 # But these, which say what TensorFlow prints: tf2onnx changes one of them.
 ABOUT_THE_LOG = "TF_CPP_"
 
-
 # Which modules a server imports before it forks. ONNX Runtime is none of them: it starts a thread, which no fork has.
-MODULES = {"keras": ("edgeship.validate.probes.reference",), "plain": ("edgeship.validate.runner.litert",)}
+MODULES = {"keras": ("edgeship.validate.probes.reference",), "plain": ("edgeship.validate.runner.litert", "onnx")}
 SERVERS = {
     "keras": "keras", "litert": "plain", "litert-reference": "plain", "onnxruntime": "plain",
-    "onnxruntime-unoptimized": "plain",
+    "onnxruntime-unoptimized": "plain", "": "plain",
 }
 
 

@@ -106,6 +106,7 @@ def test_asking_a_dead_worker() -> None:
             worker.ask("load")
 
 
+@pytest.mark.usefixtures("real_workers")
 def test_the_real_worker_finds_its_packages_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
