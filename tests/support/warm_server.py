@@ -95,3 +95,5 @@ if __name__ == "__main__":
     sys.path[:] = list(dict.fromkeys([*own, *sys.path]))
     sys.argv[:] = [WORKER]
     runpy.run_module(WORKER, run_name="__main__", alter_sys=True)
+    sys.stderr.flush()
+    os._exit(0)  # the interpreter would let go of all of TensorFlow piece by piece, which takes as long as the rest
