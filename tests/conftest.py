@@ -29,8 +29,9 @@ SLOW_IMPORTS = (
 
 # The files that take longest, the longest first: a process that comes to one of them last lets the others wait.
 LONGEST = (
-    "test_pretrained.py", "test_distribute.py", "test_arm64.py", "test_user_code.py", "test_array_pipeline.py",
-    "test_families.py", "test_python.py", "test_compare.py", "test_adb.py", "test_mutations.py", "test_files.py",
+    "test_tasks.py", "test_pretrained.py", "test_families.py", "test_compare.py", "test_python.py",
+    "test_distribute.py", "test_arm64.py", "test_user_code.py", "test_array_pipeline.py", "test_adb.py",
+    "test_mutations.py", "test_files.py",
 )
 
 
