@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeship.app.pipeline.pipeline import Pipeline
 from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, TrainConfig
+from edgeship.validate.targets.target import Target
+from tests.support.warm_workers import REAL_COMMAND, WarmWorkers
 
 # And all that ask for these.
 SLOW_FIXTURES = frozenset({"tiny_pipeline", "chain", "textures", "master_bundle", "two_ends_bundle"})
@@ -25,8 +29,9 @@ SLOW_IMPORTS = (
 
 # The files that take longest, the longest first: a process that comes to one of them last lets the others wait.
 LONGEST = (
-    "test_pretrained.py", "test_distribute.py", "test_arm64.py", "test_user_code.py", "test_array_pipeline.py",
-    "test_families.py", "test_python.py", "test_compare.py", "test_adb.py", "test_mutations.py", "test_files.py",
+    "test_tasks.py", "test_pretrained.py", "test_families.py", "test_compare.py", "test_python.py",
+    "test_distribute.py", "test_arm64.py", "test_user_code.py", "test_array_pipeline.py", "test_adb.py",
+    "test_mutations.py", "test_files.py",
 )
 
 
@@ -53,6 +58,26 @@ def _is_slow(value: object) -> bool:
     if isinstance(value, ModuleType):
         return value.__name__ in SLOW_MODULES or value.__name__.startswith(SLOW_IMPORTS)
     return str(getattr(value, "__module__", "")).startswith(SLOW_IMPORTS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_workers() -> Iterator[WarmWorkers | None]:
+    """Fork the workers on this machine from processes that have imported what they import."""
+    if not hasattr(os, "pidfd_open"):  # Linux alone has what the server needs
+        yield None
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeship-") as folder, WarmWorkers(Path(folder)) as workers,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(Target, "command", lambda target, runtime: workers.command(target, runtime))
+        yield workers
+
+
+@pytest.fixture
+def real_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the workers of this test as users start them."""
+    monkeypatch.setattr(Target, "command", REAL_COMMAND)
 
 
 @pytest.fixture(scope="session")

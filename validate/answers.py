@@ -216,8 +216,8 @@ def collect_answers(
 ) -> Answers:
     """Run all `candidates` on `examples` and on the golden inputs; `folder` holds the files in between.
 
-    Each candidate runs on every core, as one single-threaded process per core. One that fails is reported in
-    `errors` and not run further.
+    Each candidate runs on every core, as one single-threaded process per core, or in one process where that is done
+    before others would have started. One that fails is reported in `errors` and not run further.
 
     Raises:
         DataError: an image that cannot be read, or answers that the metric cannot score.

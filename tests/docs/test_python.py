@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.support.warm_workers import WarmWorkers
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "python.md"
 NOTEBOOK = ROOT / "examples" / "five_lines.ipynb"
@@ -20,9 +22,15 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_blocks_of_the_page_run_in_order(tmp_path: Path) -> None:
+@pytest.fixture
+def first_line(warm_workers: WarmWorkers | None) -> str:
+    """What runs before the user's own lines: its workers of float Keras are forked as those of the tests are."""
+    return "" if warm_workers is None else warm_workers.first_line()
+
+
+def test_the_blocks_of_the_page_run_in_order(tmp_path: Path, first_line: str) -> None:
     script = tmp_path / "page.py"
-    script.write_text("\n".join(blocks(PAGE)), encoding="utf-8")
+    script.write_text(first_line + "\n".join(blocks(PAGE)), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900
     )
@@ -42,11 +50,12 @@ def test_readme_shows_the_five_lines() -> None:
 
 
 @pytest.mark.parametrize("kind", ["tf_keras", "keras"])
-def test_the_notebook_runs_for_models_of_both_keras(tmp_path: Path, kind: str) -> None:
+def test_the_notebook_runs_for_models_of_both_keras(tmp_path: Path, first_line: str, kind: str) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert "import keras\n" in first.source
     first.source = first.source.replace("import keras\n", f"import {kind} as keras\n")
+    first.source = first_line + first.source
     where = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=900, kernel_name="python3", resources=where).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]

@@ -127,6 +127,7 @@ def test_a_bundle_that_names_modules_is_refused(marker: Path, saved: Path) -> No
     assert opened.infer([np.zeros((2, *IMAGE), np.float32)])[0].shape == (2, 3)
 
 
+@pytest.mark.usefixtures("real_workers")
 def test_a_bundles_reference_is_opened_in_a_child_with_its_threads(marker: Path, tmp_path: Path) -> None:
     with_byte_code(marker)["plain"].save(tmp_path / "payload.h5")
     marker.unlink()

@@ -1,8 +1,14 @@
-"""Several workers with the same model, so that a large test set uses every core."""
+"""Workers with the same model: one for a small test set, and every core for a large one.
+
+The first worker begins with the inputs. Once it is plain that what waits takes it longer than others need to start, the
+others are started. So a small test set costs one start, which takes seconds on an emulated processor, and a large one
+is worked on from the first moment. Each answer is one worker's alone: how many there are changes no figure.
+"""
 
 from __future__ import annotations
 
 import queue
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +23,17 @@ from edgeship.core.files import sha256_of_file
 from edgeship.validate.process.client import Inbox, Worker, receive
 from edgeship.validate.targets.target import Target
 
+# Starts that the waiting inputs must outlast: while the others start the first worker does half of them, and shares the
+# other half.
+WORTH_STARTS = 2
+
 
 class NotMeasured(Exception):
     """The runtime's tool does not give outputs; the text says why."""
 
 
 class Pool:
-    """`size` processes that loaded one file. Use it in `with`. Raises RuntimeFailure like Worker does."""
+    """Up to `size` processes that loaded one file. Use it in `with`. Raises RuntimeFailure like Worker does."""
 
     def __init__(
         self,
@@ -47,6 +57,9 @@ class Pool:
         self._size, self._timeout_seconds, self._folder = size, timeout_seconds, folder
         self._inbox: Inbox = queue.SimpleQueue()
         self._workers: list[Worker] = []
+        self._loading: set[Worker] = set()  # those of the workers that have not answered yet
+        self._start_seconds = 0.0
+        self._there = ""  # the file on the target
         self.loaded: dict[str, Any] = {}
 
     def __enter__(self) -> Pool:
@@ -64,6 +77,8 @@ class Pool:
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Ask the first worker."""
+        while self._loading:  # their answers come through the same inbox
+            self._loading.discard(self._receive()[0])
         return self._workers[0].ask(do, **arguments)
 
     def run(self, inputs: Sequence[tuple[Path, ...]]) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
@@ -75,33 +90,56 @@ class Pool:
         waiting = deque(enumerate(inputs))
         busy: dict[Worker, _Errand] = {}
         for worker in self._workers:
-            self._next(worker, waiting, busy)
+            if worker not in self._loading:
+                self._next(worker, waiting, busy)
+        began, done = time.monotonic(), 0
         while busy:
-            worker, answer = receive(self._inbox, timeout_seconds=self._timeout_seconds, waiting=list(busy))
+            worker, answer = self._receive(*busy)
+            if worker in self._loading:
+                self._loading.discard(worker)
+                self._next(worker, waiting, busy)
+                continue
             errand = busy.pop(worker)
             if "not_measured" in answer:
                 raise NotMeasured(str(answer["not_measured"]))
             outputs = self._read(errand, answer)
             self._next(worker, waiting, busy)
+            done += 1
+            if len(self._workers) < self._size and are_worth_starting(
+                waiting=len(waiting), seconds_each=(time.monotonic() - began) / done, start_seconds=self._start_seconds
+            ):
+                while len(self._workers) < self._size:
+                    self._load(self._new_worker())
             yield errand.index, outputs
 
     def _start(self) -> None:
-        for _ in range(self._size):
-            self._workers.append(Worker(
-                self.label, timeout_seconds=self._timeout_seconds, threads=self._threads, inbox=self._inbox,
-                target=self._target, runtime=self._runtime,
-            ))
-        there = self._target.put(self._path)
-        for worker in self._workers:
-            worker.send("load", path=there, **self._request)
-        for _ in self._workers:
-            _, self.loaded = receive(
-                self._inbox, timeout_seconds=self._timeout_seconds, waiting=self._workers
-            )
+        """Start the first worker, and wait until it has loaded the file."""
+        self._there = self._target.put(self._path)
+        began = time.monotonic()
+        self._load(worker := self._new_worker())
+        _, self.loaded = self._receive()
+        self._loading.discard(worker)
+        self._start_seconds = time.monotonic() - began
+
+    def _new_worker(self) -> Worker:
+        worker = Worker(
+            self.label, timeout_seconds=self._timeout_seconds, threads=self._threads, inbox=self._inbox,
+            target=self._target, runtime=self._runtime,
+        )
+        self._workers.append(worker)
+        return worker
+
+    def _load(self, worker: Worker) -> None:
+        """Ask a worker to load the file."""
+        worker.send("load", path=self._there, **self._request)
+        self._loading.add(worker)
+
+    def _receive(self, *busy: Worker) -> tuple[Worker, dict[str, Any]]:
+        return receive(self._inbox, timeout_seconds=self._timeout_seconds, waiting=[*busy, *self._loading])
 
     def _end(self, *, at_once: bool) -> None:
         for worker in self._workers:
-            worker.close(at_once=at_once)
+            worker.close(at_once=at_once or worker in self._loading)
 
     def _next(self, worker: Worker, waiting: deque[tuple[int, tuple[Path, ...]]], busy: dict[Worker, _Errand]) -> None:
         if not waiting:
@@ -147,6 +185,11 @@ class Pool:
         except (OSError, ValueError, EOFError, MemoryError) as error:
             raise RuntimeFailure(f"{self.label}: its outputs could not be read ({error})") from error
         return outputs
+
+
+def are_worth_starting(*, waiting: int, seconds_each: float, start_seconds: float) -> bool:
+    """Return whether further workers save time: whether the waiting inputs take one worker longer than starts do."""
+    return waiting * seconds_each > WORTH_STARTS * start_seconds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,7 @@ def test_integers_beside_words(files: dict[str, Path], tmp_path: Path) -> None:
         assert np.abs(dequantize(values, spec) - wanted).max() < 8 * (spec.scale or 0)
 
 
+@pytest.mark.usefixtures("real_workers")
 def test_the_float_model_runs_in_batches_and_gives_every_output(tmp_path: Path) -> None:
     left, right = tf_keras.Input((3,), name="left"), tf_keras.Input((2, 2), name="right", dtype="int32")
     total = tf_keras.layers.Flatten()(tf_keras.layers.Embedding(5, 1)(right))

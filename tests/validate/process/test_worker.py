@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgeship.core.errors import RuntimeFailure
+from edgeship.validate.process import pool as pool_of_workers
 from edgeship.validate.process.client import Worker, receive
 from edgeship.validate.process.pool import Pool
 from edgeship.validate.targets.target import Target
@@ -105,6 +106,7 @@ def test_asking_a_dead_worker() -> None:
             worker.ask("load")
 
 
+@pytest.mark.usefixtures("real_workers")
 def test_the_real_worker_finds_its_packages_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,22 +142,54 @@ def test_what_a_runtime_prints_does_not_disturb_the_protocol(
     assert {"from Python", "from native code", "from a child"} <= set(lines)
 
 
-def test_a_pool_shares_out_the_files_and_keeps_their_order(master_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("worth", "workers"), [(False, 1), (True, 3)])
+def test_a_pool_shares_out_the_files_and_keeps_their_order(
+    master_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: bool, workers: int
+) -> None:
+    monkeypatch.setattr(pool_of_workers, "are_worth_starting", lambda *, waiting, **_: worth and waiting > 0)
     files = []
     for number in range(5):
         files.append(tmp_path / f"{number}.npy")
         np.save(files[-1], np.full((3, 8, 8, 1), number * 20, np.int8))
     with Pool(
         "int8.tflite / litert", runtime="litert", path=master_bundle / "int8.tflite", options={"threads": 1},
-        size=2, timeout_seconds=60, folder=tmp_path, target=Target(),
+        size=3, timeout_seconds=60, folder=tmp_path, target=Target(),
     ) as pool:
         assert pool.loaded["inputs"][0]["dtype"] == "int8"
+        single = [dict(pool.run([(file,)]))[0] for file in files]  # one file is nothing to share
+        assert len(pool._workers) == 1
         outputs = dict(pool.run([(file,) for file in files]))
-        again = dict(pool.run([(files[0],)]))
-    assert sorted(outputs) == [0, 1, 2, 3, 4]
-    assert all(outputs[index][0].shape == (3, 3) for index in outputs)
-    assert np.array_equal(again[0], outputs[0])
+        assert len(pool._workers) == workers
+        assert "plan" in pool.ask("plan")  # whoever is still loading does not answer for the first one
+        again = dict(pool.run([(file,) for file in files]))
+    assert sorted(outputs) == sorted(again) == [0, 1, 2, 3, 4]
+    for index, (found,) in enumerate(single):
+        assert found.shape == (3, 3)
+        assert np.array_equal(outputs[index][0], found) and np.array_equal(again[index][0], found)
     assert not list(tmp_path.glob("outputs-*"))
+
+
+def test_a_pool_that_ends_while_workers_are_loading_ends_them(
+    master_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_of_workers, "are_worth_starting", lambda *, waiting, **_: waiting > 0)
+    np.save(tmp_path / "0.npy", np.zeros((1, 8, 8, 1), np.int8))
+    with Pool(
+        "int8.tflite / litert", runtime="litert", path=master_bundle / "int8.tflite", options={"threads": 1},
+        size=3, timeout_seconds=60, folder=tmp_path, target=Target(),
+    ) as pool:
+        assert len(dict(pool.run([(tmp_path / "0.npy",)] * 3))) == 3
+        workers = list(pool._workers)
+    assert len(workers) == 3 and all(worker._process.poll() is not None for worker in workers)
+
+
+@pytest.mark.parametrize(("waiting", "seconds_each", "worth"), [(0, 9.0, False), (7, 0.01, False), (8, 1.0, True)])
+def test_others_start_where_the_rest_takes_one_worker_longer_than_two_starts(
+    waiting: int, seconds_each: float, worth: bool
+) -> None:
+    assert pool_of_workers.are_worth_starting(
+        waiting=waiting, seconds_each=seconds_each, start_seconds=3.5
+    ) is worth
 
 
 def test_an_inbox_is_a_queue_of_lines() -> None:

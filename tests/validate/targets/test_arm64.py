@@ -149,12 +149,16 @@ def test_the_guest_sees_the_processor_that_was_named(arm64_root: Path, cpu: str)
 
 @needs_emulator
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
-def test_a_corrupt_artifact_is_an_error_and_not_the_end(arm64_root: Path, tmp_path: Path, runtime: str) -> None:
+def test_a_corrupt_artifact_is_an_error_and_not_the_end(
+    arm64_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # which is about the user's folders
     artifact = tmp_path / "broken.bin"
     artifact.write_bytes(bytes(range(256)) * 40)
     with Arm64Target("arm64") as target, pytest.raises(RuntimeFailure, match=r"row: .* while loading the file"), \
             Worker("row", timeout_seconds=120, target=target, runtime=runtime) as worker:
         worker.ask("load", runtime=runtime, path=str(artifact), options={"threads": 1})
+    assert list((arm64_root / "wheels" / "numpy").glob("__pycache__/*.pyc"))  # else each guest would compile it anew
 
 
 @needs_emulator
