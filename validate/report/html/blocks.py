@@ -36,6 +36,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     marked: frozenset[int] = frozenset()  # rows that stand out
     folded: bool = False  # shown when it is opened
+    stacked: bool = False  # on a narrow screen each row is a block of lines, for what must be read whole
     kind: str = "table"
 
     def is_number(self, column: int) -> bool:

@@ -87,6 +87,30 @@ def test_every_section_is_drawn_and_nothing_is_wider_than_the_window(tmp_path: P
 
 
 @needs_browser
+def test_a_telephone_shows_what_to_ship_whole(tmp_path: Path) -> None:
+    """Chromium makes no window of 390 pixels, but a frame of that width in one."""
+    script = """
+        const frame = document.createElement('iframe');
+        frame.style.width = '390px';
+        const copy = document.documentElement.cloneNode(true);
+        copy.querySelectorAll('script').forEach(at => at.remove());  // this one would run in the frame, too
+        frame.srcdoc = copy.outerHTML;
+        const loaded = new Promise(done => { frame.onload = done; });
+        document.body.append(frame);
+        await loaded;
+        const page = frame.contentDocument, cells = [...page.querySelectorAll('.stacked td')];
+        return {
+            cells: cells.length, right: Math.max(...cells.map(at => at.getBoundingClientRect().right)),
+            labels: cells.every(at => frame.contentWindow.getComputedStyle(at, '::before').content.length > 4),
+            wide: page.documentElement.scrollWidth, window: frame.contentWindow.innerWidth,
+        };
+    """
+    found, _ = run_in_page(report_to_html(classifier(), pictures()), script, tmp_path, width=500)
+    assert found["cells"] > 0 and found["cells"] % 5 == 0 and found["labels"]
+    assert found["right"] <= 390 and found["wide"] <= found["window"] <= 390
+
+
+@needs_browser
 @pytest.mark.skipif(not AXE.exists(), reason="needs npm install --prefix tests/npm")
 @pytest.mark.parametrize("dark", [False, True])
 def test_accessibility(page: str, dark: bool, tmp_path: Path) -> None:

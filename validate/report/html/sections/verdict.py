@@ -35,6 +35,7 @@ def ship(report: Report) -> Iterator[Block]:
             caption="Which file goes where, and whether it is good enough there", columns=(*SHIP_COLUMNS, "why"),
             rows=[[*ship_cells(line), ship_sentence(line)] for line in report.ship],
             marked=frozenset(place for place, line in enumerate(report.ship) if line.verdict == "fail" or line.slower),
+            stacked=True,
         )
         yield Lines(items=[SHIP_LEGEND])
         yield Lines(items=ship_sources(report.ship), folded_under="Where each line was measured")
