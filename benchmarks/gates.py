@@ -44,6 +44,7 @@ class Outcome:
         """The sentences, cut to a table's width, those that are not about accuracy first."""
         ordered = sorted(self.sentences, key=lambda sentence: bool(ACCURACY.search(sentence)))
         text = " ".join("; ".join(ordered).split()).replace("|", "\\|")
+        text = text.replace("](", "] (")  # no link of Markdown's
         return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 

@@ -57,6 +57,7 @@ def test_litert_tells_each_operation_with_the_names_of_the_file(
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.usefixtures("real_workers")  # whose threads are counted
 def test_the_profiler_uses_the_threads_it_is_told(bundle: Bundle, tmp_path: Path, threads: int) -> None:
     with profiler(bundle, tmp_path, size=8, threads=threads) as (worker, inputs):
         answer = worker.ask("profile", inputs=inputs, runs=3, seconds=60.0, discarded=1)
