@@ -60,3 +60,14 @@ def read_shares(kernel: np.ndarray) -> np.ndarray:
     largest = np.abs(kernel).reshape(-1, *kernel.shape[-2:]).max(axis=0)
     shares: np.ndarray = (largest / np.maximum(largest.max(axis=0), np.finfo(np.float32).tiny)).max(axis=1)
     return shares
+
+
+def divided(values: np.ndarray, divisors: np.ndarray, *, axes: int = 1) -> np.ndarray:
+    """Return the kernel or bias of the layer that makes the channels, float32; `axes` as in `reach_of`."""
+    made = values.reshape(*values.shape[: values.ndim - axes], -1) / divisors
+    return np.asarray(made.reshape(values.shape), np.float32)
+
+
+def multiplied(kernel: np.ndarray, divisors: np.ndarray) -> np.ndarray:
+    """Return the kernel of the layer that reads the channels, float32; its last axis but one counts them."""
+    return np.asarray(kernel * divisors[:, None], np.float32)

@@ -20,11 +20,12 @@ import tf_keras
 from tf_keras import layers
 
 from edgeship.core.layer_names import wrapper_name
-from edgeship.model.keras2 import maker_of, node_of, read_by
-from edgeship.quantize.channel_factors import factors, reach_of, read_shares
+from edgeship.model.keras2 import read_by
+from edgeship.quantize.channel_factors import divided, factors, multiplied, reach_of, read_shares
 from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.ranges import Range
-from edgeship.quantize.simplifying.rebuild import readers_of
+from edgeship.quantize.simplifying.rebuild import maker_through, readers_of
+from edgeship.quantize.simplifying.rewrites import is_relu, weights_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def _pairs(quantized: QuantizedModel) -> Iterator[Pair]:
         if len(second.inbound_nodes) != 1 or not _reads_by_channel(second.layer):
             continue
         between = read_by(second.inbound_nodes[0])[0]
-        first = _first(between, readers)
+        first = maker_through(between, readers, _passes)
         if first is not None and first.name in wrapped and len(first.inbound_nodes) == 1:
             yield Pair(first, second, between)
 
@@ -84,19 +85,10 @@ def _reads_by_channel(layer: Any) -> bool:
     return isinstance(layer, layers.Dense) or (isinstance(layer, layers.Conv2D) and layer.groups == 1)
 
 
-def _first(tensor: Any, readers: dict[int, list[Any]]) -> Any:
-    """The layer that makes a tensor, through a range of its own and a ReLU without an upper end; None: other ways."""
-    while len(readers[id(tensor)]) == 1:
-        layer = maker_of(tensor)
-        passes = (isinstance(layer, Range) and layer.members == 1 and layer.cap is None and not layer.fixed) or (
-            type(layer) is layers.ReLU and layer.max_value is None and not layer.negative_slope and not layer.threshold
-        )
-        if not passes:
-            return layer
-        if len(layer.inbound_nodes) != 1:
-            return None
-        tensor = read_by(node_of(tensor))[0]
-    return None
+def _passes(layer: Any, result: Any) -> bool:
+    """Return whether a layer is a range of its own or a ReLU without an upper end."""
+    own = isinstance(layer, Range) and layer.members == 1 and layer.cap is None and not layer.fixed
+    return own or is_relu(layer, without_end=True)
 
 
 def _weights_per_input(layer: Any) -> np.ndarray | None:
@@ -105,18 +97,18 @@ def _weights_per_input(layer: Any) -> np.ndarray | None:
     return read_shares(layer.kernel_values)
 
 
+def _axes(layer: Any) -> int:
+    return len(weights_of[type(layer.layer)].output_axes)
+
+
 def _reach(layer: Any, largest_input: float) -> np.ndarray:
-    return reach_of(
-        layer.kernel_values, layer.layer.bias.numpy() if layer.layer.use_bias else None,
-        axes=2 if isinstance(layer.layer, layers.DepthwiseConv2D) else 1, largest_input=largest_input,
-    )
+    bias = layer.layer.bias.numpy() if layer.layer.use_bias else None
+    return reach_of(layer.kernel_values, bias, axes=_axes(layer), largest_input=largest_input)
 
 
 def _scale(pair: Pair, divisors: np.ndarray) -> None:
-    first, second, kernel = pair.first, pair.second, pair.first.kernel_values
-    shape = kernel.shape
-    flat = kernel.reshape(*(shape[:2] if isinstance(first.layer, layers.DepthwiseConv2D) else shape[:-1]), -1)
-    first.assign_kernel((flat / divisors).reshape(shape).astype(np.float32))
+    first, second = pair.first, pair.second
+    first.assign_kernel(divided(first.kernel_values, divisors, axes=_axes(first)))
     if first.layer.use_bias:
-        first.layer.bias.assign((first.layer.bias.numpy() / divisors).astype(np.float32))
-    second.assign_kernel((second.kernel_values * divisors[:, None]).astype(np.float32))
+        first.layer.bias.assign(divided(first.layer.bias.numpy(), divisors))
+    second.assign_kernel(multiplied(second.kernel_values, divisors))

@@ -319,7 +319,8 @@ def _account(
     evened: tuple[str, ...],
 ) -> Account:
     """Hold what was quantized against what the float model has. Raises LoweringError where a kernel got lost."""
-    own = [name for name in weighted_layers(flat) if name not in twins]
+    before = weighted_layers(flat)
+    own = [name for name in before if name not in twins]
     weighted = [layer.name for layer in simple.layers if role_of(layer) is Role.WEIGHTED]
     if lost := [name for name in own if name not in weighted and name not in kept]:
         raise LoweringError(f"{', '.join(lost)}: kernels that should be quantized are not in the simplified model")
@@ -329,6 +330,6 @@ def _account(
         kept_float=tuple(layer.name for layer in simple.layers if layer.name in kept),
         kept_weights=tuple(name for name in own if name in kept),
         operations=len(list(nodes_of(simple))),
-        twins=tuple((twin, layer) for twin, layer in twins.items() if twin in weighted_layers(flat)),
+        twins=tuple((twin, layer) for twin, layer in twins.items() if twin in before),
         evened=evened,
     )

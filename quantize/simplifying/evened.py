@@ -18,13 +18,15 @@ import numpy as np
 import tf_keras
 from tf_keras import layers
 
-from edgeship.model.keras2 import maker_of, node_of, read_by
-from edgeship.quantize.channel_factors import factors, reach_of, read_shares
-from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of
+from edgeship.model.keras2 import node_of, read_by
+from edgeship.quantize.channel_factors import divided, factors, multiplied, reach_of, read_shares
+from edgeship.quantize.simplifying.rebuild import maker_through, nodes_of, readers_of
+from edgeship.quantize.simplifying.rewrites import is_relu, weights_of
 
 # A channel with a 64th of the largest one's reach has four of 256 codes. Where it counts behind the next layer as much
 # as a 64th of the one that counts most, its rounding is heard there.
 LOST_BELOW = 1 / 64
+MAKERS = (layers.Dense, layers.Conv2D, layers.DepthwiseConv2D)
 # Layers that a positive factor per channel passes through.
 PASSING = (layers.MaxPooling2D, layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D, layers.ZeroPadding2D)
 
@@ -41,20 +43,16 @@ def even_channels(model: tf_keras.Model, *, kept: Collection[str]) -> tuple[str,
     """
     evened = []
     for first, second in _pairs(model, kept):
-        kernel, *bias = first.get_weights()
-        axes = 2 if isinstance(first, layers.DepthwiseConv2D) else 1
+        (kernel, *bias), (read, *others) = first.get_weights(), second.get_weights()
+        axes = len(weights_of[type(first)].output_axes)
         reach = reach_of(kernel, bias[0] if bias else None, axes=axes, largest_input=1.0)
-        weights = read_shares(second.get_weights()[0])
+        weights = read_shares(read)
         if not _loses(reach, weights):
             continue
         # Powers of two, so that no product is rounded otherwise.
-        divisors = np.exp2(np.rint(np.log2(factors(reach, weights, reach)))).astype(np.float32)
-        first.set_weights([
-            (kernel.reshape(*kernel.shape[:-axes], -1) / divisors).reshape(kernel.shape),
-            *(values / divisors for values in bias),
-        ])
-        read, *others = second.get_weights()
-        second.set_weights([read * divisors[:, None], *others])
+        divisors = np.exp2(np.rint(np.log2(factors(reach, weights, reach))))
+        first.set_weights([divided(kernel, divisors, axes=axes), *(divided(values, divisors) for values in bias)])
+        second.set_weights([multiplied(read, divisors), *others])
         evened.append(first.name)
     return tuple(evened)
 
@@ -72,29 +70,14 @@ def _pairs(model: tf_keras.Model, kept: Collection[str]) -> Iterator[tuple[Any, 
         by_channel = type(second) is layers.Dense or (type(second) is layers.Conv2D and second.groups == 1)
         if not by_channel or len(second.inbound_nodes) != 1 or second.name in kept:
             continue
-        first = _before(read_by(node)[0], readers)
-        if type(first) in (layers.Dense, layers.Conv2D, layers.DepthwiseConv2D) and first.name not in kept:
+        first = maker_through(read_by(node)[0], readers, _passes)
+        if type(first) in MAKERS and len(first.inbound_nodes) == 1 and first.name not in kept:
             yield first, second
 
 
-def _before(tensor: Any, readers: dict[int, list[Any]]) -> Any:
-    """Return the layer that makes a tensor, through what a factor passes; None where others read it on the way."""
-    while len(readers[id(tensor)]) == 1:
-        layer = maker_of(tensor)
-        if len(layer.inbound_nodes) != 1:
-            return None
-        sources = read_by(node_of(tensor))
-        if len(sources) != 1 or not _passes(layer, sources[0], tensor):
-            return layer
-        tensor = sources[0]
-    return None
-
-
-def _passes(layer: Any, source: Any, result: Any) -> bool:
+def _passes(layer: Any, result: Any) -> bool:
     """Return whether a positive factor per channel (the last axis) comes out of a layer as it went in."""
-    if type(layer) is layers.ReLU:
-        return not (layer.max_value or layer.negative_slope or layer.threshold)
     # Channels lie side by side in memory: a last axis of the same size is the same channels.
     if isinstance(layer, (layers.Reshape, layers.Flatten)):
-        return bool(source.shape[-1] == result.shape[-1])
-    return isinstance(layer, PASSING)
+        return bool(read_by(node_of(result))[0].shape[-1] == result.shape[-1])
+    return isinstance(layer, PASSING) or is_relu(layer, without_end=True)

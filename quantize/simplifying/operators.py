@@ -39,11 +39,8 @@ def _absolute(args: Any, kwargs: Any) -> Callable[..., Any]:
 
 def _power(args: Any, kwargs: Any) -> Callable[..., Any] | None:
     """The powers 2, 3 and 4 as products of two tensors."""
-    values = (*args, *(kwargs[key] for key in ("x", "y") if key in kwargs))
-    if len(values) != 2 or is_tensor(values[1]) or np.ndim(values[1]):
-        return None
-    exponent = float(values[1])
-    if exponent not in (2.0, 3.0, 4.0):
+    exponent = args[1] if len(args) > 1 else kwargs.get("y")
+    if is_tensor(exponent) or np.ndim(exponent) or exponent not in (2, 3, 4):
         return None
 
     def build(parts: Replacement, tensor: Any, *_: Any) -> Any:

@@ -184,7 +184,7 @@ def _clip(layer: Any) -> Replacement | None:
     min(x, high) is high - relu(high - x), and a ReLU that ends there where no x is below 0.
     """
     low, high = layer.low, layer.high
-    if low == 0 or (low is None and high is not None and high > 0 and _is_relu(maker_of(layer.get_input_at(0)))):
+    if low == 0 or (low is None and high is not None and high > 0 and is_relu(maker_of(layer.get_input_at(0)))):
         return Replacement(layer, lambda parts, x: parts.layer("", layers.ReLU, high)(x))
     if (low is None and high is None) or (None not in (low, high) and high <= low):
         return None
@@ -199,8 +199,11 @@ def _clip(layer: Any) -> Replacement | None:
     return Replacement(layer, build)
 
 
-def _is_relu(layer: Any) -> bool:
-    return type(layer) is layers.ReLU and not layer.negative_slope and not layer.threshold
+def is_relu(layer: Any, *, without_end: bool = False) -> bool:
+    """Return whether a layer is a ReLU without a slope and a threshold, and `without_end` also without an upper end."""
+    if type(layer) is not layers.ReLU or layer.negative_slope or layer.threshold:
+        return False
+    return layer.max_value is None or not without_end
 
 
 def _reduce(layer: Any) -> Replacement | None:
@@ -299,4 +302,4 @@ REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
 # After batch norms were folded into them.
 LATE_REWRITES: dict[type, Callable[[Any], Replacement | None]] = {layers.Conv2DTranspose: _transposed}
 
-__all__ = ["LATE_REWRITES", "NOTHING", "REWRITES", "Replacement", "activate", "weights_of"]
+__all__ = ["LATE_REWRITES", "NOTHING", "REWRITES", "Replacement", "activate", "is_relu", "weights_of"]

@@ -23,7 +23,7 @@ from edgeship.quantize.simplifying.affine import Affine, Depthwise, affine_of
 from edgeship.quantize.simplifying.layouts import with_channels_last
 from edgeship.quantize.simplifying.precision import float32_policy
 from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of, rebuild
-from edgeship.quantize.simplifying.rewrites import LATE_REWRITES, REWRITES, Replacement, weights_of
+from edgeship.quantize.simplifying.rewrites import LATE_REWRITES, REWRITES, Replacement, is_relu, weights_of
 from edgeship.quantize.simplifying.roles import Role, fixed_range, role_of, upper_end
 
 
@@ -160,7 +160,7 @@ def _possible_folds(model: tf_keras.Model) -> list[_Fold]:
         if affine is None:
             continue
         source, relu = before(layer), None
-        if affine.is_positive_scale and _is_plain_relu(source):
+        if affine.is_positive_scale and is_relu(source):
             # c * relu(x) = relu(c * x) for c > 0, with the upper end scaled too.
             source, relu = before(source), source
         if type(source) not in weights_of or id(source) in taken:
@@ -238,11 +238,7 @@ def _separate_prescribed(model: tf_keras.Model) -> tf_keras.Model:
 def _before_relu(node: Any) -> Any:
     """The layer before a node, or before the ReLU before it: once that is a product, the node may go into it."""
     source = node_of(read_by(node)[0])
-    return maker_of(read_by(source)[0]) if _is_plain_relu(source.layer) else source.layer
-
-
-def _is_plain_relu(layer: Any) -> bool:
-    return type(layer) is layers.ReLU and not layer.negative_slope and not layer.threshold
+    return maker_of(read_by(source)[0]) if is_relu(source.layer) else source.layer
 
 
 def _with_bias(layer: Any) -> Any:

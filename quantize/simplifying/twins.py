@@ -38,16 +38,17 @@ def twins_of(model: tf_keras.Model, *, apart: Collection[str] = ()) -> Twins:
     """
     outputs = {id(tensor) for tensor in model.outputs}
     standing: dict[int, Any] = {}  # id(tensor) -> the tensor that stands for it
-    first: dict[Any, Any] = {}
+    known: dict[Any, list[Any]] = {}  # what calls mean but for their weights -> the first call of each
     earlier: dict[int, Any] = {}
     repeated: dict[str, list[str | None]] = {}
     for node in nodes_of(model):
         made = tf.nest.flatten(node.outputs)
-        key = (_meaning(node, standing), node.layer.name in apart)
-        twin = None if outputs & set(map(id, made)) else first.get(key)
-        if twin is None:
-            first.setdefault(key, node)
-        else:
+        alike = known.setdefault((_meaning(node, standing), node.layer.name in apart), [])
+        found = next((other for other in alike if _have_equal_weights(other.layer, node.layer)), None)
+        twin = None if outputs & set(map(id, made)) else found
+        if found is None:
+            alike.append(node)
+        if twin is not None:
             earlier[id(node)] = twin
             standing |= {id(old): new for old, new in zip(made, tf.nest.flatten(twin.outputs), strict=True)}
         repeated.setdefault(node.layer.name, []).append(None if twin is None else twin.layer.name)
@@ -75,15 +76,20 @@ def without_twins(model: tf_keras.Model, twins: Twins) -> tf_keras.Model:
 
 
 def _meaning(node: Any, standing: dict[int, Any]) -> tuple[Any, ...]:
-    """What a call computes: two calls of one meaning give the same numbers."""
+    """What a call computes: two calls of one meaning, of equal weights, give the same numbers."""
     layer = node.layer
     config = {key: value for key, value in layer.get_config().items() if key not in ("name", "trainable")}
-    weights = hashlib.sha256(b"".join(weight.tobytes() for weight in layer.get_weights())).hexdigest()
     tensors = {id(tensor): standing.get(id(tensor), tensor) for tensor in read_by(node)}
     args, kwargs = arguments_with(node, {key: _Read(id(tensor)) for key, tensor in tensors.items()})
     kwargs = {key: value for key, value in kwargs.items() if key != "training"}
     given = [_digest(value) for value in tf.nest.flatten((args, kwargs))]
-    return type(layer), json.dumps(config, sort_keys=True, default=_digest), weights, tuple(given), str(list(kwargs))
+    return type(layer), json.dumps(config, sort_keys=True, default=_digest), tuple(given), str(list(kwargs))
+
+
+def _have_equal_weights(one: Any, other: Any) -> bool:
+    return one is other or all(
+        np.array_equal(first, second) for first, second in zip(one.get_weights(), other.get_weights(), strict=True)
+    )
 
 
 def _digest(value: Any) -> str:
