@@ -234,7 +234,7 @@ def _report(
     answers = found.answers
     floats = float_answers(answers, bundle, scoring, len(examples))
     rows = tuple(_rows(bundle, examples, config, found, scoring=scoring, floats=floats))
-    agreements = tuple(agreements_of(answers, scoring, bundle.golden.float_outputs, floats))
+    agreements = tuple(agreements_of(answers, scoring, bundle, floats))
     exact = exact_on_every_x86(bundle.manifest.artifacts)
     float_classes = class_counts(floats.decisions, scoring, bundle)
     guess = guessing(float_classes)

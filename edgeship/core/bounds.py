@@ -18,6 +18,10 @@ from edgeship.core.schemes import SCHEMES
 # k/2 times that of one addition; k = 4608 (3x3 kernels on 512 channels) is 34 dB. 200 such sums in a row are 23 dB
 # more: 152 - 34 - 23 = 95 dB. Kernels add in 4 to 16 lanes, so files measure better: 115 to 150 dB.
 FLOAT32_DB = 95.0
+# A sigmoid is 1 at most, and its kernels are right to half a step of float32 at 1. Nearer to 0 they need not be: ONNX
+# Runtime's takes -18 for everything below (its clamp, onnxruntime/core/mlas/lib/logistic.cpp) and answers 1.5e-8 where
+# Keras answers 1e-9. Of a network whose answers are all that sure, such a difference would be all of the signal.
+SIGMOID_RESOLUTION = 2.0**-24
 # float16. A weight is rounded by at most 2^-11 of its value: 0.42 x 2^-11 in the root mean square, as above.
 FLOAT16_NOISE = (0.42 * 2**-11) ** 2
 # int8 weights, one scale per output channel: a step is max|w|/127 and its rounding uniform noise of 1/12 step^2

@@ -55,12 +55,16 @@ def is_integer(spec: TensorSpec) -> bool:
     return spec.scale is not None and spec.zero_point is not None
 
 
-def sqnr_db(signal: np.ndarray, approximation: np.ndarray) -> float | None:
+def sqnr_db(signal: np.ndarray, approximation: np.ndarray, *, resolution: float = 0.0) -> float | None:
     """10 log10(sum signal^2 / sum (signal - approximation)^2) in dB, over all elements.
 
     None where it is not finite: equal arrays (the maximal error, 0, then says so), or a signal of zeros.
+
+    Args:
+        resolution: a difference of at most this is none.
     """
     exact = signal.astype(np.float64)
     power = float(np.sum(exact**2))
-    noise = float(np.sum((exact - approximation.astype(np.float64)) ** 2))
+    differences = exact - approximation.astype(np.float64)
+    noise = float(np.sum(differences[np.abs(differences) > resolution] ** 2))
     return 10 * math.log10(power / noise) if power > 0 and noise > 0 else None

@@ -35,7 +35,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.core.artifact import TensorSpec
-from edgeship.core.bounds import least_sqnr_db, relative_noise
+from edgeship.core.bounds import SIGMOID_RESOLUTION, least_sqnr_db, relative_noise
 from edgeship.core.errors import ExportError
 from edgeship.core.integers import dequantize, quantize
 from edgeship.core.layer_names import layer_name
@@ -48,6 +48,7 @@ from edgeship.export.proof.runs import Job, run_files
 from edgeship.export.samples import NOISE_SEED, Samples
 from edgeship.export.tflite.rounding import without_rounding
 from edgeship.graph import graph_from_bytes
+from edgeship.graph.ends import ends_in_sigmoid
 
 CONDITION_STEP = 48 * 2.0**-24
 KERNELS_TO_ROUNDING = 3.0
@@ -59,12 +60,21 @@ CODES = 255  # steps of an 8-bit grid
 BOUND_OF = {"int16x8-ptq": "weight-only-int8"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Content:
+    """What the bounds ask of a file: see `Trial`."""
+
+    products: int  # convolutions and matrix products with constant weights
+    resolutions: tuple[float, ...]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
     """A file, what it was asked (in its own dtypes, and as real numbers), and its real answers, an array per output."""
 
     file: ExportedFile
     products: int
+    resolutions: tuple[float, ...]  # of its outputs: what a float32 kernel need not get right
     job: Job
     given: Batch
     values: Batch
@@ -98,15 +108,15 @@ def prove(
     """
     inputs, golden = samples.proof, len(samples.golden[0])
     specs: dict[str, Specs] = {}
-    products: dict[str, int] = {}
+    contents: dict[str, _Content] = {}
     jobs: list[Job] = []
     for file in files:
         if file.format == "ort":  # only its runtime reads it; it has the scales of the .onnx file it was made from
             onnx = file.name.removesuffix(".ort") + ".onnx"
-            specs[file.name], products[file.name] = specs[onnx], products[onnx]
+            specs[file.name], contents[file.name] = specs[onnx], contents[onnx]
         else:
             specs[file.name] = specs_of(file.content, format=file.format)
-            products[file.name] = _products(file.content, file.format)
+            contents[file.name] = _content_of(file.content, file.format)
         codes = tuple(quantize(array, spec) for array, spec in zip(inputs, specs[file.name][0], strict=True))
         job = Job(name=file.name, content=file.content, format=file.format, inputs=codes)
         jobs += [job, Job(name=file.name, content=file.content, format=file.format, inputs=codes, optimized=False)]
@@ -120,7 +130,7 @@ def prove(
         job, answer = meant[file.name]
         entries, results = specs[file.name]
         trial = Trial(
-            file=file, products=products[file.name], job=job, given=_real(job.inputs, entries),
+            file=file, **dataclasses.asdict(contents[file.name]), job=job, given=_real(job.inputs, entries),
             values=_real(answer, results),
         )
         trials[file.name] = trial
@@ -159,15 +169,18 @@ class _References:
             bound_db = least_sqnr_db(scheme, products=trial.products)
             assert bound_db is not None  # schemes of fake-quantized models have another bound
             allowed = [
-                max(_power(output) * 10 ** (-bound_db / 10), MARGIN * condition * steps)
-                for output, condition in zip(outputs, conditions, strict=True)
+                max(_power(output) * 10 ** (-bound_db / 10), MARGIN * condition * steps, resolution**2)
+                for output, condition, resolution in zip(outputs, conditions, trial.resolutions, strict=True)
             ]
         return Reference(outputs=outputs, allowed=tuple(allowed))
 
 
-def _products(content: bytes, format: str) -> int:
-    """Convolutions and matrix products with constant weights."""
-    return sum(1 for _ in graph_from_bytes(content, where=Path(f"model.{format}")).weighted_operations())
+def _content_of(content: bytes, format: str) -> _Content:
+    graph = graph_from_bytes(content, where=Path(f"model.{format}"))
+    return _Content(
+        products=len(graph.weighted_operations()),
+        resolutions=tuple(SIGMOID_RESOLUTION if ends else 0.0 for ends in ends_in_sigmoid(graph)),
+    )
 
 
 def _check(trial: Trial, reference: Reference, model: tf_keras.Model) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeship.core.bounds import SIGMOID_RESOLUTION
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import ArtifactError, RuntimeFailure, TargetFailure
 from edgeship.core.evidence import ClassCounts
 from edgeship.core.measurement import Accuracy, Agreement, Parity, Row, Score
 from edgeship.core.metrics import METRICS
-from edgeship.data.examples import Batch, Examples
+from edgeship.data.examples import Examples
 from edgeship.graph import read_graph
+from edgeship.graph.ends import ends_in_sigmoid
 from edgeship.validate.questions.accuracy import measure_accuracy
 from edgeship.validate.questions.classes import count_classes
-from edgeship.validate.questions.parity import MOST_PRODUCTS, measure_agreement, measure_parity
+from edgeship.validate.questions.parity import Content, measure_agreement, measure_parity
 from edgeship.validate.questions.scores import Scoring, measure_score
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.rows import CPU, KERAS, Answers, Candidate, FloatAnswers, Measured, grid_of
@@ -116,19 +120,28 @@ def _parity(measured: Measured, bundle: Bundle, answers: Answers, floats: FloatA
     is_reference = measured.candidate.runtime == KERAS
     return measure_parity(
         measured, bundle.golden.float_outputs, sibling=_sibling(measured, answers),
-        products=_products(bundle, measured.candidate), float_decisions=None if is_reference else floats.decisions,
+        content=_content(bundle, measured.candidate), float_decisions=None if is_reference else floats.decisions,
     )
 
 
-def _products(bundle: Bundle, candidate: Candidate) -> int:
-    """Of the scheme's TFLite file, which needs no package to be read, or of the artifact itself."""
+def _content(bundle: Bundle, candidate: Candidate) -> Content:
+    """Return what the scheme's TFLite file holds, which needs no package to be read, or the artifact itself."""
     files = [item for item in bundle.manifest.artifacts if item.scheme == candidate.scheme]
     for artifact in sorted(files, key=lambda item: item.format != "tflite"):
         try:
-            return len(read_graph(bundle.path_of(artifact)).weighted_operations())
+            return _content_of_file(bundle.path_of(artifact), artifact.sha256)
         except (ArtifactError, ImportError):
             continue
-    return MOST_PRODUCTS
+    return Content()
+
+
+@functools.lru_cache(maxsize=32)  # all rows of a scheme and all their pairs ask
+def _content_of_file(path: Path, sha256: str) -> Content:
+    graph = read_graph(path)
+    return Content(
+        products=len(graph.weighted_operations()),
+        resolutions=tuple(SIGMOID_RESOLUTION if ends else 0.0 for ends in ends_in_sigmoid(graph)),
+    )
 
 
 def _sibling(measured: Measured, answers: Answers) -> Measured | None:
@@ -159,14 +172,14 @@ def _format(measured: Measured) -> str | None:
 
 
 def agreements_of(
-    answers: Answers, scoring: Scoring, float_outputs: Batch, floats: FloatAnswers
+    answers: Answers, scoring: Scoring, bundle: Bundle, floats: FloatAnswers
 ) -> Iterator[Agreement]:
     """Yield the pairs of this machine's rows on one integer grid, and every other target's row with this machine's.
 
     Here: what users run of any two files, and one file on any two runtimes; and what computes in float, in two
     formats.
     """
-    labels = labels_of(scoring)
+    labels, float_outputs = labels_of(scoring), bundle.golden.float_outputs
     tested = {label: row for label, row in answers.measured.items() if row.examples}
     here = [row for row in tested.values() if row.candidate.target.name == CPU]
     for first, second in combinations(here, 2):
@@ -178,10 +191,12 @@ def agreements_of(
         if grid is not None and grid == grid_of(second.candidate) and (one_file or both_run_by_users):
             yield measure_agreement(
                 first, second, labels, float_outputs=float_outputs if two_formats else None,
-                float_decisions=floats.decisions if two_formats else None,
+                float_decisions=floats.decisions if two_formats else None, content=_content(bundle, first.candidate),
             )
         elif two_formats and one_scheme:
-            yield measure_agreement(first, second, labels, float_outputs=float_outputs)
+            yield measure_agreement(
+                first, second, labels, float_outputs=float_outputs, content=_content(bundle, first.candidate)
+            )
     for row in tested.values():
         baseline = tested.get(row.candidate.baseline_label or "")
         if baseline is not None:

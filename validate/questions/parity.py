@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,12 +26,20 @@ from edgeship.validate.subject.rows import Measured
 MOST_PRODUCTS = 1000  # in a file that cannot be read here: more lower the bound
 
 
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What the bounds ask of a file, and of its siblings alike."""
+
+    products: int = MOST_PRODUCTS  # convolutions and matrix products with weights
+    resolutions: tuple[float, ...] | None = None  # of each output: a difference of at most this is none; None: 0
+
+
 def measure_parity(
     row: Measured,
     float_outputs: Batch,
     *,
     sibling: Measured | None,
-    products: int = MOST_PRODUCTS,
+    content: Content = Content(),
     float_decisions: np.ndarray | None = None,
 ) -> Parity:
     """Parity of one row. Of several outputs the worst counts.
@@ -39,7 +48,7 @@ def measure_parity(
         row: what it answered.
         float_outputs: float32 (n_golden, ...) by float Keras, one array per output.
         sibling: a row on the same grid (or the same float file), over the same test examples, if there is one.
-        products: convolutions and matrix products with weights in its file.
+        content: what its file holds.
         float_decisions: float Keras's classes or labels for the test examples, where its answers are any.
     """
     assert row.golden_outputs is not None
@@ -47,15 +56,15 @@ def measure_parity(
     values = _real(row.golden_outputs, row)
     steps = None if sibling is None else _steps_between(row, sibling)
     return Parity(
-        sqnr_db=_least_db(float_outputs, values),
+        sqnr_db=_least_db(float_outputs, values, content),
         max_abs_error=_largest_difference(float_outputs, values),
         sibling=None if sibling is None else sibling.label,
         max_lsb=None if steps is None else int(steps.max()),
         differing_share=None if steps is None else float(np.mean(steps > 0)),
         sibling_agreement=None if sibling is None else _agreement(row.decisions, sibling.decisions),
         sibling_max_abs=None if sibling is None else _golden_distance(values, sibling),
-        least_sqnr_db=None if row.candidate.artifact is None else least_sqnr_db(scheme, products=products),
-        least_agreement=None if row.candidate.artifact is None else least_agreement(scheme, products=products),
+        least_sqnr_db=None if row.candidate.artifact is None else least_sqnr_db(scheme, products=content.products),
+        least_agreement=None if row.candidate.artifact is None else least_agreement(scheme, products=content.products),
         agreement=_agreement(row.decisions, float_decisions),
     )
 
@@ -64,10 +73,18 @@ def _real(arrays: Batch, row: Measured) -> Batch:
     return tuple(map(dequantize, arrays, row.output_specs))
 
 
-def _least_db(signals: Batch, approximations: Batch) -> float | None:
+def _least_db(signals: Batch, approximations: Batch, content: Content) -> float | None:
     """The lowest SQNR of all outputs; None where all are equal."""
-    known = [db for pair in zip(signals, approximations, strict=True) if (db := sqnr_db(*pair)) is not None]
-    return min(known, default=None)
+    found = [
+        sqnr_db(signal, approximation, resolution=resolution)
+        for signal, approximation, resolution
+        in zip(signals, approximations, _resolutions(content, len(signals)), strict=True)
+    ]
+    return min((db for db in found if db is not None), default=None)
+
+
+def _resolutions(content: Content, outputs: int) -> tuple[float, ...]:
+    return (0.0,) * outputs if content.resolutions is None else content.resolutions
 
 
 def _largest_difference(ones: Batch, others: Batch) -> float:
@@ -88,7 +105,7 @@ def _golden_distance(values: Batch, sibling: Measured) -> float | None:
 
 def measure_agreement(
     first: Measured, second: Measured, labels: np.ndarray | None, *, float_outputs: Batch | None = None,
-    float_decisions: np.ndarray | None = None,
+    float_decisions: np.ndarray | None = None, content: Content = Content(),
 ) -> Agreement:
     """Two rows that ran on the same test examples.
 
@@ -97,8 +114,9 @@ def measure_agreement(
         float_outputs: float32 (n_golden, ...) by float Keras, given for two formats of one model: how far these part is
             held against what their rounding explains.
         float_decisions: float Keras's classes for the test examples, given for the same.
+        content: what both files hold.
     """
-    sqnr, least = (None, None) if float_outputs is None else _between(first, second, float_outputs)
+    sqnr, least = (None, None) if float_outputs is None else _between(first, second, float_outputs, content)
     delta: float | None = None
     interval: tuple[float, float] | None = None
     if labels is not None and first.decisions is not None and second.decisions is not None:
@@ -128,7 +146,9 @@ def _least_agreement(first: Measured, second: Measured, float_decisions: np.ndar
     return least_agreement_of_siblings(*known) if len(known) == len(shares) else None
 
 
-def _between(first: Measured, second: Measured, float_outputs: Batch) -> tuple[float | None, float | None]:
+def _between(
+    first: Measured, second: Measured, float_outputs: Batch, content: Content
+) -> tuple[float | None, float | None]:
     """The SQNR of the one's golden outputs against the other's, and the least that rounding explains; None: equal.
 
     Of several outputs the one that is furthest below what rounding explains, or nearest to it.
@@ -137,7 +157,10 @@ def _between(first: Measured, second: Measured, float_outputs: Batch) -> tuple[f
         return None, None
     sides = (_real(row.golden_outputs, row) for row in (first, second))  # type: ignore[arg-type]
     pairs = [
-        _between_outputs(first.candidate.scheme, *arrays) for arrays in zip(*sides, float_outputs, strict=True)
+        _between_outputs(first.candidate.scheme, *arrays, resolution=resolution)
+        for *arrays, resolution in zip(
+            *sides, float_outputs, _resolutions(content, len(float_outputs)), strict=True
+        )
     ]
     return min(pairs, key=lambda pair: _margin(*pair))
 
@@ -147,15 +170,15 @@ def _margin(sqnr: float | None, least: float | None) -> float:
 
 
 def _between_outputs(
-    scheme: str, one: np.ndarray, other: np.ndarray, floats: np.ndarray
+    scheme: str, one: np.ndarray, other: np.ndarray, floats: np.ndarray, *, resolution: float
 ) -> tuple[float | None, float | None]:
     same_numbers = least_sqnr_between_formats_db(scheme)
     if same_numbers is not None:
-        return sqnr_db(one, other), same_numbers
-    from_float = [sqnr_db(floats, values) for values in (one, other)]
+        return sqnr_db(one, other, resolution=resolution), same_numbers
+    from_float = [sqnr_db(floats, values, resolution=resolution) for values in (one, other)]
     known = [math.inf if db is None else db for db in from_float]
     least = least_sqnr_of_siblings_db(*known)
-    return sqnr_db(one, other), least if math.isfinite(least) else None
+    return sqnr_db(one, other, resolution=resolution), least if math.isfinite(least) else None
 
 
 def on_grid(outputs: np.ndarray, spec: TensorSpec, grid: TensorSpec) -> np.ndarray:

@@ -11,7 +11,7 @@ from edgeship.core.artifact import TensorSpec
 from edgeship.core.integers import sqnr_db
 from edgeship.core.metrics import METRICS
 from edgeship.validate.questions.accuracy import measure_accuracy, tied_share
-from edgeship.validate.questions.parity import golden_lsb, measure_agreement, measure_parity
+from edgeship.validate.questions.parity import Content, golden_lsb, measure_agreement, measure_parity
 from edgeship.validate.subject.inputs import InputKind
 from edgeship.validate.subject.rows import Candidate, Measured
 
@@ -46,6 +46,23 @@ def test_sqnr() -> None:
     assert sqnr_db(signal, signal + np.float32(0.5)) == pytest.approx(10 * math.log10(25 / 0.5))
     assert sqnr_db(signal, signal) is None  # infinite is not a number JSON has
     assert sqnr_db(np.zeros(2), signal) is None
+    assert sqnr_db(signal, signal + np.float32([0.5, 0.25]), resolution=0.25) == pytest.approx(20.0)
+    assert sqnr_db(signal, signal + np.float32(0.25), resolution=0.25) is None
+
+
+def test_a_sigmoid_that_is_sure_is_right_to_the_last_bit_of_one() -> None:
+    """ONNX Runtime's kernel answers 1.5e-8 for everything below -18."""
+    spec = TensorSpec(name="y", shape=(1, 1), dtype="float32", scale=None, zero_point=None)
+    keras, runtime = np.float32([[1e-9], [3e-10]]), np.float32([[1.5e-8], [1.5e-8]])
+    rows = [measured(name, values, spec) for name, values in (("a", keras), ("b", runtime))]
+    rows = [
+        dataclasses.replace(row, candidate=dataclasses.replace(row.candidate, scheme="float32")) for row in rows
+    ]
+    sure, any_values = Content(resolutions=(2.0**-24,)), Content()
+    assert measure_parity(rows[1], (keras,), sibling=None, content=sure).sqnr_db is None
+    assert (measure_parity(rows[1], (keras,), sibling=None, content=any_values).sqnr_db or 0) < 0
+    assert measure_agreement(*rows, None, float_outputs=(keras,), content=sure).sqnr_db is None
+    assert (measure_agreement(*rows, None, float_outputs=(keras,), content=any_values).sqnr_db or 0) < 0
 
 
 def test_parity_against_float_and_against_the_sibling() -> None:
