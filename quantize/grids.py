@@ -108,7 +108,8 @@ def _refuse_unknown(model: tf_keras.Model, kept: frozenset[str]) -> None:
     listed = ", ".join(f'"{name}"' for name in unknown)
     raise LoweringError(
         f"{model.name}: integers cannot compute {described}. {reasons}. "
-        f"Use another operation, or keep the layer in float: quantize.keep_float = [{listed}]"
+        f"Use another operation, or keep the layer in float: keep_float = [{listed}] (in [quantize] of the "
+        "configuration, or as an argument of quantize_model)"
     )
 
 

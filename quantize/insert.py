@@ -260,7 +260,7 @@ def _roots(name: str, present: list[str], split: Callable[[], list[str]]) -> lis
     found = _meant(name, present)
     if not found and name not in split():
         raise LoweringError(
-            f"quantize.keep_float: no layer is called {name!r}; the layers are {', '.join(present)}"
+            f"keep_float: no layer is called {name!r}; the layers are {', '.join(present)}"
         )
     return found
 
@@ -285,7 +285,7 @@ def _kept(simple: tf_keras.Model, flat: tf_keras.Model, names: Sequence[str]) ->
         found = [layer for layer in after if _origin(layer, before) in roots] if roots else [name]
         if not found:
             raise LoweringError(
-                f"quantize.keep_float: {name!r} is no operation of its own: it does nothing in inference, or is folded "
+                f"keep_float: {name!r} is no operation of its own: it does nothing in inference, or is folded "
                 "into the weights of the layer before it; name that layer"
             )
         kept |= set(found)

@@ -17,7 +17,7 @@ import numpy as np
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import BundleError, DataError, ParityFailure, RuntimeFailure
 from edgeship.core.measurement import REPORT_SCHEMA, Grid, Report, Row
-from edgeship.core.metrics import METRICS, Metric, without_last_one
+from edgeship.core.metrics import METRICS, Metric
 from edgeship.core.progress import doing, fact, up_to
 from edgeship.core.schemes import SCHEMES
 from edgeship.core.version import __version__
@@ -40,7 +40,7 @@ from edgeship.validate.questions.grid import measure_grids
 from edgeship.validate.questions.layer_errors import measure_layer_errors
 from edgeship.validate.questions.network_cost import network_costs
 from edgeship.validate.questions.same_bits import exact_on_every_x86
-from edgeship.validate.questions.scores import Scoring
+from edgeship.validate.questions.scores import Scoring, scoring_of
 from edgeship.validate.questions.ship import Measurements, what_to_ship
 from edgeship.validate.report.advice import advice
 from edgeship.validate.report.notes import (
@@ -106,7 +106,7 @@ def validate_examples(
     if config.images is not None:
         examples = examples.first(config.images)
     rank = bundle.golden.float_outputs[0].ndim
-    scoring = Scoring(metric=metric, targets=without_last_one(metric, examples.targets, rank=rank))
+    scoring = scoring_of(metric, examples.targets, rank=rank)
     machine = describe_machine()  # first: it has the load before we made any
     found = _measure(bundle, examples, scoring, config)
     report = _report(bundle, examples, scoring, config, machine, found)

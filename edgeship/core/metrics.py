@@ -1,11 +1,14 @@
 """Metrics: how the answers of a model are scored against targets, one row per example.
 
     top1, top5            is the right class first, or among the first five; probabilities or logits, (n, classes)
-    binary_accuracy       share of an example's labels on the right side of 0.5, (n, labels)
+    binary_accuracy       share of an example's labels on the right side of 0.5, (n, labels); probabilities
+    binary_accuracy_of_logits    the same, on the right side of 0
     mean_absolute_error   \
     mean_squared_error    /  over an example's values; the targets have the output's shape
     mean_iou              intersection over union of pixel classes, mean over classes, (n, h, w, classes); pixels of the
-                          class 255 are void, as in PASCAL VOC, and not counted
+                          class 255 are void, as in PASCAL VOC, and not counted. (n, h, w, 1) is the probability of
+                          class 1, as behind a sigmoid
+    mean_iou_of_logits    the same; (n, h, w, 1) is a logit
     auc                   area under the receiver operating characteristic; one score per example, targets 0 or 1
     reconstruction_auc    the same; an example's score is the mean squared distance of the output from the input
 
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +31,7 @@ import numpy as np
 VOID = 255
 NUMBERS = "biuf"  # kinds of NumPy's types that targets may have
 Outputs = Sequence[np.ndarray]  # real numbers, one array per output
+Decide = Callable[[Outputs], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,7 @@ class Metric:
     higher_is_better: bool = True
     is_share: bool = True  # from 0 to 1: a drop counts in points; otherwise as a share of float's own figure
     is_binary: bool = False  # each row is right or wrong
-    decide: Callable[[Outputs], np.ndarray] | None = None  # the answers that two models can share, int (n, ...)
+    decide: Decide | None = None  # the answers that two models can share, int (n, ...)
     reads_inputs: bool = False
 
 
@@ -77,14 +82,38 @@ def _top5(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
 
 
 def _labels(outputs: Outputs) -> np.ndarray:
-    return (_one(outputs) > 0.5).astype(np.int64)
+    """Return 1 where a probability is above 0.5, 0 elsewhere.
+
+    Logits would be cut at 0.5 as well, and every score be a little wrong, so values that are no probabilities are
+    refused.
+    """
+    values = _one(outputs)
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(
+            f"expected probabilities from 0 to 1, as behind a sigmoid, found outputs from {values.min():.4g} to "
+            f"{values.max():.4g}; of logits the metrics are called binary_accuracy_of_logits and mean_iou_of_logits"
+        )
+    return (values > 0.5).astype(np.int64)
 
 
-def _binary_accuracy(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
-    labels = _labels(outputs)
+def _labels_of_logits(outputs: Outputs) -> np.ndarray:
+    return (_one(outputs) > 0).astype(np.int64)
+
+
+def _binary_rows(decide: Decide, outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+    labels = decide(outputs)
     targets = _shaped(targets, labels.shape)
     _expect(bool(np.isin(targets, (0, 1)).all()), "labels that are 0 or 1", targets)
     return _per_example(labels == targets)
+
+
+def _pixel_classes(outputs: Outputs) -> np.ndarray:
+    """Return the class of each pixel; one number per pixel is the probability of class 1."""
+    return _labels(outputs)[..., 0] if _one(outputs).shape[-1] == 1 else _first_classes(outputs)
+
+
+def _pixel_classes_of_logits(outputs: Outputs) -> np.ndarray:
+    return _labels_of_logits(outputs)[..., 0] if _one(outputs).shape[-1] == 1 else _first_classes(outputs)
 
 
 def _absolute_error(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
@@ -97,9 +126,9 @@ def _squared_error(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np
     return _per_example((values - _shaped(targets, values.shape)) ** 2)
 
 
-def _intersections(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
+def _intersections(decide: Decide, outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
     """Return (n, 2, classes): how many pixels of each class both have, and how many at least one has."""
-    classes, count = _first_classes(outputs), _one(outputs).shape[-1]
+    classes, count = decide(outputs), max(2, _one(outputs).shape[-1])
     _expect_numbers(targets)
     counted = targets != VOID if count <= VOID else np.full(targets.shape, True)
     _expect_classes(np.where(counted, targets, 0), (*classes.shape, count))
@@ -153,14 +182,20 @@ METRICS: dict[str, Metric] = {
     metric.name: metric for metric in (
         Metric(name="top1", rows=_top1, combine=mean, is_binary=True, decide=_first_classes),
         Metric(name="top5", rows=_top5, combine=mean, is_binary=True, decide=_first_classes),
-        Metric(name="binary_accuracy", rows=_binary_accuracy, combine=mean, decide=_labels),
+        *(
+            Metric(name=name, rows=partial(_binary_rows, decide), combine=mean, decide=decide)
+            for name, decide in (("binary_accuracy", _labels), ("binary_accuracy_of_logits", _labels_of_logits))
+        ),
         Metric(
             name="mean_absolute_error", rows=_absolute_error, combine=mean, higher_is_better=False, is_share=False
         ),
         Metric(
             name="mean_squared_error", rows=_squared_error, combine=mean, higher_is_better=False, is_share=False
         ),
-        Metric(name="mean_iou", rows=_intersections, combine=_mean_iou, decide=_first_classes),
+        *(
+            Metric(name=name, rows=partial(_intersections, decide), combine=_mean_iou, decide=decide)
+            for name, decide in (("mean_iou", _pixel_classes), ("mean_iou_of_logits", _pixel_classes_of_logits))
+        ),
         Metric(name="auc", rows=_scored, combine=_auc),
         Metric(name="reconstruction_auc", rows=_distances, combine=_auc, reads_inputs=True),
     )
@@ -173,7 +208,7 @@ def without_last_one(metric: Metric | None, targets: np.ndarray | None, *, rank:
     Args:
         rank: of the outputs that the targets belong to: 2 of (n, classes).
     """
-    counts_classes = metric is not None and metric.decide is _first_classes
+    counts_classes = metric is not None and metric.decide in (_first_classes, _pixel_classes, _pixel_classes_of_logits)
     if targets is None or not counts_classes or targets.ndim != rank or targets.shape[-1] != 1:
         return targets
     return targets[..., 0]

@@ -206,9 +206,11 @@ def _check_shapes(model: tf_keras.Model, *, input_shape: tuple[int, int, int], c
     if found_in != input_shape:
         raise ModelError(_about_input(model.name, expected=input_shape, found=found_in))
     if found_out != (classes,):
+        one_number = ', "binary_accuracy" of one sigmoid' if found_out == (1,) else ""
         raise ModelError(
             f"{model.name}: expected {classes} outputs (the data's labels), found shape {found_out}; end the model "
-            f'with layers.Dense({classes}, activation="softmax")'
+            f'with layers.Dense({classes}, activation="softmax"), or leave it as it is and give arrays: '
+            f"{AS_ARRAYS}{one_number}"
         )
 
 

@@ -16,7 +16,8 @@ from edgeship.model.keras2 import maker_of
 # The usual loss of each metric; of the classifiers whether the outputs are logits follows from the last layer.
 LOSSES = {
     "top1": "sparse_categorical_crossentropy", "top5": "sparse_categorical_crossentropy",
-    "mean_iou": "sparse_categorical_crossentropy", "binary_accuracy": "binary_crossentropy",
+    **dict.fromkeys(("mean_iou", "mean_iou_of_logits"), "sparse_categorical_crossentropy"),
+    **dict.fromkeys(("binary_accuracy", "binary_accuracy_of_logits"), "binary_crossentropy"),
     "auc": "binary_crossentropy", "mean_absolute_error": "mean_absolute_error",
     "mean_squared_error": "mean_squared_error", "reconstruction_auc": "mean_squared_error",
 }
@@ -36,7 +37,7 @@ def fit_arrays(model: tf_keras.Model, examples: Examples, *, config: TrainConfig
     targets = inputs[0] if metric in TO_THE_INPUT else examples.targets
     if targets is None:
         raise DataError("train.epochs: expected targets to train on, found none; bring them, or set train.epochs = 0")
-    name = config.loss or LOSSES.get(metric or "")
+    name = config.loss or _loss_of(metric, model)
     if name is None:
         raise ConfigError(
             "train.loss: expected the name of a Keras loss, since validate.metric tells none; set it, or train.epochs "
@@ -61,6 +62,13 @@ def fit_arrays(model: tf_keras.Model, examples: Examples, *, config: TrainConfig
     if not np.isfinite(last):
         raise ModelError(f"{model.name}: the loss became {last}; lower train.learning_rate")
     fact(f"{name} {history.history['loss'][0]:.4g} in the first epoch, {last:.4g} in the last")
+
+
+def _loss_of(metric: str | None, model: tf_keras.Model) -> str | None:
+    """The usual loss of a metric; where classes are counted and the output is one number, that of yes or no."""
+    name = LOSSES.get(metric or "")
+    is_one_number = name == "sparse_categorical_crossentropy" and model.outputs[0].shape[-1] == 1
+    return "binary_crossentropy" if is_one_number else name
 
 
 def _loss(name: str, model: tf_keras.Model) -> Any:

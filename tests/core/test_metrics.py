@@ -50,6 +50,27 @@ def test_binary_accuracy_is_the_share_of_labels() -> None:
     assert figure("binary_accuracy", outputs, targets) == pytest.approx(4 / 6)
 
 
+def test_logits_of_labels_are_cut_at_zero_and_never_taken_for_probabilities() -> None:
+    logits, targets = np.array([[0.3, -0.2], [-4.0, 0.1]]), np.array([[1, 0], [0, 1]])
+    assert figure("binary_accuracy_of_logits", logits, targets) == 1
+    with pytest.raises(ValueError, match=r"expected probabilities from 0 to 1.*from -4 to 0.3.*_of_logits"):
+        figure("binary_accuracy", logits, targets)
+    with pytest.raises(ValueError, match="expected probabilities from 0 to 1"):
+        figure("binary_accuracy", np.full((2, 2), np.nan), targets)
+
+
+@pytest.mark.parametrize("name", ["mean_iou", "mean_iou_of_logits"])
+def test_one_number_per_pixel_says_yes_or_no(name: str) -> None:
+    # Of class 1 two pixels are found and three wanted, one of them void: 2 in common of 2; class 0 has 1 of 1.
+    outputs = np.array([[[0.9], [0.8], [0.1], [0.2]]]) - (0.5 if name.endswith("logits") else 0)
+    targets = np.array([[1, 1, 0, 255]])
+    assert figure(name, outputs[:, None], targets[:, None]) == 1
+    # Half of what either has of class 1, and nothing of class 0.
+    assert figure(name, outputs[:, None], np.array([[[1, 0, 1, 1]]])) == pytest.approx((1 / 4 + 0) / 2)
+    (classes,) = METRICS[name].decide([outputs[:, None]])  # type: ignore[misc]
+    assert classes.tolist() == [[1, 1, 0, 0]]
+
+
 @pytest.mark.parametrize("levels", [3, 1000])
 def test_auc_counts_ties_half(levels: int) -> None:
     targets = RANDOM.integers(0, 2, 300)

@@ -232,7 +232,8 @@ def test_an_operation_without_an_integer_kernel_is_refused_by_name():
     with pytest.raises(LoweringError, match=(
         r"^model: integers cannot compute odd \(activation gelu\)\. activation gelu: LiteRT has an "
         r"integer kernel for it, ONNX Runtime has none\. Use "
-        r'another operation, or keep the layer in float: quantize.keep_float = \["odd"\]$'
+        r'another operation, or keep the layer in float: keep_float = \["odd"\] \(in \[quantize\] of the '
+        r"configuration, or as an argument of quantize_model\)$"
     )):
         Planned(layers.Activation("gelu", name="odd")(conv(x, "a")), inputs=x)
 

@@ -314,7 +314,7 @@ def test_a_separable_convolution_is_kept_whole_or_in_part():
 
 def test_a_name_that_no_layer_has_is_refused():
     flat = chain()
-    message = "quantize.keep_float: no layer is called 'blok'; the layers are stem, block_first, block_norm, "
+    message = "keep_float: no layer is called 'blok'; the layers are stem, block_first, block_norm, "
     with pytest.raises(LoweringError, match=message):
         inserted(flat, keep_float=["stem", "blok"])
     with pytest.raises(LoweringError, match=message):
@@ -323,7 +323,7 @@ def test_a_name_that_no_layer_has_is_refused():
 
 def test_a_layer_that_is_folded_away_cannot_be_kept():
     with pytest.raises(LoweringError, match=(
-        r"quantize\.keep_float: 'block_norm' is no operation of its own: it does nothing in inference, or is folded "
+        r"^keep_float: 'block_norm' is no operation of its own: it does nothing in inference, or is folded "
         "into the weights of the layer before it; name that layer"
     )):
         inserted(chain(), keep_float=["block_norm"])

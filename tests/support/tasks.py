@@ -54,6 +54,28 @@ def multi_label():
     return _picture_model(head, name="multi_label")
 
 
+# --- yes or no: one logit, and one sigmoid per pixel ----------------------------------------------------------------
+
+
+def parity():
+    """Is the digit even?"""
+    return _split(PICTURES, (LABELS % 2 == 0).astype("int64"))
+
+
+def one_logit():
+    return _picture_model(
+        lambda layers, x: layers.Dense(1, name="even")(layers.Flatten()(layers.MaxPooling2D()(x))), name="one_logit"
+    )
+
+
+def one_channel():
+    from tf_keras import Model, layers
+
+    picture = layers.Input((8, 16, 1), name="picture")
+    x = layers.Conv2D(12, 3, padding="same", activation="relu", name="conv1")(picture)
+    return Model(picture, layers.Conv2D(1, 1, activation="sigmoid", name="ink")(x), name="one_channel")
+
+
 # --- regression on a table ------------------------------------------------------------------------------------------
 
 

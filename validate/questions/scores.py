@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeship.core.errors import DataError, in_one_line
 from edgeship.core.measurement import Score
-from edgeship.core.metrics import METRICS, Metric, Outputs
+from edgeship.core.metrics import METRICS, Metric, Outputs, without_last_one
 
 # Percentile intervals of 95 % settle to a few per cent of their width with a thousand draws or two (Efron and
 # Tibshirani, An Introduction to the Bootstrap, 1993, section 13).
@@ -44,11 +44,23 @@ class Scoring:
         Raises:
             DataError: outputs or targets that the metric cannot read, or a row that is not finite.
         """
+        rows = self.raw_rows(outputs, inputs, start=start)
+        if rows is not None and not np.isfinite(rows).all():
+            assert self.metric is not None
+            raise DataError(
+                f"metric {self.metric.name}: expected finite numbers, found NaN or infinity for "
+                f"{np.count_nonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))} of {len(rows)} examples; "
+                "correct the metric, or the targets"
+            )
+        return rows
+
+    def raw_rows(self, outputs: Outputs, inputs: Outputs, *, start: int) -> np.ndarray | None:
+        """Return the same rows, finite or not."""
         if self.metric is None or self.targets is None:
             return None
         targets = self.targets[start : start + len(outputs[0])]
         try:
-            rows = self.metric.rows(outputs, targets, inputs)
+            return self.metric.rows(outputs, targets, inputs)
         except ValueError as error:
             raise DataError(
                 f"metric {self.metric.name}: {error}; name another metric, or correct the targets"
@@ -58,13 +70,6 @@ class Scoring:
             raise DataError(
                 f"metric {self.metric.name} failed: {in_one_line(error)}; correct the function, or the targets"
             ) from error
-        if not np.isfinite(rows).all():
-            raise DataError(
-                f"metric {self.metric.name}: expected finite numbers, found NaN or infinity for "
-                f"{np.count_nonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))} of {len(rows)} examples; "
-                "correct the metric, or the targets"
-            )
-        return rows
 
     def decisions(self, outputs: Outputs) -> np.ndarray | None:
         """Return the answers that two models can share; None where they are values."""
@@ -74,6 +79,11 @@ class Scoring:
             return self.metric.decide(outputs)
         except ValueError as error:
             raise DataError(f"metric {self.metric.name}: {error}") from error
+
+
+def scoring_of(metric: Metric | None, targets: np.ndarray | None, *, rank: int) -> Scoring:
+    """Return the scoring of outputs of a rank; class numbers may stand in a last axis of one."""
+    return Scoring(metric=metric, targets=without_last_one(metric, targets, rank=rank))
 
 
 def scoring_of_classes(labels: np.ndarray | None) -> Scoring:

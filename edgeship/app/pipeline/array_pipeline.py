@@ -19,6 +19,7 @@ import numpy as np
 from edgeship.api.bundle import metric_named
 from edgeship.app.pipeline import about
 from edgeship.app.pipeline.cache import StageCache
+from edgeship.app.pipeline.metric_trial import try_metric
 from edgeship.app.pipeline.model_key import model_key
 from edgeship.app.pipeline.output_record import OUTPUT_FILE, form_for_graphs, output_stage, read_output
 from edgeship.app.pipeline.source_key import forget_edited_modules, named_modules, put_first, source_key
@@ -236,11 +237,14 @@ class ArrayPipeline:
 
             untrained = lowered.lowered(model, self._splits.test)
             check_form(self.config.export.output, untrained)
+            try_metric(untrained, self._splits.test, metric=metric_named(self.config.validate.metric))
             if self._fake_quantized:  # what integers cannot compute is refused before the training, not after it
                 self._prepare(untrained, self.config.quantize.keep_float)
             fit_arrays(model, self._splits.train, config=config, metric=self.config.validate.metric)
             build.check_weights(model)
         flat = lowered.lowered(model, self._splits.test)
+        if not config.epochs:
+            try_metric(flat, self._splits.test, metric=metric_named(self.config.validate.metric))
         few = next(self._calibration_batches())
         if isinstance(few, np.ndarray) and (found := squeezed(flat, few)) is not None:
             say(f"train: warning: {found}; was the model trained on inputs of another scale?")
