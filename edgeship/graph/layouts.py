@@ -100,11 +100,14 @@ class Layouts:
 
     def _axes_of_operands(self, one: Operation, other: Operation, shape: Shape) -> tuple[tuple[int, ...] | None, Shape]:
         """Of an operation that leaves the axes in the order in which its largest operand has them."""
-        named = {self.second.roots[name]: name for name in self.second.operands(other)}
-        operands = [
-            (name, named[self.values[self.first.roots[name]]]) for name in self.first.operands(one)
-            if self.values.get(self.first.roots[name]) in named
-        ]
+        named: dict[str, list[str]] = {}
+        for name in self.second.operands(other):
+            named.setdefault(self.second.roots[name], []).append(name)
+        operands = []
+        for name in self.first.operands(one):
+            names = named.get(self.values.get(self.first.roots[name], ""), [])
+            if names:  # several where a value meets itself, moved: one after the other, as both files have them
+                operands.append((name, names.pop(0) if len(names) > 1 else names[0]))
         return self._axes_of_largest(operands, shape, other)
 
     def _axes_of_composed(self, root: str, shape: Shape, other: str) -> tuple[tuple[int, ...] | None, Shape]:

@@ -48,6 +48,7 @@ FAMILIES: dict[str, str] = {
         "prelu": "PRELU PRelu", "part": "STRIDED_SLICE SLICE SPLIT SPLIT_V Slice Split",
         "resize": "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR Resize",
         "depth to space": "DEPTH_TO_SPACE DepthToSpace", "space to depth": "SPACE_TO_DEPTH SpaceToDepth",
+        "gather": "GATHER Gather",
     }.items() for kind in kinds.split()
 }
 IN_ORDER = frozenset({"difference", "division", "concatenation"})  # what they read may not change places

@@ -189,6 +189,21 @@ class StridedSlice(layers.Layer):
 
 
 @saved
+class Take(layers.Layer):
+    """`tf.gather(x, positions, axis=axis)`: positions of an axis in another order, several times, or not at all."""
+
+    def __init__(self, positions: Any, axis: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.positions, self.axis = [int(place) for place in positions], axis
+
+    def call(self, inputs: Any) -> Any:
+        return tf.gather(inputs, self.positions, axis=self.axis)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "positions": self.positions, "axis": self.axis}
+
+
+@saved
 class Pad(layers.Layer):
     """Padding that `layers.ZeroPadding2D` is not: other axes, another value, reflection.
 

@@ -10,6 +10,7 @@ from edgeship.core.errors import LoweringError
 from edgeship.model.keras2 import read_by
 from edgeship.quantize.lowering.kinds import describe
 from edgeship.quantize.lowering.layer_copies import RECURRENT, UNROLLED_STEPS
+from edgeship.quantize.lowering.operators import is_operator, operation_of
 
 NEITHER = "neither LiteRT nor ONNX Runtime has an integer kernel for it"
 LITERT_ALONE = "LiteRT has an integer kernel for it, ONNX Runtime has none"
@@ -34,6 +35,8 @@ REASONS = {
         "LiteRT has kernels for it in float alone"
     )),
 }
+# Operators that take values from places, or put them there.
+OF_PLACES = ("gather", "gather_nd", "batch_gather", "roll", "repeat", "reverse", "tile", "boolean_mask")
 OTHERS = "edgeship knows no integer form of it that LiteRT and ONNX Runtime both compute"
 
 
@@ -43,8 +46,14 @@ def reason_of(layer: Any, described: str) -> str:
 
 
 def require_float_form(node: Any) -> None:
-    """Raise LoweringError for a layer that cannot be kept in float either: a recurrent one of too many steps."""
+    """Raise LoweringError for a layer that cannot be kept in float either.
+
+    It is a recurrent one of too many steps, or moves values to places that the network computes.
+    """
     layer = node.layer
+    if is_operator(layer):
+        _require_constant_places(node)
+        return
     inner = layer.forward_layer if isinstance(layer, layers.Bidirectional) else layer
     if not isinstance(inner, RECURRENT) or inner.unroll:
         return
@@ -55,3 +64,13 @@ def require_float_form(node: Any) -> None:
         "in float it is written out step by step, since tf2onnx cannot read TFLite's recurrent operation; give it "
         "fewer steps, or use convolutions"
     )
+
+
+def _require_constant_places(node: Any) -> None:
+    operation = operation_of(node.layer).removeprefix("compat.v1.")
+    if operation in OF_PLACES and any(not tensor.dtype.is_floating for tensor in read_by(node)):
+        raise LoweringError(
+            f"{node.layer.name} (tf.{operation}): expected constant places, found some that the network computes from "
+            "its input. Integers cannot compute it, and kept in float it reads whole numbers, which integer files have "
+            "no form for; give it a constant, or use another operation"
+        )

@@ -19,10 +19,11 @@ from edgeship.quantize.lowering.operator_arguments import Call, Result
 from edgeship.quantize.lowering.operators_arithmetic import ARITHMETIC
 from edgeship.quantize.lowering.operators_choice import CHOICES, CONDITIONAL
 from edgeship.quantize.lowering.operators_image import IMAGES
+from edgeship.quantize.lowering.operators_moves import MOVES
 from edgeship.quantize.lowering.operators_products import PRODUCTS
 from edgeship.quantize.lowering.operators_shape import SHAPES
 
-OPERATORS: dict[str, Callable[[Call], Result]] = {**ARITHMETIC, **CHOICES, **PRODUCTS, **SHAPES, **IMAGES}
+OPERATORS: dict[str, Callable[[Call], Result]] = {**ARITHMETIC, **CHOICES, **PRODUCTS, **SHAPES, **MOVES, **IMAGES}
 
 
 def is_operator(layer: layers.Layer) -> bool:

@@ -127,6 +127,8 @@ class _Layouts:
             return self._call(layer, views[0].base)
         if type(layer) is flat_layers.StridedSlice:
             return self._sliced(layer, views[0])
+        if type(layer) is flat_layers.Take:
+            return views[0].of(self._call_along(layer, views[0].axes[layer.axis], views[0].base))
         if type(layer) in (*MERGES, layers.Concatenate) and len({view.rank for view in views}) == 1:
             return self._merge(layer, views)
         plain = tf.nest.map_structure(
@@ -205,17 +207,19 @@ class _Layouts:
         like = next((view for view in views if view.order != tuple(range(view.rank))), views[0])
         tensors = [self._views.arranged(view, like.order, reader=layer.name) for view in views]
         if type(layer) is layers.Concatenate:
-            axis = like.axes[layer.axis % like.rank]
-            return like.of(self._call(layer, tensors, axis=axis))
+            return like.of(self._call_along(layer, like.axes[layer.axis % like.rank], tensors))
         return like.of(self._call(layer, tensors))
 
     # --- layers ---------------------------------------------------------------------------------------------------
 
-    def _call(self, layer: Any, *args: Any, axis: int | None = None, **kwargs: Any) -> Any:
-        changes = {} if axis is None else {"axis": axis}
-        return self._once((id(layer), axis), layer, lambda: _copy(layer, **changes))(*args, **{
+    def _call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._once((id(layer), None), layer, lambda: _copy(layer))(*args, **{
             key: value for key, value in kwargs.items() if key != "training"
         })
+
+    def _call_along(self, layer: Any, axis: int, tensor: Any) -> Any:
+        """A layer that works along one axis, whatever axis of the new graph that is."""
+        return self._once((id(layer), axis), layer, lambda: _copy(layer, axis=axis))(tensor)
 
     def _call_last(self, layer: Any, tensor: Any, merged: int) -> Any:
         """A layer along the last axis, whatever axes that was."""

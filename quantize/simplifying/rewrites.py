@@ -24,6 +24,7 @@ from edgeship.quantize.simplifying.padding import joined_padding
 from edgeship.quantize.simplifying.replacement import Replacement, nothing
 from edgeship.quantize.simplifying.shared_dense import shared_dense
 from edgeship.quantize.simplifying.sizes import center_crop, global_max, picked, random_crop, resizing
+from edgeship.quantize.simplifying.takes import repeated_vector, taken
 from edgeship.quantize.simplifying.transposed import sub_pixel
 
 
@@ -292,6 +293,8 @@ REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
     flat_layers.Pad: _pad,
     flat_layers.Reduce: _reduce,
     flat_layers.StridedSlice: picked,
+    flat_layers.Take: taken,
+    layers.RepeatVector: repeated_vector,
     layers.PReLU: _prelu,
     layers.Resizing: resizing,
     layers.RandomCrop: random_crop,

@@ -44,7 +44,7 @@ ROLES: dict[type, Role] = {
         layers.Permute, layers.Reshape, layers.ZeroPadding2D,
     ), Role.SAME),
     layers.Softmax: Role.FIXED,
-    **dict.fromkeys((flat_layers.DepthToSpace, flat_layers.StridedSlice), Role.SAME),
+    **dict.fromkeys((flat_layers.DepthToSpace, flat_layers.StridedSlice, flat_layers.Take), Role.SAME),
 }
 # SAME layers whose results are between grid points and must be rounded to them.
 RESIZES = (layers.UpSampling2D, layers.Resizing, flat_layers.Resize)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from keras.src import backend
 
@@ -25,7 +26,12 @@ def _extreme(reduce: Callable[..., Any], merge: Callable[..., Any]) -> Callable[
 
 
 def _take(x: Any, indices: Any, axis: int | None = None) -> Any:
-    """Keras moves negative indices by the size of the axis, with operators on shapes."""
+    """Keras counts negative indices from the end by operators on shapes; those of a constant are counted here."""
+    if axis is None:
+        return _take(tf.reshape(x, [-1]), indices, axis=0)
+    length = x.shape[axis]
+    if length is not None and not tf.is_tensor(indices) and not is_tensor(indices):
+        indices = np.where(np.asarray(indices) < 0, np.asarray(indices) + length, indices)
     return tf.gather(x, indices, axis=axis)
 
 
@@ -42,6 +48,7 @@ FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "amax"): _extreme(tf.reduce_max, tf.maximum),
     ("numpy", "amin"): _extreme(tf.reduce_min, tf.minimum),
     ("numpy", "swapaxes"): _swap_axes,
+    ("numpy", "take"): _take,
 }
 
 

@@ -113,6 +113,11 @@ LAYERS = {
     "operations": lambda x: ops.concatenate([
         ops.max(x, axis=-1, keepdims=True), ops.mean(x, axis=-1, keepdims=True), ops.swapaxes(ops.relu6(x), 1, 2),
     ], axis=-1),
+    "moves": lambda x: ops.concatenate([
+        ops.take(ops.roll(x, (1, -2), axis=(1, 2)), [3, -4, 1, 1], axis=-1),
+        ops.flip(ops.tile(x[..., :2], [2]), axis=1),
+        ops.take(ops.repeat(x, 2, axis=2), np.arange(-8, 0), axis=2), ops.take(x, -1, axis=1)[:, None] + x,
+    ], axis=-1),
     "functions as activations": lambda x: layers.Conv2D(4, 3, activation=lambda y: ops.relu(y) - 0.5)(x),
     "layers as activations": lambda x: layers.Conv2D(4, 3, activation=layers.PReLU(shared_axes=[1, 2]))(x),
     "activations of another meaning": lambda x: layers.Activation("hard_sigmoid")(layers.Dense(4, "hard_silu")(x)),

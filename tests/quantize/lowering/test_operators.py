@@ -151,7 +151,7 @@ def test_an_operator_becomes_the_layer_that_means_the_same(function, expected):
         (lambda x: 1 / (x * x + 1.0), "mine_truediv"),
         (lambda x: x / (x * x + 1.0), "mine_truediv"),
         (lambda x: tf.nn.gelu(x, approximate=True), "mine_gelu"),
-        (lambda x: tf.reverse(x, [1]), "mine_reverse"),
+        (lambda x: tf.cumsum(x, axis=1), "mine_cumsum"),
         (lambda x: tf.transpose(x), "mine_transpose"),
         (lambda x: tf.reduce_mean(x), "mine_reduce_mean"),
         (lambda x: x[:1], "mine_getitem"),
