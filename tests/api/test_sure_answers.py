@@ -1,4 +1,4 @@
-"""A network that answers no to everything it is calibrated and tested on: its outputs are next to nothing, and right."""
+"""A network that answers no to all that it is calibrated and tested on: its outputs are next to nothing, and right."""
 
 from __future__ import annotations
 
