@@ -145,6 +145,26 @@ class Clip(layers.Layer):
 
 
 @saved
+class ErfGelu(layers.Layer):
+    """`0.5 x (1 + erf(x / sqrt(2)))`, a GELU as people write it; TensorFlow's own, with erfc, rounds otherwise.
+
+    Args:
+        divisor, factor: one of them, sqrt(2) or its reciprocal as the model has it.
+    """
+
+    def __init__(self, divisor: float | None = None, factor: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.divisor, self.factor = divisor, factor
+
+    def call(self, inputs: Any) -> Any:
+        scaled = inputs * self.factor if self.divisor is None else inputs / self.divisor
+        return 0.5 * inputs * (1.0 + tf.math.erf(scaled))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "divisor": self.divisor, "factor": self.factor}
+
+
+@saved
 class Reduce(layers.Layer):
     """The mean, maximum, minimum or sum over axes other than a whole image's.
 

@@ -28,13 +28,17 @@ def with_float_layers(model: onnx.ModelProto, *, layers: Collection[str], keep_f
     """
     constants, made_by = initializers(model), producers(model)
     nodes: list[onnx.NodeProto] = []
+    known: dict[tuple[str, ...], str] = {}  # several operations of a layer read one tensor, and ONNX Runtime fuses them
     for node in model.graph.node:
         if node.op_type not in QDQ and layer_of(node.output[0], layers) in keep_float:
             for position, name in enumerate(node.input):
                 source = made_by.get(name)
-                if source is not None and source.op_type == "DequantizeLinear" and source.input[0] not in constants:
+                if source is None or source.op_type != "DequantizeLinear" or source.input[0] in constants:
+                    continue
+                if tuple(source.input) not in known:
                     nodes += _arithmetic(model, source, constants, f"{node.output[0]}/input{position}")
-                    node.input[position] = nodes[-1].output[0]
+                    known[tuple(source.input)] = nodes[-1].output[0]
+                node.input[position] = known[tuple(source.input)]
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes)

@@ -22,10 +22,11 @@ from edgeship.export.onnx_passes.standard_resize import standard_resize
 from edgeship.export.onnx_passes.tanh_codes import tanh_codes
 from edgeship.export.onnx_passes.unshare import unshare
 from edgeship.export.onnx_passes.unsigned import unsigned_activations, unsigned_weights
+from edgeship.export.onnx_passes.written_gelu import written_gelu
 
 Pass = Callable[[onnx.ModelProto], None]
 
-BOTH: tuple[Pass, ...] = (one_product, fold_pad, channels_first_scaling, standard_resize)
+BOTH: tuple[Pass, ...] = (written_gelu, one_product, fold_pad, channels_first_scaling, standard_resize)
 FLOAT_PASSES: tuple[Pass, ...] = (*BOTH, unshare, canonical)
 INTEGER_PASSES: tuple[Pass, ...] = (*BOTH, mean_as_pool, unshare, integer_bias, own_products)
 # They put the zero points as they are into the graph, so they come after those are final.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.golden import EXPECTED_PREFIX, FLOAT_OUTPUTS, INPUTS, TEST_FLOAT_TOP1, numbered
@@ -81,10 +81,11 @@ def specs_and_outputs(
 
 
 def _interpreter(content: bytes) -> Interpreter:
+    """Return an interpreter that is asked about tensors alone: a delegate may refuse the file, or crash on it."""
     with quiet_native_output():
-        interpreter = Interpreter(model_content=content)
-        interpreter.allocate_tensors()
-    return interpreter
+        return Interpreter(
+            model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        )
 
 
 def _tflite_specs(interpreter: Interpreter) -> Specs:

@@ -17,6 +17,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeship.core.errors import ExportError
+from edgeship.export.tflite.early_rounding import round_before_moves
 from edgeship.export.tflite.edit import (
     CONVERSIONS,
     INT8_VERSIONS,
@@ -60,6 +61,7 @@ def with_float_layers(
         rewriting.turn_back(operation, twins[key][counts[key]], str(key[0]))
         counts[key] += 1
     file.subgraphs[0].operators = rewriting.operations
+    round_before_moves(file, suffix=REAL)
     drop_unread_conversions(file)
     drop_unused(file)
     return pack(file)

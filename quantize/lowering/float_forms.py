@@ -17,12 +17,12 @@ LITERT_ALONE = "LiteRT has an integer kernel for it, ONNX Runtime has none"
 # What `grids.describe` calls a layer -> which runtime has what (LiteRT 2.3, ONNX Runtime 1.32).
 REASONS = {
     **dict.fromkeys((
-        "activation gelu", "activation elu", "activation exponential", "ELU", "tf.math.exp", "tf.math.rsqrt",
+        "activation gelu", "ErfGelu", "activation elu", "activation exponential", "ELU", "tf.math.exp", "tf.math.rsqrt",
         "tf.math.squared_difference", "tf.math.log",
     ), LITERT_ALONE),
     **dict.fromkeys((
         "LayerNormalization", "GroupNormalization", "UnitNormalization", "MultiHeadAttention", "activation selu",
-        "activation softplus", "activation softsign", "tf.math.erf", "tf.math.softplus", "tf.math.sqrt",
+        "activation softplus", "activation softsign", "tf.math.softplus", "tf.math.sqrt",
     ), NEITHER),
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "Bidirectional"), (
         "both runtimes have float kernels for it, and integer ones for LSTM alone, in different arithmetic"
@@ -37,6 +37,11 @@ REASONS = {
 }
 # Operators that take values from places, or put them there.
 OF_PLACES = ("gather", "gather_nd", "batch_gather", "roll", "repeat", "reverse", "tile", "boolean_mask")
+# Functions that TFLite has no operation for in float either (TensorFlow 2.21).
+NOT_IN_TFLITE = frozenset(f"math.{name}" for name in (
+    "acos", "acosh", "asin", "asinh", "atan", "atanh", "bessel_i0", "cosh", "cumprod", "digamma", "erf", "erfc",
+    "erfinv", "ndtri", "sinh", "tan",
+))
 OTHERS = "edgeship knows no integer form of it that LiteRT and ONNX Runtime both compute"
 
 
@@ -48,10 +53,12 @@ def reason_of(layer: Any, described: str) -> str:
 def require_float_form(node: Any) -> None:
     """Raise LoweringError for a layer that cannot be kept in float either.
 
-    It is a recurrent one of too many steps, or moves values to places that the network computes.
+    It is a recurrent one of too many steps, moves values to places that the network computes, or is an operator that
+    TFLite lacks.
     """
     layer = node.layer
     if is_operator(layer):
+        _require_operation(layer)
         _require_constant_places(node)
         return
     inner = layer.forward_layer if isinstance(layer, layers.Bidirectional) else layer
@@ -64,6 +71,16 @@ def require_float_form(node: Any) -> None:
         "in float it is written out step by step, since tf2onnx cannot read TFLite's recurrent operation; give it "
         "fewer steps, or use convolutions"
     )
+
+
+def _require_operation(layer: Any) -> None:
+    operation = operation_of(layer).removeprefix("compat.v1.")
+    if operation in NOT_IN_TFLITE:
+        in_gelu = " (a GELU has one: x * 0.5 * (1 + erf(x / sqrt(2))))" if operation == "math.erf" else ""
+        raise LoweringError(
+            f"{layer.name} (tf.{operation}): TFLite has no operation for it, in integers or in float, so no file can "
+            f"hold it; use another function{in_gelu}"
+        )
 
 
 def _require_constant_places(node: Any) -> None:

@@ -20,6 +20,7 @@ from edgeship.quantize.lowering.operator_arguments import (
     operands_of,
     per_channel,
 )
+from edgeship.quantize.lowering.operators_gelu import gelu_of, halved_gelu
 
 
 def with_array(kind: str, tensor: Any, value: Any, **options: Any) -> Result:
@@ -50,10 +51,11 @@ def _add(call: Call) -> Result:
 def _multiply(call: Call) -> Result:
     first, second = operands_of(call)
     if is_tensor(first) and is_tensor(second):
-        return Replacement(layers.Multiply(name="multiply"), [first, second])
+        return gelu_of(first, second) or Replacement(layers.Multiply(name="multiply"), [first, second])
     tensor, value = (first, second) if is_tensor(first) else (second, first)
     if is_scalar(value):
-        return Replacement(layers.Rescaling(float(as_array(value)), name="scale"), tensor)
+        scale = float(as_array(value))
+        return halved_gelu(tensor, scale) or Replacement(layers.Rescaling(scale, name="scale"), tensor)
     return with_array("Scale", tensor, value)
 
 
@@ -81,7 +83,8 @@ def _divide(call: Call) -> Result:
         return None
     if values.size == 1 and float(values) != 0 and np.frexp(values.item())[0] in (0.5, -0.5):
         # The reciprocal of a power of two is exact.
-        return Replacement(layers.Rescaling(1.0 / values.item(), name="scale"), tensor)
+        scale = 1.0 / values.item()
+        return halved_gelu(tensor, scale) or Replacement(layers.Rescaling(scale, name="scale"), tensor)
     return Replacement(flat_layers.DivideBy(values.reshape(-1) if values.size > 1 else values.item(),
                                             name="divide"), tensor)
 

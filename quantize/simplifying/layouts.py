@@ -28,6 +28,7 @@ OVER_AN_AXIS = ("softmax", "log_softmax")
 # Treat all elements alike, wherever they stand.
 ELEMENTWISE = (
     layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.ThresholdedReLU, flat_layers.Clip,
+    flat_layers.ErfGelu,
 )
 # Compute along the last axis, whatever axes come before.
 LAST_AXIS = (layers.Dense,)

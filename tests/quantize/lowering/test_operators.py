@@ -90,6 +90,9 @@ def unpacked(x):
         (tf.nn.elu, ["Activation"]),
         (tf.nn.selu, ["Activation"]),
         (tf.nn.gelu, ["Activation"]),
+        (lambda x: 0.5 * x * (1.0 + tf.math.erf(x / np.sqrt(2.0))), ["ErfGelu"]),
+        (lambda x: x * (tf.math.erf(x / tf.sqrt(2.0)) + 1.0) / 2.0, ["ErfGelu"]),
+        (lambda x: x * (0.5 * (1 + tf.math.erf(x * 0.70710678))), ["ErfGelu"]),
         (tf.nn.softplus, ["Activation"]),
         (tf.nn.softmax, ["Softmax"]),
         (lambda x: x * tf.nn.relu6(x + 3.0) * (1 / 6), ["Rescaling", "ReLU", "Multiply", "Rescaling"]),
@@ -148,6 +151,10 @@ def test_an_operator_becomes_the_layer_that_means_the_same(function, expected):
     ("function", "name"),
     [
         (tf.math.erf, "mine_erf"),
+        (lambda x: x * (1 + tf.math.erf(x / 2.0)) * 0.5, "mine_erf"),  # no GELU, and no other either
+        (lambda x: x * (1 + tf.math.erf(x / 1.4142135)), "mine_erf"),
+        (lambda x: 0.5 * tf.nn.relu(x) * (1 + tf.math.erf(x / 1.4142135)), "mine_erf"),
+        (lambda x: 0.5 * x * (2 + tf.math.erf(x / 1.4142135)), "mine_erf"),
         (lambda x: 1 / (x * x + 1.0), "mine_truediv"),
         (lambda x: x / (x * x + 1.0), "mine_truediv"),
         (lambda x: tf.nn.gelu(x, approximate=True), "mine_gelu"),
