@@ -22,6 +22,7 @@ from pathlib import Path
 
 import edgeship.validate.runner.examples
 import edgeship.validate.runner.session  # noqa: F401
+from edgeship.core.collector import collect_less_often
 
 WORKER = "edgeship.validate.process.worker"
 MESSAGE_BYTES = 1 << 20
@@ -85,6 +86,7 @@ def ends_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    collect_less_often()
     for module in sys.argv[2:]:
         importlib.import_module(module)
     os.environ.update(found := serve(sys.argv[1]))
