@@ -16,9 +16,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeship.app.pipeline.pipeline import Pipeline
+from edgeship.core import child
 from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, TrainConfig
 from edgeship.validate.targets.target import Target
-from tests.support.warm_workers import REAL_COMMAND, WarmWorkers
+from tests.support.warm_workers import REAL_COMMAND, REAL_MODULE, REAL_SCRIPT, WarmWorkers, child_commands
 
 gc.set_threshold(50_000, 20, 20)  # in place of (700, 10, 10), with which imports take a fifth longer
 
@@ -83,13 +84,18 @@ def warm_workers() -> Iterator[WarmWorkers | None]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(Target, "command", lambda target, runtime: workers.command(target, runtime))
+        script, module = child_commands(workers.child_command)
+        patch.setattr(child, "script_command", script)
+        patch.setattr(child, "module_command", module)
         yield workers
 
 
 @pytest.fixture
 def real_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start the workers of this test as users start them."""
+    """Start the workers of this test, and its other children, as users start them."""
     monkeypatch.setattr(Target, "command", REAL_COMMAND)
+    monkeypatch.setattr(child, "script_command", REAL_SCRIPT)
+    monkeypatch.setattr(child, "module_command", REAL_MODULE)
 
 
 @pytest.fixture(scope="session")
