@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_model_optimization as tfmot
-from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 
 from edgeship.core.config import FULL, PAIR_SAFE
 from edgeship.core.layer_names import wrapper_name
 from edgeship.quantize.pair_range import has_pairs, largest_pair_sum
 from edgeship.quantize.simplifying.rewrites import weights_of
+from edgeship.quantize.tfmot import quantize_wrapper, tfmot
 
 # Codes of 8 bits: -127..127. With 7 bits -63..63: two products of a uint8 activation then fit 16 bits
 # (2 * 255 * 63 < 2**15), so that CPUs without VNNI do not saturate (vpmaddubsw).

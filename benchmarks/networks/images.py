@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
 CLASSES = 10
+BATCH_PIXELS = 2**20  # 20 images of 224x224
 
 
 def fit(model: tf_keras.Model) -> None:
@@ -34,7 +37,7 @@ def _fit_heads(model: tf_keras.Model) -> None:
             heads.append(layer if layer.weights else last)
     images = inputs_of(model, 20 * CLASSES, seed=2)
     for head in heads:
-        features = tf_keras.Model(model.inputs, head.input).predict(images, batch_size=20, verbose=0)
+        features = outputs_of(tf_keras.Model(model.inputs, head.input), images)
         features = features.reshape(-1, features.shape[-1]).astype(np.float64)
         kernel, bias = head.get_weights()
         wanted = np.eye(bias.size)[answers_of(head.output.shape, images).reshape(-1)]
@@ -44,6 +47,21 @@ def _fit_heads(model: tf_keras.Model) -> None:
         solved = np.linalg.solve(spread + 1e-2 * np.trace(spread) / len(mean) * np.eye(len(mean)), centered.T @ wanted)
         solved *= 8  # one kind is then some e^8 times as probable as another
         head.set_weights([solved.reshape(kernel.shape), 8 * wanted.mean(0) - mean @ solved])
+
+
+def outputs_of(model: tf_keras.Model, images: np.ndarray | list[np.ndarray]) -> Any:
+    """Return a model's outputs on images, in its own structure.
+
+    `predict` traces a function for every model, which takes longer than the small families take to compute.
+    """
+    height, width = model.inputs[0].shape[1:3]
+    batch = max(1, BATCH_PIXELS // (height * width))
+    count = len(tf.nest.flatten(images)[0])
+    parts = [
+        model(tf.nest.map_structure(lambda array, start=start: array[start : start + batch], images), training=False)
+        for start in range(0, count, batch)
+    ]
+    return tf.nest.map_structure(lambda *tensors: np.concatenate(tensors), *parts)
 
 
 def kinds_of(count: int) -> np.ndarray:
@@ -80,12 +98,18 @@ def inputs_of(model: tf_keras.Model, count: int, *, seed: int) -> np.ndarray | l
     arrays = []
     for position, tensor in enumerate(model.inputs):
         height, width, channels = tensor.shape[1:]
+        patterns = [_pattern((height, width, channels), kind=kind, position=position) for kind in range(CLASSES)]
         images = []
         for kind in kinds_of(count):
-            grid = 2 + kind % 5
-            blobs = np.random.default_rng([kind, position]).random((grid, grid, channels), np.float32)
-            pattern = tf.image.resize(blobs, (height, width)).numpy()
-            noise = generator.normal(0, generator.uniform(0, 0.1), pattern.shape)
-            images.append(np.clip(0.5 + generator.uniform(0.6, 1.2) * (pattern - 0.5) + noise, 0, 1))
+            noise = generator.normal(0, generator.uniform(0, 0.1), patterns[kind].shape)
+            images.append(np.clip(0.5 + generator.uniform(0.6, 1.2) * (patterns[kind] - 0.5) + noise, 0, 1))
         arrays.append((largest_pixel(model) * np.stack(images)).astype(np.float32))
     return arrays[0] if len(arrays) == 1 else arrays
+
+
+def _pattern(shape: tuple[int, int, int], *, kind: int, position: int) -> np.ndarray:
+    """Return the blobs that all images of a kind have in common at an input."""
+    grid = 2 + kind % 5
+    blobs = np.random.default_rng([kind, position]).random((grid, grid, shape[-1]), np.float32)
+    pattern: np.ndarray = tf.image.resize(blobs, shape[:2]).numpy()
+    return pattern

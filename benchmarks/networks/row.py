@@ -14,7 +14,7 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks.networks import families
-from benchmarks.networks.images import answers_of, inputs_of, largest_pixel
+from benchmarks.networks.images import answers_of, inputs_of, largest_pixel, outputs_of
 from edgeship.core.measurement import Coverage
 from edgeship.export.checks import check_onnx, check_tflite, quantized_layers
 from edgeship.export.onnx.convert import convert_onnx
@@ -147,7 +147,7 @@ def _ask_onnx(content: bytes, codes: dict[str, np.ndarray]) -> tuple[list[int], 
 
 def _ask_keras(model: tf_keras.Model, codes: dict[str, np.ndarray], *, largest: float) -> list[int]:
     images = [values.astype(np.float32) * np.float32(largest / 255) for values in codes.values()]
-    outputs = model.predict(images[0] if len(images) == 1 else images, batch_size=20, verbose=0)
+    outputs = outputs_of(model, images[0] if len(images) == 1 else images)
     if isinstance(outputs, dict):
         outputs = [outputs[name] for name in sorted(outputs)]
     outputs = outputs if isinstance(outputs, list) else [outputs]

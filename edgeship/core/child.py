@@ -1,4 +1,4 @@
-"""The environment of our own child processes."""
+"""The commands and the environment of our own child processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ import sys
 from pathlib import Path
 
 IMPORT_ROOT = Path(__file__).resolve().parents[2]  # the folder that has the package edgeship in it
+
+
+def script_command(script: str, *arguments: str) -> list[str]:
+    """Return the command that runs a script which imports nothing of edgeship, whatever the environment says."""
+    return [sys.executable, "-I", script, *arguments]
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of edgeship, in the environment below."""
+    return [sys.executable, "-m", module, *arguments]
 
 
 def child_environment(**more: str) -> dict[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
+from edgeship.core import child
 from edgeship.core.errors import ModelError, StorageError
 from edgeship.core.signals import signal_name
 from edgeship.model import hdf5_copy
@@ -33,7 +33,7 @@ def plain_copy(path: Path, target: Path, *, where: Path) -> None:
     """
     # Each thread of OpenBLAS would take its share of the address space that the child allows itself.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-I", str(Path(hdf5_copy.__file__)), str(path), str(target)]
+    command = child.script_command(str(hdf5_copy.__file__), str(path), str(target))
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",

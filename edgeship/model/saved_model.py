@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import tf_keras
 
+from edgeship.core import child
 from edgeship.core.errors import EdgeshipError, ModelError, StorageError, in_one_line
 from edgeship.core.signals import signal_name
 from edgeship.model import checkpoint_copy, keras2
@@ -109,7 +109,7 @@ def _metadata(path: Path) -> str | None:
 
 def _numbers(path: Path, folder: Path) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Return the saved objects and the numbers of their variables, as a child process reads them."""
-    command = [sys.executable, "-I", str(Path(checkpoint_copy.__file__)), str(path / NUMBERS), str(folder)]
+    command = child.script_command(str(checkpoint_copy.__file__), str(path / NUMBERS), str(folder))
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",

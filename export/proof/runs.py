@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.core.child import child_environment
+from edgeship.core import child
 from edgeship.core.errors import ExportError, StorageError
 from edgeship.core.signals import signal_name
 from edgeship.data.examples import Batch
@@ -70,11 +69,11 @@ def _run(jobs: Sequence[Job], folder: Path) -> list[list[np.ndarray]]:
             "tensors": list(job.tensors),
         })
     (folder / "jobs.json").write_text(json.dumps(requests), encoding="utf-8")
-    command = [sys.executable, "-m", "edgeship.export.proof.child", str(folder / "jobs.json"), str(results)]
+    command = child.module_command("edgeship.export.proof.child", str(folder / "jobs.json"), str(results))
     try:
         ended = subprocess.run(
-            command, env=child_environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_SECONDS,
-            check=False,
+            command, env=child.child_environment(), stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=TIMEOUT_SECONDS, check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise ExportError(f"{_next(jobs, results)}: its runtime gave no answer for {TIMEOUT_SECONDS} s") from error

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -41,24 +39,23 @@ def convert_tflite(
         ExportError: the converter refused the model.
     """
     made = SCHEMES[scheme]
-    with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
-        with kernels_in_float(model):
-            _save_for_serving(model, Path(folder))
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        # The metadata would put TensorFlow's version and a hash of the graph into the file.
-        converter.exclude_conversion_metadata = True
-        if made.source == FAKE_QUANTIZED:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        elif made.activations == "int16":
-            _calibrate_int16(converter, calibration, scheme=scheme)
-        try:
-            with quiet_native_output():
-                content: bytes = converter.convert()
-        except Exception as error:
-            raise ExportError(
-                f"{scheme}: the TFLite converter refused the model: {str(error).splitlines()[0]}"
-            ) from error
+    with kernels_in_float(model):
+        function, variables = _serving_function(model)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], variables)
+    # The metadata would put TensorFlow's version and a hash of the graph into the file.
+    converter.exclude_conversion_metadata = True
+    if made.source == FAKE_QUANTIZED:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    elif made.activations == "int16":
+        _calibrate_int16(converter, calibration, scheme=scheme)
+    try:
+        with quiet_native_output():
+            content: bytes = converter.convert()
+    except Exception as error:
+        raise ExportError(
+            f"{scheme}: the TFLite converter refused the model: {str(error).splitlines()[0]}"
+        ) from error
     layers = layer_names(model)
     content = with_stable_names(
         content, model=model.name, layers=layers, inputs=model.input_names, outputs=_output_names(model)
@@ -99,11 +96,12 @@ def _output_names(model: tf_keras.Model) -> list[str]:
     return [layer_name(name) for name in model.output_names]
 
 
-def _save_for_serving(model: tf_keras.Model, folder: Path) -> None:
-    """Save one inference function of fixed batch 1, with names of its own: the model's may be none that Python allows.
+def _serving_function(model: tf_keras.Model) -> tuple[Any, Any]:
+    """Return one inference function of fixed batch 1, and a module of its variables.
 
-    Only the variables are tracked, not the Keras model: saving that would trace every layer's call once more
-    (measured on ResNet-34: 50 s of conversion instead of 10).
+    The function's arguments and results have names of its own: the model's may be none that Python allows. The module
+    holds the variables alone: the converter traces every function once more that it finds in a module, and the call of
+    every layer of a Keras model (measured on ResNet-34: 50 s of conversion instead of 10).
     """
     signature = [
         tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=SIGNATURE_INPUT.format(place))
@@ -114,9 +112,8 @@ def _save_for_serving(model: tf_keras.Model, folder: Path) -> None:
         outputs = tf.nest.flatten(model(images[0] if len(images) == 1 else list(images), training=False))
         return {SIGNATURE_OUTPUT.format(place): output for place, output in enumerate(outputs)}
 
+    with direct_products(model):
+        function = tf.function(serve, input_signature=signature).get_concrete_function()
     module: Any = tf.Module()
     module.weights = list(model.variables)
-    module.serve = tf.function(serve, input_signature=signature)
-    with direct_products(model):
-        function = module.serve.get_concrete_function()
-    tf.saved_model.save(module, str(folder), signatures=function)
+    return function, module

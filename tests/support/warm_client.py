@@ -1,4 +1,7 @@
-"""`python -I -S warm_client.py SOCKET`: stand for a worker that a server forks, and end as the worker ends."""
+"""`python -I -S warm_client.py SOCKET [PROGRAM ...]`: stand for a process that a server forks, and end as it ends.
+
+PROGRAM is a module or a script, with its arguments; without it the process is a worker.
+"""
 
 import json
 import os
@@ -8,11 +11,12 @@ import socket
 import sys
 
 
-def main(path: str) -> None:
+def main(path: str, program: list[str]) -> None:
     """Hand the standard streams over, wait, and end with the same exit code or by the same signal."""
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server.connect(path)
-    request = {"environment": dict(os.environ), "folder": os.getcwd()}  # noqa: PTH109 - pathlib takes longer than all this
+    folder = os.getcwd()  # noqa: PTH109 - pathlib takes longer than all this
+    request = {"environment": dict(os.environ), "folder": folder, "program": program}
     socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
     os.close(0)
     os.close(1)  # else it would seem open after the worker's end; standard error stays, for what goes wrong here
@@ -28,4 +32,4 @@ def main(path: str) -> None:
     os._exit(code)
 
 
-main(sys.argv[1])
+main(sys.argv[1], sys.argv[2:])

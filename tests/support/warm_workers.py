@@ -1,5 +1,7 @@
 """Fork servers for the workers on this machine: what they import is imported once, and not anew in each of thousands.
 
+So are other children: those that copy the numbers of a model's file, and those that try an exported file.
+
 A fork of a process that has imported TensorFlow and computed nothing is what a fresh process is after its imports. A
 worker is still a process of its own, with its own session, and a real one stands for it: the client
 (tests/support/warm_client.py) passes its pipes to the server, ends as the fork ends, and its death is the fork's.
@@ -10,15 +12,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from edgeship.core import child
 from edgeship.core.child import child_environment
 from edgeship.validate.targets.target import Target
 
 ROOT = Path(__file__).parents[2]
-REAL_COMMAND = Target.command
+REAL_COMMAND, REAL_SCRIPT, REAL_MODULE = Target.command, child.script_command, child.module_command
 SERVER, CLIENT = (Path(__file__).with_name(name) for name in ("warm_server.py", "warm_client.py"))
 # What TensorFlow and Python read when they start: a server that started with other values is not asked.
 READ_AT_START = ("TF_", "CUDA_", "XLA_", "KERAS_", "PYTHONHASHSEED", "LD_")
@@ -26,10 +29,19 @@ READ_AT_START = ("TF_", "CUDA_", "XLA_", "KERAS_", "PYTHONHASHSEED", "LD_")
 ABOUT_THE_LOG = "TF_CPP_"
 
 # Which modules a server imports before it forks. ONNX Runtime is none of them: it starts a thread, which no fork has.
-MODULES = {"keras": ("edgeship.validate.probes.reference",), "plain": ("edgeship.validate.runner.litert", "onnx")}
+MODULES = {
+    "hdf5": ("h5py",), "plain": ("edgeship.validate.runner.litert", "onnx"),
+    "keras": ("edgeship.validate.probes.reference",),
+}
 SERVERS = {
     "keras": "keras", "litert": "plain", "litert-reference": "plain", "onnxruntime": "plain",
     "onnxruntime-unoptimized": "plain", "": "plain",
+}
+# Which server forks what is no worker: scripts and modules with arguments of their own.
+CHILDREN = {
+    str(ROOT / "edgeship" / "model" / "hdf5_copy.py"): "hdf5",
+    str(ROOT / "edgeship" / "model" / "checkpoint_copy.py"): "keras",
+    "edgeship.export.proof.child": "plain",
 }
 
 
@@ -60,19 +72,32 @@ class WarmWorkers:
         """
         if runtime not in SERVERS or _read_at_start() != self._environment:
             return REAL_COMMAND(target, runtime)
-        name = SERVERS[runtime]
-        if name not in self._servers:
-            self._servers[name] = self._start(name)
-        return client_command(self._folder / name)
+        return client_command(self._socket(SERVERS[runtime]))
+
+    def child_command(self, name: str, *arguments: str) -> list[str] | None:
+        """Return the command that starts a script or a module, in place of those of `edgeship.core.child`.
+
+        None for those that no server forks, and where the environment is not the one that the servers start with.
+        """
+        if name not in CHILDREN or _read_at_start() != self._environment:
+            return None
+        return [*client_command(self._socket(CHILDREN[name])), name, *arguments]
 
     def first_line(self) -> str:
         """Return the line of Python with which another program asks the same servers."""
-        for runtime in SERVERS:
-            self.command(Target(), runtime)
+        for name in MODULES:
+            self._socket(name)
         return (
             f"import sys; sys.path.append({str(ROOT)!r}); "
             f"from tests.support.warm_workers import ask; ask({str(self._folder)!r})\n"
         )
+
+    def _socket(self, name: str) -> Path:
+        """Return the socket of a server that is there, or starts now; workers may need that of HDF5 files."""
+        for needed in dict.fromkeys(("hdf5", name)):
+            if needed not in self._servers:
+                self._servers[needed] = self._start(needed)
+        return self._folder / name
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         server = subprocess.Popen(
@@ -93,11 +118,25 @@ def client_command(path: Path) -> Sequence[str]:
 
 
 def ask(folder: str) -> None:
-    """Let the servers whose sockets are in a folder fork this program's workers."""
+    """Let the servers whose sockets are in a folder, now or later, fork this program's workers and other children."""
     def command(target: Target, runtime: str) -> Sequence[str]:
-        return client_command(Path(folder) / SERVERS[runtime]) if runtime in SERVERS else REAL_COMMAND(target, runtime)
+        socket = Path(folder) / SERVERS.get(runtime, "none")
+        return client_command(socket) if socket.exists() else REAL_COMMAND(target, runtime)
+
+    def child_command(name: str, *arguments: str) -> list[str] | None:
+        socket = Path(folder) / CHILDREN.get(name, "none")
+        return [*client_command(socket), name, *arguments] if socket.exists() else None
 
     Target.command = command  # type: ignore[method-assign]
+    child.script_command, child.module_command = child_commands(child_command)
+
+
+def child_commands(forked: Callable[..., list[str] | None]) -> tuple[Callable[..., list[str]], ...]:
+    """Return what stands for `script_command` and `module_command`: those that are forked, and the real ones else."""
+    return (
+        lambda name, *arguments: forked(name, *arguments) or REAL_SCRIPT(name, *arguments),
+        lambda name, *arguments: forked(name, *arguments) or REAL_MODULE(name, *arguments),
+    )
 
 
 def _read_at_start() -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeship.core.collector import collect_less_often
 from edgeship.validate.runner.examples import read_examples, select
 from edgeship.validate.runner.protocol import serve_pipes
 from edgeship.validate.runner.session import Session, import_opener
@@ -70,4 +71,5 @@ class LocalSession(Session):
 
 
 if __name__ == "__main__":
+    collect_less_often()
     serve_pipes(LocalSession)

@@ -16,6 +16,7 @@ from edgeship.app.cli.console import print_json, print_line, wide_console
 from edgeship.app.cli.inspect import add_inspect
 from edgeship.app.cli.out_folder import check_out
 from edgeship.app.cli.report import add_report
+from edgeship.core.collector import collect_less_often
 from edgeship.core.errors import (
     FAILED,
     FAULT,
@@ -58,6 +59,7 @@ QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "digits.toml"
 
 def entry_point() -> None:
     """The console script."""
+    collect_less_often()
     if not sys.warnoptions:  # what Python's -W or PYTHONWARNINGS asks for is shown
         # The packages' advice to each other, and about layers that train and convert as they are.
         warnings.filterwarnings("ignore", module=rf"({'|'.join(QUIET_PACKAGES)})(\.|$)")

@@ -46,11 +46,11 @@ def test_a_file_that_its_runtime_refuses_is_named(tiny_bundle: Path, name: str) 
 
 
 def test_a_crash_ends_the_child_and_names_the_file(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, real_workers: None
 ) -> None:
     """numpy is the first thing that the child imports: one that kills the process stands for a runtime that crashes."""
     (tmp_path / "numpy.py").write_text(f"import os\nos.kill(os.getpid(), {int(signal.SIGSEGV)})\n")
-    monkeypatch.setattr(runs, "child_environment", lambda: {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    monkeypatch.setattr(runs.child, "child_environment", lambda: {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"})
     with pytest.raises(ExportError, match=r"^float32\.onnx: its runtime crashed \(SIGSEGV\)"):
         run_files([job(tiny_bundle, "float32.onnx")])
 

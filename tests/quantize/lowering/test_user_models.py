@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_model_optimization as tfmot
 import tf_keras
 from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
 from edgeship.quantize.lowering.lower import lower
+from edgeship.quantize.tfmot import tfmot
 from tests.support.networks import noise_for, randomize
 
 SHAPE = (8, 8, 3)
