@@ -26,6 +26,7 @@ from edgeship.quantize.simplifying.precision import float32_policy
 from edgeship.quantize.simplifying.rebuild import Copies, call, nodes_of, readers_of, rebuild
 from edgeship.quantize.simplifying.rewrites import LATE_REWRITES, REWRITES, Replacement, is_relu, weights_of
 from edgeship.quantize.simplifying.roles import Role, fixed_range, role_of, upper_end
+from edgeship.quantize.simplifying.split_channels import with_whole_channels
 
 
 def simplify(flat: tf_keras.Model) -> tf_keras.Model:
@@ -40,7 +41,8 @@ def simplify(flat: tf_keras.Model) -> tf_keras.Model:
         what is trained from here on is the network as it runs on a device.
     """
     with float32_policy():
-        model = with_channels_last(without_kinks_by_hand(flat), arrays=True)
+        model = with_whole_channels(without_kinks_by_hand(flat))
+        model = with_channels_last(model, arrays=True)
         model = _rewrite(model, REWRITES)
         while (folded := _fold(model)) is not None or (folded := _stand_alone(model)) is not None:
             model = folded
