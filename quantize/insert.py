@@ -24,10 +24,10 @@ from edgeship.quantize.same_network import check_same, noise_of
 from edgeship.quantize.saturating import windows_of
 from edgeship.quantize.simplifying.evened import even_channels
 from edgeship.quantize.simplifying.precision import float32_policy
-from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of, rebuild
+from edgeship.quantize.simplifying.rebuild import Copies, call, nodes_of, readers_of, rebuild
 from edgeship.quantize.simplifying.rewrites import weights_of
 from edgeship.quantize.simplifying.roles import Role, role_of
-from edgeship.quantize.simplifying.simplify import Copies, call, simplify
+from edgeship.quantize.simplifying.simplify import simplify
 from edgeship.quantize.simplifying.twins import twins_of, without_twins
 from edgeship.quantize.weights import SymmetricWeights, with_quantized_weights
 from edgeship.quantize.window import Window

@@ -20,9 +20,8 @@ from edgeship.core.output_forms import AUTO, LOGITS, PROBABILITIES, SoftmaxFacts
 from edgeship.model.keras2 import maker_of, node_of, read_by
 from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.ranges import Range
-from edgeship.quantize.simplifying.rebuild import rebuild
+from edgeship.quantize.simplifying.rebuild import Copies, call, rebuild
 from edgeship.quantize.simplifying.rewrites import activation_kind
-from edgeship.quantize.simplifying.simplify import Copies, call
 from edgeship.quantize.window import OPEN
 
 

@@ -15,8 +15,7 @@ from edgeship.core.errors import LoweringError
 from edgeship.core.integers import sqnr_db
 from edgeship.model.keras2 import read_by
 from edgeship.quantize.simplifying.precision import float32_policy
-from edgeship.quantize.simplifying.rebuild import nodes_of, rebuild
-from edgeship.quantize.simplifying.simplify import Copies, call
+from edgeship.quantize.simplifying.rebuild import Copies, call, nodes_of, rebuild
 
 # Signal to rounding noise that float32 leaves at the least. One addition rounds by 2**-24 / sqrt(3) of its result (root
 # mean square): -149 dB. A sum of n products rounds n times on partial sums half as large: n = 2,304 (3x3x256) adds

@@ -31,6 +31,7 @@ from edgeship.quantize.window import OPEN, SIGMOID, SOFTMAX, TANH, Window
 ORDERED = (
     layers.Concatenate, layers.Cropping2D, layers.Flatten, layers.MaxPooling2D, layers.Permute, layers.Reshape,
     layers.ZeroPadding2D, flat_layers.DepthToSpace, flat_layers.Pad, flat_layers.StridedSlice,
+    flat_layers.Take,
 )
 RESHAPES = (layers.Flatten, layers.Reshape)
 KERNEL_STEP = 1 / 127  # of an int8 kernel: how far a constant factor may be from what it was

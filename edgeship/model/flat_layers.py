@@ -312,6 +312,22 @@ class Einsum(layers.Layer):
 
 
 @saved
+class MatMul(layers.Layer):
+    """`tf.matmul(a, b)`: the products of the matrices in two tensors, each in its last two axes, transposed or not."""
+
+    def __init__(self, transpose_a: bool = False, transpose_b: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.transpose_a, self.transpose_b = transpose_a, transpose_b
+
+    def call(self, inputs: Any) -> Any:
+        first, second = inputs
+        return tf.matmul(first, second, transpose_a=self.transpose_a, transpose_b=self.transpose_b)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "transpose_a": self.transpose_a, "transpose_b": self.transpose_b}
+
+
+@saved
 class Constant(_WithValues):
     """The same array, constant or a weight, for every example, whatever the input is: `(batch, *shape)`, float32.
 

@@ -18,11 +18,11 @@ LITERT_ALONE = "LiteRT has an integer kernel for it, ONNX Runtime has none"
 REASONS = {
     **dict.fromkeys((
         "activation gelu", "ErfGelu", "activation elu", "activation exponential", "ELU", "tf.math.exp", "tf.math.rsqrt",
-        "tf.math.squared_difference", "tf.math.log",
+        "tf.math.squared_difference", "tf.math.log", "tf.math.l2_normalize", "UnitNormalization",
     ), LITERT_ALONE),
     **dict.fromkeys((
-        "LayerNormalization", "GroupNormalization", "UnitNormalization", "MultiHeadAttention", "activation selu",
-        "activation softplus", "activation softsign", "tf.math.softplus", "tf.math.sqrt",
+        "LayerNormalization", "GroupNormalization", "activation selu", "activation softplus", "activation softsign",
+        "tf.math.softplus", "tf.math.sqrt",
     ), NEITHER),
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "Bidirectional"), (
         "both runtimes have float kernels for it, and integer ones for LSTM alone, in different arithmetic"
@@ -30,6 +30,12 @@ REASONS = {
     **dict.fromkeys(("UpSampling2D", "Resizing"), (
         "both runtimes have integer kernels for nearest and bilinear interpolation of a whole image alone"
     )),
+    "MultiHeadAttention": (
+        "without a mask it is products and a softmax, which both runtimes have; a mask adds -1e9, which no grid of 8 "
+        "bits holds beside other numbers"
+    ),
+    "Attention": 'with score_mode="dot", no mask and no dropout it is products and a softmax, which both runtimes have',
+    "Dot": "for the lengths that normalize=True divides by LiteRT has an integer kernel, ONNX Runtime has none",
     "PReLU": "its slopes are not known for an image of open size",
     **dict.fromkeys(("Conv3D", "Conv3DTranspose", "MaxPooling3D", "AveragePooling3D"), (
         "LiteRT has kernels for it in float alone"

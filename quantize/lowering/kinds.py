@@ -5,7 +5,7 @@ from __future__ import annotations
 import tf_keras
 from tf_keras import layers
 
-from edgeship.model.keras2 import inner_layers
+from edgeship.model.keras2 import arguments_of, calls_of, inner_layers
 from edgeship.quantize.lowering.operators_products import is_of_matrix
 
 # Composites of composites are opened one inside the other; deeper nesting than this is a cycle.
@@ -62,7 +62,20 @@ def is_composite(layer: layers.Layer) -> bool:
         return True
     if isinstance(layer, layers.EinsumDense) and is_of_matrix(layer.equation):
         return True
+    if isinstance(layer, layers.MultiHeadAttention | layers.Attention) and _attends_to_all(layer):
+        return True
     return any(_is_foreign(inner) for inner in inner_layers(layer))
+
+
+def _attends_to_all(layer: layers.Layer) -> bool:
+    """Whether an attention is two products with a softmax between, without a mask and a dropout of its own."""
+    if isinstance(layer, layers.Attention) and (layer.score_mode != "dot" or layer.dropout or layer.causal):
+        return False
+    masks = ("mask", "attention_mask", "use_causal_mask")
+    return not any(
+        any(value is not None and value is not False for key, value in arguments_of(node)[1].items() if key in masks)
+        or len(arguments_of(node)[0]) > 3 for node in calls_of(layer)
+    )
 
 
 def position_wise(layer: layers.Layer) -> layers.Layer | None:

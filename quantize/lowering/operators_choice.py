@@ -66,6 +66,8 @@ def _where(call: Call) -> Result:
 def _compared_with_zero(condition: Any) -> tuple[Any, bool] | None:
     """The tensor that a condition compares with 0, and whether it asks for the positive ones; None for others."""
     node = node_of(condition)
+    if maker_of(condition).get_config().get("function") == "cast":  # Keras 3 casts a condition to what it is
+        node = node_of(read_by(node)[0])
     kind = node.layer.get_config().get("function") if type(node.layer).__name__ == "TFOpLambda" else None
     if kind not in POSITIVE:
         return None

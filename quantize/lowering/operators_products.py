@@ -28,6 +28,8 @@ def trains(kernel: Kernel) -> bool:
 
 
 def _matmul(call: Call) -> Result:
+    if is_tensor(call["a"]) and is_tensor(call["b"]):
+        return _matmul_of_tensors(call)
     tensor, kernel = call["a"], kernel_of(call["b"])
     flags = ("transpose_a", "adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse")
     if kernel is None or not is_tensor(tensor) or any(call.get(flag) for flag in flags):
@@ -36,6 +38,14 @@ def _matmul(call: Call) -> Result:
         return None
     lead = _letters(tensor.shape.rank - 1)
     return _contracted(tensor, kernel, f"{lead}y", "zy" if call.get("transpose_b") else "yz", f"{lead}z")
+
+
+def _matmul_of_tensors(call: Call) -> Result:
+    first, second = call["a"], call["b"]
+    if first.shape.rank != second.shape.rank or first.shape.rank < 3 or first.dtype != second.dtype:
+        return None  # of rank 2 the batch is multiplied
+    turned = {f"transpose_{side}": bool(call.get(f"transpose_{side}") or call.get(f"adjoint_{side}")) for side in "ab"}
+    return Replacement(flat_layers.MatMul(**turned, name="matmul"), [first, second])
 
 
 def _tensordot(call: Call) -> Result:

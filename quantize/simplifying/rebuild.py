@@ -50,6 +50,29 @@ def maker_through(tensor: Any, readers: dict[int, list[Any]], passes: Callable[[
     return None
 
 
+class Copies:
+    """New layers for old ones, each made once however often it is called."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, Any] = {}
+
+    def of(self, layer: Any, make: Callable[[], Any]) -> Any:
+        if id(layer) not in self._made:
+            self._made[id(layer)] = make()
+        return self._made[id(layer)]
+
+
+def call(copies: Copies, layer: Any, args: Any, kwargs: Any) -> Any:
+    """Replay a node with a copy of its layer, weights included."""
+    made = copies.of(layer, lambda: type(layer).from_config(layer.get_config()))
+    fresh = not made.built
+    outputs = made(*args, **{key: value for key, value in kwargs.items() if key != "training"})
+    if fresh and layer.weights:
+        made.set_weights(layer.get_weights())
+        made.trainable = layer.trainable
+    return outputs
+
+
 def rebuild(model: tf_keras.Model, replay: Replay, *, forward: Pass | None = None) -> tf_keras.Model:
     """The same functional graph with every node replayed by `replay(node, args, kwargs)`.
 

@@ -21,6 +21,7 @@ from edgeship.quantize.simplifying.average_pooling import averaged
 from edgeship.quantize.simplifying.extremes import largest, smallest
 from edgeship.quantize.simplifying.operators import operator
 from edgeship.quantize.simplifying.padding import joined_padding
+from edgeship.quantize.simplifying.products import dot, einsum
 from edgeship.quantize.simplifying.replacement import Replacement, nothing
 from edgeship.quantize.simplifying.shared_dense import shared_dense
 from edgeship.quantize.simplifying.sizes import center_crop, global_max, picked, random_crop, resizing
@@ -295,6 +296,8 @@ REWRITES: dict[type, Callable[[Any], Replacement | None]] = {
     flat_layers.StridedSlice: picked,
     flat_layers.Take: taken,
     layers.RepeatVector: repeated_vector,
+    flat_layers.Einsum: einsum,
+    layers.Dot: dot,
     layers.PReLU: _prelu,
     layers.Resizing: resizing,
     layers.RandomCrop: random_crop,

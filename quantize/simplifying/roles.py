@@ -37,7 +37,8 @@ FIXED_RANGES = {"sigmoid": SIGMOID_RANGE, "softmax": SIGMOID_RANGE, "tanh": TANH
 ROLES: dict[type, Role] = {
     **dict.fromkeys((layers.Conv2D, layers.DepthwiseConv2D, layers.Dense), Role.WEIGHTED),
     **dict.fromkeys(
-        (layers.Add, layers.Multiply, layers.GlobalAveragePooling2D, layers.ReLU, layers.LeakyReLU), Role.RANGE
+        (layers.Add, layers.Multiply, layers.GlobalAveragePooling2D, layers.ReLU, layers.LeakyReLU, flat_layers.MatMul),
+        Role.RANGE,
     ),
     **dict.fromkeys((
         layers.AveragePooling2D, layers.Concatenate, layers.Cropping2D, layers.Flatten, layers.MaxPooling2D,

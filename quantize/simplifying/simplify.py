@@ -20,11 +20,13 @@ from tf_keras import layers
 
 from edgeship.model.keras2 import maker_of, node_of, read_by
 from edgeship.quantize.simplifying.affine import Affine, Depthwise, affine_of
+from edgeship.quantize.simplifying.kinks import without_kinks_by_hand
 from edgeship.quantize.simplifying.layouts import with_channels_last
 from edgeship.quantize.simplifying.precision import float32_policy
-from edgeship.quantize.simplifying.rebuild import nodes_of, readers_of, rebuild
+from edgeship.quantize.simplifying.rebuild import Copies, call, nodes_of, readers_of, rebuild
 from edgeship.quantize.simplifying.rewrites import LATE_REWRITES, REWRITES, Replacement, is_relu, weights_of
 from edgeship.quantize.simplifying.roles import Role, fixed_range, role_of, upper_end
+from edgeship.quantize.simplifying.split_channels import with_whole_channels
 
 
 def simplify(flat: tf_keras.Model) -> tf_keras.Model:
@@ -39,7 +41,9 @@ def simplify(flat: tf_keras.Model) -> tf_keras.Model:
         what is trained from here on is the network as it runs on a device.
     """
     with float32_policy():
-        model = _rewrite(with_channels_last(flat, arrays=True), REWRITES)
+        model = with_whole_channels(without_kinks_by_hand(flat))
+        model = with_channels_last(model, arrays=True)
+        model = _rewrite(model, REWRITES)
         while (folded := _fold(model)) is not None or (folded := _stand_alone(model)) is not None:
             model = folded
         if any(type(layer) in LATE_REWRITES for layer in model.layers):  # building a network takes seconds
@@ -47,29 +51,6 @@ def simplify(flat: tf_keras.Model) -> tf_keras.Model:
         model = _separate_prescribed(model)
     model.output_names = flat.output_names
     return model
-
-
-class Copies:
-    """New layers for old ones, each made once however often it is called."""
-
-    def __init__(self) -> None:
-        self._made: dict[int, Any] = {}
-
-    def of(self, layer: Any, make: Callable[[], Any]) -> Any:
-        if id(layer) not in self._made:
-            self._made[id(layer)] = make()
-        return self._made[id(layer)]
-
-
-def call(copies: Copies, layer: Any, args: Any, kwargs: Any) -> Any:
-    """Replay a node with a copy of its layer, weights included."""
-    made = copies.of(layer, lambda: type(layer).from_config(layer.get_config()))
-    fresh = not made.built
-    outputs = made(*args, **{key: value for key, value in kwargs.items() if key != "training"})
-    if fresh and layer.weights:
-        made.set_weights(layer.get_weights())
-        made.trainable = layer.trainable
-    return outputs
 
 
 def _rewrite(

@@ -18,8 +18,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.model.keras2 import arguments_with, read_by
-from edgeship.quantize.simplifying.rebuild import nodes_of, rebuild
-from edgeship.quantize.simplifying.simplify import Copies, call
+from edgeship.quantize.simplifying.rebuild import Copies, call, nodes_of, rebuild
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,5 +113,5 @@ def _kept_tensors(tflite, codes):
         interpreter.invoke()
         for item in interpreter.get_tensor_details():
             if item["index"] in {*places.values(), *computed} and item["dtype"] == np.int8:
-                kept.setdefault(item["name"], []).append(interpreter.get_tensor(item["index"])[0])
+                kept.setdefault(item["name"], []).append(interpreter.get_tensor(item["index"]).reshape(-1))
     return {name: np.stack(values) for name, values in kept.items()}
