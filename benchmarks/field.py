@@ -39,8 +39,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         for factory, *names in (
             ("plain_concat", "join"), ("group_norm", "group_norm"), ("layer_norm", "layer_norm"), ("crnn", "lstm"),
             ("transformer", "norm1", "attention", "norm2"), ("transformer", "norm1", "norm2"),
-            ("token_dense_bias", "norm"), ("reflect_only", "mirror_pad"), ("many_classes", "probabilities"), ("coordinates", "coordinates"),
-            ("channels_first", "bn1"),
+            ("token_dense_bias", "norm"), ("reflect_only", "mirror_pad"), ("many_classes", "probabilities"),
+            ("coordinates", "coordinates"), ("channels_first", "bn1"),
         )
     },
 }
