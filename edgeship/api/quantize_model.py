@@ -29,11 +29,12 @@ from edgeship.data.examples import Batch, as_model_takes, examples_of_arrays, ex
 from edgeship.export.proof.golden import float_outputs
 from edgeship.model.build import check_weights, load_model
 from edgeship.model.first_values import squeezed
+from edgeship.model.keras3 import as_keras2
 from edgeship.model.keras_code import FOR_PYTHON
 from edgeship.quantize import best
 from edgeship.quantize.insert import QuantizedModel as FakeQuantized
 from edgeship.quantize.insert import insert_fake_quantization
-from edgeship.quantize.lowering.lower import lower
+from edgeship.quantize.lowering.lower import input_specs, lower
 from edgeship.quantize.output_form import SoftmaxSeen
 from edgeship.quantize.prepare import calibrate
 
@@ -97,7 +98,7 @@ def quantize_model(
     }
     config: QuantizeConfig = section(QuantizeConfig, "quantize", options)
     with showing(progress), stage("quantize", f"int8, ranges by {method}"):
-        flat = lower_model(model)
+        flat, given = _lowered_for(model, calibration)
         check_weights(flat)
         ports = ports_of(flat)
         spans = _known_spans(input_ranges, ports)
@@ -105,7 +106,7 @@ def quantize_model(
             flat, input_ranges=spans, ema_decay=config.ema_decay, weight_bits=config.weight_bits,
             weight_range=config.weight_range, keep_float=several(keep_float),
         )
-        seen = _Seen(given_batches(calibration, ports, who="calibration"))
+        seen = _Seen(given)
         first = next(seen)
         made.check_in_float([array[:8] for array in first], on="calibration data")
         softmax = SoftmaxSeen(flat)
@@ -131,6 +132,38 @@ def quantize_model(
     )
 
 
+def _lowered_for(model: Any, calibration: Any) -> tuple[tf_keras.Model, Iterator[GivenBatch]]:
+    """Return the lowered network and the calibration batches, which tell the sizes that the model leaves open."""
+    model = as_keras2(_loaded(model))
+    ports = [
+        Port(
+            name=spec.name, shape=tuple(spec.shape[1:]),
+            dtype="float32" if spec.dtype.is_floating else spec.dtype.name,
+        )
+        for spec in input_specs(model)
+    ]
+    if not any(None in port.shape for port in ports):
+        flat = lower(model)
+        return flat, given_batches(calibration, ports_of(flat), who="calibration")
+    given = given_batches(calibration, ports, who="calibration")
+    first = next(given)
+    sizes = [array.shape[1:] for array in first.inputs]
+    fixed = [dataclasses.replace(port, shape=size) for port, size in zip(ports, sizes, strict=True)]
+    fact("the model's open sizes are those of the calibration examples: " + "; ".join(map(str, fixed)))
+    return lower(model, sizes=sizes), itertools.chain([first], _of_one_size(given, fixed))
+
+
+def _of_one_size(given: Iterator[GivenBatch], ports: Sequence[Port]) -> Iterator[GivenBatch]:
+    for batch in given:
+        for array, port in zip(batch.inputs, ports, strict=True):
+            if array.shape[1:] != port.shape:
+                raise DataError(
+                    f"calibration: expected {port} as in the first batch, since files have fixed sizes, found an array "
+                    f"of shape {array.shape}; resize the examples to one size"
+                )
+        yield batch
+
+
 def lower_model(model: Any) -> tf_keras.Model:
     """Return the same float network as a flat functional tf_keras model of standard layers, with weights of its own.
 
@@ -142,10 +175,12 @@ def lower_model(model: Any) -> tf_keras.Model:
         LoweringError: a layer that cannot be opened; the message names the layer and the operation.
         ModelError: no such file, one that is damaged or has code in it, or a class that is not registered.
     """
-    if isinstance(model, str | os.PathLike):
-        model = load_model(Path(model), remedies=FOR_PYTHON)
-    flat: tf_keras.Model = lower(model)
+    flat: tf_keras.Model = lower(_loaded(model))
     return flat
+
+
+def _loaded(model: Any) -> Any:
+    return load_model(Path(model), remedies=FOR_PYTHON) if isinstance(model, str | os.PathLike) else model
 
 
 def ports_of(flat: tf_keras.Model) -> list[Port]:

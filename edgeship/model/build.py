@@ -203,7 +203,10 @@ def _check_shapes(model: tf_keras.Model, *, input_shape: tuple[int, int, int], c
             f"{AS_ARRAYS}"
         )
     found_in, found_out = tuple(model.inputs[0].shape[1:]), tuple(model.outputs[0].shape[1:])
-    if found_in != input_shape:
+    # A size that the model leaves open is that of the data.
+    if len(found_in) != len(input_shape) or any(
+        size not in (None, wanted) for size, wanted in zip(found_in, input_shape, strict=True)
+    ):
         raise ModelError(_about_input(model.name, expected=input_shape, found=found_in))
     if found_out != (classes,):
         one_number = ', "binary_accuracy" of one sigmoid' if found_out == (1,) else ""

@@ -8,6 +8,7 @@ outputs equal the original's bit for bit; the original is left as it was.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,21 @@ from edgeship.quantize.simplifying.precision import float32_policy, rounding_of
 RELATIVE_TOLERANCE = 1e-3
 
 
-def lower(model: Any) -> tf_keras.Model:
+def input_specs(model: tf_keras.Model) -> list[Any]:
+    """What a built Keras 2 model reads, one after the other: tensors or specs, with open axes where it has some."""
+    if computes_its_graph(model):
+        return list(tf.nest.flatten(nested_inputs(model)))
+    specs = model.save_spec() if model.built else None
+    return [] if specs is None else list(tf.nest.flatten(specs[0][0]))
+
+
+def lower(model: Any, *, sizes: Sequence[Sequence[int]] | None = None) -> tf_keras.Model:
     """The same network as a flat functional model, with weights of its own.
 
     Args:
         model: a built Keras model, Sequential, Functional or subclassed, of any composite layers. One of Keras 3 is
             translated to Keras 2 first (`edgeship.model.keras3`).
+        sizes: of each input without the batch axis, for a model that leaves some open: files have fixed ones.
 
     Returns:
         A functional model with the same inputs and outputs (names, shapes, order, structure). Every layer is one of
@@ -50,7 +60,7 @@ def lower(model: Any) -> tf_keras.Model:
     model = as_keras2(model)
     require_built_keras2(model)
     require_no_wrappers(model)
-    graph = LoweredGraph()
+    graph = LoweredGraph(sizes)
     with float32_policy():
         inputs, outputs = graph.lower(model)
         flat = tf_keras.Model(inputs, outputs, name=model.name)

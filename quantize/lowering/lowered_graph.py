@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,9 @@ class Scope:
 class LoweredGraph:
     """Replays a model's nodes with layers of its own, opening what is composite on the way."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sequence[Sequence[int]] | None = None) -> None:
+        """Take the sizes of the inputs, one after the other and without the batch axis, where the model's are open."""
+        self._sizes = sizes
         self._layers: dict[int, Any] = {}  # id of a layer of the original -> its fresh layer
         self._originals: list[Any] = []  # keeps those ids from being reused
         self._names: set[str] = set()
@@ -70,11 +73,11 @@ class LoweredGraph:
         if computes_its_graph(model):
             self._names |= {layer.name for layer in model.layers if not is_composite(layer)}
             old = nested_inputs(model)
-            inputs = tf.nest.map_structure(lambda tensor: _fresh_input(tensor, maker_of(tensor).name), old)
+            inputs = self._inputs(old, lambda tensor: maker_of(tensor).name)
             tensors = dict(zip(map(id, tf.nest.flatten(old)), tf.nest.flatten(inputs), strict=True))
             return inputs, self._replay(nested_outputs(model), tensors, Scope(), {})
         (*specs,), _ = model.save_spec()
-        inputs = tf.nest.map_structure(lambda spec: _fresh_input(spec, spec.name or "input"), specs[0])
+        inputs = self._inputs(specs[0], lambda spec: spec.name or "input")
         self._names |= {maker_of(tensor).name for tensor in tf.nest.flatten(inputs)}
         outputs, disguised = trace(model, (inputs,), {})
         return inputs, self._replay(outputs, {id(t): t for t in tf.nest.flatten(inputs)}, Scope(), disguised)
@@ -280,6 +283,14 @@ class LoweredGraph:
             self._taken |= {id(variable) for variable in item.variables}
         return outputs
 
+    def _inputs(self, given: Any, name_of: Callable[[Any], str]) -> Any:
+        """Inputs of the flat graph in the structure of tensors or specs, of their sizes or of those that were given."""
+        specs = tf.nest.flatten(given)
+        sizes = self._sizes or [spec.shape[1:] for spec in specs]
+        return tf.nest.pack_sequence_as(given, [
+            _fresh_input(spec, name_of(spec), size) for spec, size in zip(specs, sizes, strict=True)
+        ])
+
     # --- names ------------------------------------------------------------------------------------------------
 
     def _name(self, layer: Any, scope: Scope) -> str:
@@ -318,9 +329,9 @@ def _without_count(layer: Any) -> str:
     return kind if re.fullmatch(rf"{re.escape(kind)}(_\d+)?", layer.name) else str(layer.name)
 
 
-def _fresh_input(tensor: Any, name: str) -> Any:
+def _fresh_input(tensor: Any, name: str, size: Sequence[int | None]) -> Any:
     dtype = tf.float32 if tensor.dtype.is_floating else tensor.dtype
-    return layers.Input(tensor.shape[1:], batch_size=tensor.shape[0], dtype=dtype, name=name)
+    return layers.Input(size, batch_size=tensor.shape[0], dtype=dtype, name=name)
 
 
 def _meaning(layer: Any) -> tuple[type, dict[str, Any]]:

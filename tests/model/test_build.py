@@ -57,6 +57,10 @@ def test_a_factory_beside_the_configuration_brings_the_model(tmp_path, monkeypat
         "def shaped(*shape):\n"
         "    return lambda input_shape, classes: build(shape, classes)\n"
         "not_square, flat, deep, larger = shaped(16, 8, 1), shaped(640), shaped(16, 16, 40), shaped(32, 32, 3)\n"
+        "def open_size(input_shape, classes):\n"
+        "    layers = tf_keras.layers\n"
+        "    return tf_keras.Sequential([layers.Input((None, None, 1)), layers.GlobalMaxPooling2D(),\n"
+        "                       layers.Dense(classes, activation='softmax')])\n"
         "def third(input_shape, classes):\n"
         "    import keras\n"
         "    return keras.Sequential([keras.layers.Input(input_shape), keras.layers.Flatten(),\n"
@@ -71,6 +75,7 @@ def test_a_factory_beside_the_configuration_brings_the_model(tmp_path, monkeypat
         third = build_model(ModelConfig(factory="mine_for_a_test:third"), **SHAPE)
         assert isinstance(third, tf_keras.Model)
         assert [layer.name for layer in third.layers] == ["input_layer", "flatten", "dense"]
+    assert build_model(ModelConfig(factory="mine_for_a_test:open_size"), **SHAPE).input_shape == (None, None, None, 1)
     for name, message in {
         "mine_for_a_test:missing": "has no function 'missing'",
         "mine_for_a_test:nothing": r"expected a tf_keras.Model \(Keras 2\) or a keras.Model \(Keras 3\)",
