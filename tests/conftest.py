@@ -21,6 +21,11 @@ from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, 
 from edgeship.validate.targets.target import Target
 from tests.support.warm_workers import REAL_COMMAND, REAL_MODULE, REAL_SCRIPT, WarmWorkers, child_commands
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 gc.set_threshold(50_000, 20, 20)  # in place of (700, 10, 10), with which imports take a fifth longer
 
 # And all that ask for these.
@@ -35,7 +40,9 @@ SLOW_IMPORTS = (
 LONGEST = (
     "test_tasks.py", "test_pretrained.py", "test_families.py", "test_compare.py", "test_python.py",
     "test_distribute.py", "test_arm64.py", "test_user_code.py", "test_array_pipeline.py", "test_adb.py",
-    "test_mutations.py", "test_files.py",
+    "test_mutations.py", "test_files.py", "test_ssh.py", "test_sequences.py", "test_proof.py", "test_insert.py",
+    "test_text_book.py", "test_x86.py", "test_mlperf_tiny.py", "test_float_layers.py", "test_browser.py",
+    "test_front_door.py", "test_targets.py",
 )
 
 
@@ -98,6 +105,27 @@ def real_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "module_command", REAL_MODULE)
 
 
+def made_once(name: str, make: Callable[[Path], object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with what `make` writes into it. The processes of pytest-xdist make it once between them.
+
+    Each has a copy of its own, so that no test sees what another process's test does to a file.
+    """
+    own = tmp_path_factory.mktemp(name)
+    if fcntl is None or "PYTEST_XDIST_WORKER" not in os.environ:
+        make(own)
+        return own
+    shared = tmp_path_factory.getbasetemp().parent / name  # the folder that the processes have in common
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            make(own)
+            copied = shutil.copytree(own, shared.with_suffix(".part"))
+            copied.rename(shared)
+        else:
+            shutil.copytree(shared, own, dirs_exist_ok=True)
+    return own
+
+
 @pytest.fixture(scope="session")
 def tiny_config() -> Config:
     return Config(
@@ -115,9 +143,13 @@ def tiny_config() -> Config:
 
 @pytest.fixture(scope="session")
 def tiny_pipeline(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    pipeline = Pipeline(config=tiny_config, out=tmp_path_factory.mktemp("tiny"))
-    pipeline.export()
-    return pipeline
+    def pipeline(out: Path) -> Pipeline:
+        return Pipeline(config=tiny_config, out=out)
+
+    made = pipeline(made_once("tiny", lambda out: pipeline(out).export(), tmp_path_factory))
+    made.export()
+    assert not made.cache.ran  # a copy is taken as it is
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +160,7 @@ def tiny_bundle(tiny_pipeline: Pipeline) -> Path:
 @pytest.fixture(scope="session")
 def every_scheme(tiny_pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """The same float model in every form that needs no training: one scheme of each kind, one file of each."""
-    tiny, out = tiny_pipeline.config, tmp_path_factory.mktemp("schemes")
+    tiny = tiny_pipeline.config
     config = replace(
         tiny,
         quantize=replace(tiny.quantize, schemes=(
@@ -138,11 +170,17 @@ def every_scheme(tiny_pipeline: Pipeline, tmp_path_factory: pytest.TempPathFacto
             tiny.export, formats=("tflite", "onnx"), skip=("int16x8-ptq:onnx",), onnx_variants=("u8u8",),
         ),
     )
-    shutil.copy(tiny_pipeline.float_file, out)
-    shutil.copytree(tiny_pipeline.out / ".stages", out / ".stages")
-    pipeline = Pipeline(config=config, out=out)
+
+    def export(out: Path) -> None:
+        shutil.copy(tiny_pipeline.float_file, out)
+        shutil.copytree(tiny_pipeline.out / ".stages", out / ".stages")
+        pipeline = Pipeline(config=config, out=out)
+        pipeline.export()
+        assert "train" not in pipeline.cache.ran
+
+    pipeline = Pipeline(config=config, out=made_once("schemes", export, tmp_path_factory))
     pipeline.export()
-    assert "train" not in pipeline.cache.ran
+    assert not pipeline.cache.ran
     return pipeline
 
 
