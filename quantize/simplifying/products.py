@@ -15,6 +15,7 @@ from typing import Any
 from tf_keras import layers
 
 from edgeship.model.flat_layers import MatMul
+from edgeship.model.keras2 import calls_of
 from edgeship.quantize.simplifying.replacement import Replacement
 
 Sizes = dict[str, int]
@@ -87,7 +88,8 @@ def dot(layer: Any) -> Replacement | None:
 
 def _product(layer: Any, axes: Axes, *, at_least_one: bool = False) -> Replacement | None:
     """A product of matrices, or None. With `at_least_one` a result of no axes but the batch gets one of size 1."""
-    if not axes.is_product or len(axes.first) + len(axes.second) > 2 * len(string.ascii_lowercase):
+    shapes = {tuple(map(tuple, node.input_shapes)) for node in calls_of(layer)}
+    if not axes.is_product or len(shapes) != 1:
         return None
     tensors = layer.get_input_at(0)
     sizes: Sizes = {}

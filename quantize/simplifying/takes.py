@@ -29,7 +29,7 @@ def repeated_vector(layer: Any) -> Replacement:
     """Return what stands for a RepeatVector: the vector as a sequence of one step, taken several times."""
 
     def build(parts: Replacement, tensor: Any) -> Any:
-        sequence = parts.layer("sequence", layers.Reshape, (1, tensor.shape[-1]))(tensor)
+        sequence = parts.layer("sequence", layers.Reshape, (1, -1))(tensor)
         return _taken(parts, sequence, [0] * int(layer.n), 1)
 
     return Replacement(layer, build)

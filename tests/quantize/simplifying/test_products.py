@@ -103,6 +103,18 @@ def test_another_product_is_right_or_refused_by_name(form):
         assert "integers cannot compute own_" in str(error)
 
 
+def test_a_dot_of_two_calls_is_a_product_for_each():
+    one, two = (layers.Input(shape, name=name) for shape, name in (((6, 8), "one"), ((5, 8), "two")))
+    dot = layers.Dot(axes=2, name="dot")
+    model = tf_keras.Model([one, two], [dot([one, two]), dot([one, two[:, ::-1]])], name="model")
+    simple = simplify(lower(model))
+    assert sum(isinstance(layer, flat_layers.MatMul) for layer in simple.layers) == 1
+    assert_same_to_rounding(model, simple, products=8)
+    model = tf_keras.Model([one, two], [dot([one, two]), dot([two, two])], name="model")
+    with pytest.raises(LoweringError, match=r"integers cannot compute dot \(Dot\)"):
+        insert_fake_quantization(lower(model), input_ranges=[None, None])
+
+
 ROWS, IMAGE = (12, 8), (4, 4, 8)
 ATTENTION = {
     "heads": (lambda x: layers.MultiHeadAttention(2, 4, name="attention")(x, x), ROWS),
