@@ -28,7 +28,7 @@ from edgeship.data.arrays import GivenBatch, Port, given_batches
 from edgeship.data.examples import Batch, as_model_takes, examples_of_arrays, examples_sha256
 from edgeship.export.proof.golden import float_outputs
 from edgeship.model.build import check_weights, load_model
-from edgeship.model.first_values import squeezed
+from edgeship.model.first_values import lost_in_rounding, squeezed
 from edgeship.model.keras3 import as_keras2
 from edgeship.model.keras_code import FOR_PYTHON
 from edgeship.quantize import best
@@ -122,6 +122,8 @@ def quantize_model(
                 f"calibration: {found}; was the model trained on inputs of another scale, pixels of 0..255 for "
                 "example?", stacklevel=2,
             )
+        if len(ports) == 1 and (found := lost_in_rounding(flat, seen.golden[0])) is not None:
+            warnings.warn(f"calibration: {found}", stacklevel=2)
         fact(made.account.sentence)
         output = resolve(AUTO, softmax.facts) if softmax.facts else None
         if output is not None:

@@ -22,8 +22,10 @@ from edgeship.core.native_output import quiet_native_output
 from edgeship.export.onnx.float_form import with_float_layers
 from edgeship.export.onnx_passes import run_passes
 from edgeship.export.onnx_passes.editing import producers, rename_tensor
+from edgeship.export.onnx_passes.unshare import DEQUANTIZED as DEQUANTIZED_BY
 from edgeship.export.tflite.for_onnx import with_matrix_products
 from edgeship.export.tflite.names import DEQUANTIZED
+from edgeship.graph import Graph, read_tflite
 
 # 18 and later turn MEAN into Transpose + ReduceMean, for which ONNX Runtime has no integer kernel.
 OPSET = 17
@@ -62,9 +64,31 @@ def convert_onnx(
 @functools.lru_cache(maxsize=1)
 def _converted(tflite: bytes) -> bytes:
     """What the passes start from: the variants of one file share it, and tf2onnx takes the longest."""
-    model = _from_tflite(with_matrix_products(tflite))
+    content = with_matrix_products(tflite)
+    model = _from_tflite(content)
+    _name_merged(model, read_tflite(content, where=Path("model.tflite")))
     _name_results(model)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _name_merged(model: onnx.ModelProto, graph: Graph) -> None:
+    """Name what tf2onnx made of equal constants (two biases of a shared layer) after the first of them.
+
+    It merges the operations that dequantize them, and which of these is left follows from addresses in memory.
+    """
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for name, tensor in graph.tensors.items():
+        if tensor.data is not None and tensor.scales is not None and tensor.zero_points is not None:
+            key = (
+                tensor.dtype, tensor.data.shape, tensor.data.tobytes(), tensor.scales.tobytes(),
+                tensor.zero_points.tobytes(), tensor.axis,
+            )
+            alike.setdefault(key, []).append(name + DEQUANTIZED_BY)
+    readers = {node.name: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    for names in alike.values():
+        left = [name for name in names if name in readers]
+        if len(left) == 1:
+            readers[left[0]].name = names[0]
 
 
 def _name_results(model: onnx.ModelProto) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from edgeship.model.first_values import FirstValues, first_values, squeezed
+from edgeship.model.first_values import FirstValues, first_values, lost_in_rounding, squeezed
 from edgeship.quantize.lowering.lower import lower
 
 layers = tf_keras.layers
@@ -83,3 +83,38 @@ def test_the_words_of_the_warning() -> None:
     flat = lower(tf_keras.Model(inputs, layers.Dense(3)(layers.Flatten()(tensor))))
     assert squeezed(flat, UNIT) == "inputs from 0 to 1 reach stem as 0 to 0.003922, nearly all alike"
     assert squeezed(flat, 255 * UNIT) is None
+
+
+# --- what one grid loses ---------------------------------------------------------------------------------------------
+
+RANDOM = np.random.default_rng(0)
+EVEN = RANDOM.normal(size=(64, 4)).astype("float32")
+
+
+def table(examples: np.ndarray, *, normalized: bool) -> tf_keras.Model:
+    """A dense layer on columns, behind a Normalization that makes them alike or by itself."""
+    inputs = tf_keras.Input((examples.shape[-1],))
+    x = inputs
+    if normalized:
+        x = layers.Normalization(mean=examples.mean(0), variance=examples.var(0), name="alike")(x)
+    return lower(tf_keras.Model(inputs, layers.Dense(2, name="values")(x)))
+
+
+@pytest.mark.parametrize(("factors", "offset", "lost"), [
+    ((1, 1, 1, 1), 0, None), ((1, 10, 20, 1), 0, None), ((1, 1000, 1, 1), 0, "3 of 4 columns"),
+    ((1, 1, 1, 1), 300, "4 of 4 columns"), ((1, 1, 1, 1), 20, None),
+])
+def test_columns_that_a_normalization_makes_alike_share_one_grid_before_it(
+    factors: tuple[float, ...], offset: float, lost: str | None
+) -> None:
+    examples = (EVEN * np.float32(factors) + np.float32(offset)).astype("float32")
+    found = lost_in_rounding(table(examples, normalized=True), examples)
+    assert (found is None) if lost is None else (found or "").startswith(lost)
+    assert found is None or "what alike does" in found
+
+
+def test_inputs_far_from_zero_and_small_columns_without_a_normalization() -> None:
+    far, small = EVEN + np.float32(1000), EVEN * np.float32([1, 1, 1, 1e-4])
+    assert "nearly all one code of an int8 grid" in (lost_in_rounding(table(far, normalized=False), far) or "")
+    assert lost_in_rounding(table(small, normalized=False), small) is None  # they count as little in float
+    assert lost_in_rounding(table(EVEN, normalized=False), np.zeros_like(EVEN)) is None

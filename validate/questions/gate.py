@@ -30,6 +30,7 @@ from edgeship.validate.runner.table import FORMATS, OPTIMIZER, RUNTIMES, taking_
 from edgeship.validate.subject.rows import CPU
 from edgeship.validate.targets.target import EMULATED
 
+FAR_DB = 10.0  # noise of a tenth of the signal's power; right int8 files of networks that are of use leave 15 to 40 dB
 ON_TARGET = " on "  # in a row's label: not on this machine
 
 
@@ -108,6 +109,8 @@ def _rows(
 def _row(row: Row, config: ValidateConfig, *, scored: bool) -> Iterator[Finding]:
     yield from _accuracy(row, config, scored=scored)
     yield from _rounding(row, config)
+    if not scored:
+        yield from _far_from_float(row)
     if SCHEMES[row.scheme].integer and RUNTIMES[row.runtime].by_runner:
         yield from _coverage(row, config)
 
@@ -172,6 +175,16 @@ def _rounding(row: Row, config: ValidateConfig) -> Iterator[Finding]:
             f"predicts float Keras's class for {row.accuracy.agreement:.1%} of {row.accuracy.images:,} examples (at "
             f"most {upper:.1%} of all, with 95 % confidence), and the rounding of a {row.scheme} file leaves at least "
             f"{least:.1%}; it computes something else"
+        ))
+
+
+def _far_from_float(row: Row) -> Iterator[Finding]:
+    """Where nothing is scored, nothing says that an integer file far from float Keras is good enough."""
+    sqnr_db = None if row.parity is None else row.parity.sqnr_db
+    if SCHEMES[row.scheme].integer and sqnr_db is not None and sqnr_db < FAR_DB:
+        yield Finding(verdict=INCONCLUSIVE, label=label_of(row), sentence=(
+            f"its answers to the golden examples are {sqnr_db:.1f} dB from float Keras's (below {FAR_DB:.0f} dB the "
+            "error has more than a tenth of their power), and no targets say whether that is good enough; bring some"
         ))
 
 

@@ -225,7 +225,7 @@ class ArrayPipeline:
     def _train(self, scratch: Path) -> None:
         from edgeship.app.pipeline import lowered
         from edgeship.model import build
-        from edgeship.model.first_values import squeezed
+        from edgeship.model.first_values import lost_in_rounding, squeezed
 
         config, model = self.config.train, self._initial
         fact(f"{model.name}, {model.count_params():,} parameters")
@@ -248,6 +248,9 @@ class ArrayPipeline:
         few = next(self._calibration_batches())
         if isinstance(few, np.ndarray) and (found := squeezed(flat, few)) is not None:
             say(f"train: warning: {found}; was the model trained on inputs of another scale?")
+        lost = lost_in_rounding(flat, few) if isinstance(few, np.ndarray) and self._fake_quantized else None
+        if lost is not None:
+            say(f"train: warning: {lost}")
         lowered.save(flat, self.float_file, self._splits.test)
 
     @property

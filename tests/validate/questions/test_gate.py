@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgeship.core.config import ValidateConfig
-from edgeship.core.measurement import Accuracy, Agreement, Coverage, Grid, Row
+from edgeship.core.measurement import Accuracy, Agreement, Coverage, Grid, Parity, Row
 from edgeship.core.schemes import SCHEMES
 from edgeship.validate.questions.formats import formats_sentence
 from edgeship.validate.questions.gate import judge, wrong_answers
@@ -116,6 +116,22 @@ def test_one_scale_for_all_channels_fails() -> None:
     assert verdict == "fail" and "1 of 36 integer convolutions have one weight scale" in sentence
     unknown = dataclasses.replace(COVERAGE, per_channel=None)
     assert judge([row(coverage=unknown)], [], [], CONFIG)[0] == "pass"
+
+
+@pytest.mark.parametrize(("sqnr_db", "scored", "verdict"), [
+    (-3.0, False, "inconclusive"), (9.9, False, "inconclusive"), (10.1, False, "pass"), (None, False, "pass"),
+    (-3.0, True, "pass"),  # its accuracy says whether it is good enough
+])
+def test_far_from_float_is_no_pass_where_nothing_is_scored(
+    sqnr_db: float | None, scored: bool, verdict: str
+) -> None:
+    parity = Parity(
+        sqnr_db=sqnr_db, max_abs_error=1.0, sibling=None, max_lsb=None, differing_share=None, sibling_agreement=None
+    )
+    given = row(parity=parity, **({} if scored else {"accuracy": None}))
+    found, reasons = judge([given], [GRID], [AGREEMENT], CONFIG, scored=scored)
+    assert found == verdict
+    assert all("bring some" in reason for reason in reasons)
 
 
 def test_grids() -> None:
