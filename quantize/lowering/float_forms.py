@@ -7,7 +7,7 @@ from typing import Any
 from tf_keras import layers
 
 from edgeship.core.errors import LoweringError
-from edgeship.model.keras2 import read_by
+from edgeship.model.keras2 import arguments_of, read_by
 from edgeship.quantize.lowering.kinds import describe
 from edgeship.quantize.lowering.layer_copies import RECURRENT, UNROLLED_STEPS
 from edgeship.quantize.lowering.operators import is_operator, operation_of
@@ -59,13 +59,14 @@ def reason_of(layer: Any, described: str) -> str:
 def require_float_form(node: Any) -> None:
     """Raise LoweringError for a layer that cannot be kept in float either.
 
-    It is a recurrent one of too many steps, moves values to places that the network computes, or is an operator that
-    TFLite lacks.
+    It is a recurrent one of too many steps, moves values to places that the network computes, takes examples out of the
+    batch, or is an operator that TFLite lacks.
     """
     layer = node.layer
     if is_operator(layer):
         _require_operation(layer)
         _require_constant_places(node)
+        _require_whole_batch(node)
         return
     inner = layer.forward_layer if isinstance(layer, layers.Bidirectional) else layer
     if not isinstance(inner, RECURRENT) or inner.unroll:
@@ -96,4 +97,19 @@ def _require_constant_places(node: Any) -> None:
             f"{node.layer.name} (tf.{operation}): expected constant places, found some that the network computes from "
             "its input. Integers cannot compute it, and kept in float it reads whole numbers, which integer files have "
             "no form for; give it a constant, or use another operation"
+        )
+
+
+def _require_whole_batch(node: Any) -> None:
+    if not operation_of(node.layer).endswith("getitem"):
+        return
+    args, kwargs = arguments_of(node)
+    items = kwargs.get("slice_spec", args[1] if len(args) > 1 else slice(None))
+    first = items[0] if isinstance(items, tuple | list) and items else items
+    if isinstance(first, dict):  # what Keras makes of a slice
+        first = slice(first["start"], first["stop"], first["step"])
+    if first not in (None, Ellipsis, slice(None)):
+        raise LoweringError(
+            f"{node.layer.name} (tf.Tensor[...]): it takes examples out of the batch, and on a device a batch is one "
+            "example; take parts of another axis"
         )

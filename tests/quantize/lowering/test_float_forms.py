@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -38,3 +41,15 @@ def test_it_is_refused_without_a_way_that_does_not_work(name: str, message: str)
     for kept in ((), ("odd",)):
         with pytest.raises(LoweringError, match=message):
             edgeship.quantize_model(network(name), PICTURES, keep_float=kept)
+
+
+@pytest.mark.parametrize("take", [
+    lambda x: x[::-1], lambda x: x[:1], lambda x: x[1:, 1:], lambda x: x[0:1, ..., :1],
+], ids=["backwards", "the first", "all but one", "the first, a channel"])
+def test_a_part_of_the_batch_has_no_form_either(take: Callable[[Any], Any]) -> None:
+    picture = layers.Input((4, 4, 2), name="picture")
+    x = layers.Lambda(take, name="part")(layers.Conv2D(3, 1, name="conv")(picture))
+    model = tf_keras.Model(picture, layers.GlobalMaxPooling2D(name="pool")(x), name="parted")
+    for kept in ((), ("part",)):
+        with pytest.raises(LoweringError, match=r"part.* takes examples out of the batch, .*another axis$"):
+            edgeship.quantize_model(model, PICTURES, keep_float=kept)
