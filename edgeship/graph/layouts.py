@@ -17,6 +17,7 @@ from edgeship.graph.matching import CHANNELS_FIRST, FAMILIES, Matching, TensorPa
 from edgeship.graph.moves import NOWHERE, Moves, follow
 from edgeship.graph.records import LONGEST_CHAIN, Graph, Operation
 
+GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalMaxPool"})
 MAX_RANK = 6  # of tensors whose axes are looked for: all orders of these are tried
 Shape = tuple[int, ...]
 
@@ -86,6 +87,9 @@ class Layouts:
         pair = self.pairs.get(root)
         if pair is None:
             return self._axes_of_composed(root, shape, other)
+        if maker.kind in GLOBAL_POOLS:
+            with contextlib.suppress(*UNTOLD):
+                return self._axes_of_pooled(pair.tflite, maker, shape)
         if (maker.kind in CHANNELS_FIRST) != (pair.tflite.kind in CHANNELS_FIRST):
             return _channels_first(shape)
         if maker.kind in CHANNELS_FIRST:
@@ -97,6 +101,19 @@ class Layouts:
     def _operand_shape(self, one: Operation, other: Operation) -> Shape:
         _, found = self._places_of_pair(self.first.operands(one)[0], self.second.operands(other)[0])
         return found.shape
+
+    def _axes_of_pooled(self, one: Operation, other: Operation, shape: Shape) -> tuple[tuple[int, ...] | None, Shape]:
+        """Of a mean or maximum over axes that became a pool over all axes behind the second, of any number of them."""
+        first, second = self._places_of_pair(self.first.operands(one)[0], self.second.operands(other)[0])
+        pooled = (*second.shape[:2], *(1 for _ in second.shape[2:]))
+        if len(shape) != first.ndim or first.ndim != second.ndim:
+            if sum(size > 1 for size in shape) > 1 and shape != pooled[: len(shape)]:
+                raise _Unknown
+            return None, pooled
+        axes = _axes_between(first, second)
+        if tuple(shape[axis] for axis in axes) != pooled:
+            raise _Unknown
+        return axes, pooled
 
     def _axes_of_operands(self, one: Operation, other: Operation, shape: Shape) -> tuple[tuple[int, ...] | None, Shape]:
         """Of an operation that leaves the axes in the order in which its largest operand has them."""
@@ -135,7 +152,7 @@ class Layouts:
         places = [found for names in operands if (found := self._places_or_none(*names)) is not None]
         if not places:
             raise _Unknown
-        first, second = max(places, key=lambda pair: pair[0].size)
+        first, second = max(places, key=lambda pair: (pair[0].size, pair[0].ndim))  # (16, 16) is added to (1, 16, 16)
         if other is not None and other.kind.startswith("Reduce") and first.ndim != len(shape):
             return None, _reduced(other, second.shape, shape, self.second.graph)
         if first.ndim != second.ndim or first.ndim != len(shape):
