@@ -28,8 +28,10 @@ from edgeship.quantize.simplifying.precision import float32_policy, rounding_of
 RELATIVE_TOLERANCE = 1e-3
 
 
-def input_specs(model: tf_keras.Model) -> list[Any]:
-    """What a built Keras 2 model reads, one after the other: tensors or specs, with open axes where it has some."""
+def input_specs(model: Any) -> list[Any]:
+    """What a built Keras 2 model reads, one after the other: tensors or specs, with open axes; nothing of all else."""
+    if not isinstance(model, tf_keras.Model):
+        return []
     if computes_its_graph(model):
         return list(tf.nest.flatten(nested_inputs(model)))
     specs = model.save_spec() if model.built else None
