@@ -101,7 +101,8 @@ def _require_constant_places(node: Any) -> None:
 
 
 def _require_whole_batch(node: Any) -> None:
-    if not operation_of(node.layer).endswith("getitem"):
+    # One number is no example: it is on its way to an operator that reads it, and has a sentence of its own.
+    if not operation_of(node.layer).endswith("getitem") or node.outputs.shape.rank == 0:
         return
     args, kwargs = arguments_of(node)
     items = kwargs.get("slice_spec", args[1] if len(args) > 1 else slice(None))
