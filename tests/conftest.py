@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeship.app.pipeline.pipeline import Pipeline
 from edgeship.core import child
+from edgeship.core.collector import collect_less_often
 from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig, TrainConfig
 from edgeship.validate.targets.target import Target
 from tests.support.warm_workers import REAL_COMMAND, REAL_MODULE, REAL_SCRIPT, WarmWorkers, child_commands
@@ -26,7 +27,7 @@ try:
 except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-gc.set_threshold(50_000, 20, 20)  # in place of (700, 10, 10), with which imports take a fifth longer
+collect_less_often()
 
 # And all that ask for these.
 SLOW_FIXTURES = frozenset({"tiny_pipeline", "chain", "textures", "master_bundle", "two_ends_bundle"})

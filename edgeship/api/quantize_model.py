@@ -34,7 +34,7 @@ from edgeship.model.keras_code import FOR_PYTHON
 from edgeship.quantize import best
 from edgeship.quantize.insert import QuantizedModel as FakeQuantized
 from edgeship.quantize.insert import insert_fake_quantization
-from edgeship.quantize.lowering.lower import input_specs, lower
+from edgeship.quantize.lowering.lower import input_specs, leaves_sizes_open, lower
 from edgeship.quantize.output_form import SoftmaxSeen
 from edgeship.quantize.prepare import calibrate
 
@@ -60,7 +60,8 @@ def quantize_model(
         model: any built Keras model (Keras 2 or Keras 3), with layers of your own; it is left as it was. Or the path of
             a saved one: `.keras`, `.h5`, or a SavedModel folder that tf_keras wrote; code in a file is not run.
         calibration: inputs as the model takes them, without labels: an array, a list or dict of arrays (several
-            inputs), a `tf.data.Dataset` of batches, or any iterable of batches. 100 to 500 examples are usual.
+            inputs), a `tf.data.Dataset` of batches, or any iterable of batches. 100 to 500 examples are usual. Sizes
+            that the model leaves open are those of the examples.
         input_ranges: the smallest and largest value of each input, where they are known (pixels from 0 to 1); None:
             those of the calibration data. Calibration data outside of them are refused.
         method: how ranges are chosen: "min-max", "percentile" or "mse"; "best" tries these, equalization, bias
@@ -137,6 +138,9 @@ def quantize_model(
 def _lowered_for(model: Any, calibration: Any) -> tuple[tf_keras.Model, Iterator[GivenBatch]]:
     """Return the lowered network and the calibration batches, which tell the sizes that the model leaves open."""
     model = as_keras2(_loaded(model))
+    if not leaves_sizes_open(model):
+        flat = lower(model)
+        return flat, given_batches(calibration, ports_of(flat), who="calibration")
     ports = [
         Port(
             name=spec.name, shape=tuple(spec.shape[1:]),
@@ -144,9 +148,6 @@ def _lowered_for(model: Any, calibration: Any) -> tuple[tf_keras.Model, Iterator
         )
         for spec in input_specs(model)
     ]
-    if not any(None in port.shape for port in ports):
-        flat = lower(model)
-        return flat, given_batches(calibration, ports_of(flat), who="calibration")
     given = given_batches(calibration, ports, who="calibration")
     first = next(given)
     sizes = [array.shape[1:] for array in first.inputs]

@@ -48,6 +48,7 @@ class Metric:
     higher_is_better: bool = True
     is_share: bool = True  # from 0 to 1: a drop counts in points; otherwise as a share of float's own figure
     is_binary: bool = False  # each row is right or wrong
+    counts_classes: bool = False  # the targets are class numbers
     decide: Decide | None = None  # the answers that two models can share, int (n, ...)
     reads_inputs: bool = False
 
@@ -107,13 +108,9 @@ def _binary_rows(decide: Decide, outputs: Outputs, targets: np.ndarray, inputs: 
     return _per_example(labels == targets)
 
 
-def _pixel_classes(outputs: Outputs) -> np.ndarray:
-    """Return the class of each pixel; one number per pixel is the probability of class 1."""
-    return _labels(outputs)[..., 0] if _one(outputs).shape[-1] == 1 else _first_classes(outputs)
-
-
-def _pixel_classes_of_logits(outputs: Outputs) -> np.ndarray:
-    return _labels_of_logits(outputs)[..., 0] if _one(outputs).shape[-1] == 1 else _first_classes(outputs)
+def _pixel_classes(labels: Decide, outputs: Outputs) -> np.ndarray:
+    """Return the class of each pixel; one number per pixel says yes or no, as `labels` reads it."""
+    return labels(outputs)[..., 0] if _one(outputs).shape[-1] == 1 else _first_classes(outputs)
 
 
 def _absolute_error(outputs: Outputs, targets: np.ndarray, inputs: Outputs) -> np.ndarray:
@@ -180,8 +177,12 @@ def _auc(rows: np.ndarray) -> float:
 
 METRICS: dict[str, Metric] = {
     metric.name: metric for metric in (
-        Metric(name="top1", rows=_top1, combine=mean, is_binary=True, decide=_first_classes),
-        Metric(name="top5", rows=_top5, combine=mean, is_binary=True, decide=_first_classes),
+        *(
+            Metric(
+                name=name, rows=rows, combine=mean, is_binary=True, counts_classes=True, decide=_first_classes
+            )
+            for name, rows in (("top1", _top1), ("top5", _top5))
+        ),
         *(
             Metric(name=name, rows=partial(_binary_rows, decide), combine=mean, decide=decide)
             for name, decide in (("binary_accuracy", _labels), ("binary_accuracy_of_logits", _labels_of_logits))
@@ -193,8 +194,13 @@ METRICS: dict[str, Metric] = {
             name="mean_squared_error", rows=_squared_error, combine=mean, higher_is_better=False, is_share=False
         ),
         *(
-            Metric(name=name, rows=partial(_intersections, decide), combine=_mean_iou, decide=decide)
-            for name, decide in (("mean_iou", _pixel_classes), ("mean_iou_of_logits", _pixel_classes_of_logits))
+            Metric(
+                name=name, rows=partial(_intersections, decide), combine=_mean_iou, counts_classes=True, decide=decide
+            )
+            for name, decide in (
+                ("mean_iou", partial(_pixel_classes, _labels)),
+                ("mean_iou_of_logits", partial(_pixel_classes, _labels_of_logits)),
+            )
         ),
         Metric(name="auc", rows=_scored, combine=_auc),
         Metric(name="reconstruction_auc", rows=_distances, combine=_auc, reads_inputs=True),
@@ -208,8 +214,7 @@ def without_last_one(metric: Metric | None, targets: np.ndarray | None, *, rank:
     Args:
         rank: of the outputs that the targets belong to: 2 of (n, classes).
     """
-    counts_classes = metric is not None and metric.decide in (_first_classes, _pixel_classes, _pixel_classes_of_logits)
-    if targets is None or not counts_classes or targets.ndim != rank or targets.shape[-1] != 1:
+    if targets is None or metric is None or not metric.counts_classes or targets.ndim != rank or targets.shape[-1] != 1:
         return targets
     return targets[..., 0]
 

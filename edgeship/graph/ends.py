@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeship.graph.kinds import CONVERSIONS, MOVES
-from edgeship.graph.records import LONGEST_CHAIN, Graph
+from edgeship.graph.records import Graph
 
 SIGMOIDS = frozenset({"LOGISTIC", "Sigmoid", "QLinearSigmoid"})
 
@@ -14,13 +14,5 @@ def ends_in_sigmoid(graph: Graph) -> tuple[bool, ...]:
 
 
 def _is_a_sigmoids(graph: Graph, name: str) -> bool:
-    for _ in range(LONGEST_CHAIN):
-        operation = graph.producers.get(name)
-        if operation is None:
-            return False
-        if operation.kind in SIGMOIDS:
-            return True
-        if operation.kind not in MOVES | CONVERSIONS:
-            return False
-        name = operation.inputs[0]
-    return False
+    operation = graph.producers.get(graph.before(MOVES | CONVERSIONS, name))
+    return operation is not None and operation.kind in SIGMOIDS

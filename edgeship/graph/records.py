@@ -151,7 +151,7 @@ class Graph:
             if operation.kind in PRODUCTS and not self._comes_from_constant(operation.inputs[weights]):
                 continue  # a product of two activations
             bias_name = operation.inputs[bias] if bias is not None and bias < len(operation.inputs) else ""
-            kernel = self._before(GRID_KEEPING, operation.inputs[weights])
+            kernel = self.before(GRID_KEEPING, operation.inputs[weights])
             stored = stored_constant(self, kernel) or self.before_dequantize(kernel)
             if operation.kind in DYNAMIC_PRODUCTS:
                 stored = with_dynamic_scales(self, operation, stored)
@@ -164,7 +164,7 @@ class Graph:
             ))
         return tuple(found)
 
-    def _before(self, kinds: frozenset[str], name: str) -> str:
+    def before(self, kinds: frozenset[str], name: str) -> str:
         """The tensor that operations of `kinds` made `name` from."""
         for _ in range(LONGEST_CHAIN):
             producer = self.producers.get(name)
@@ -174,7 +174,7 @@ class Graph:
         return name
 
     def _comes_from_constant(self, name: str) -> bool:
-        return self.is_constant(self._before(GRID_KEEPING | QDQ | STORING, name))
+        return self.is_constant(self.before(GRID_KEEPING | QDQ | STORING, name))
 
 
 def require_operands(operation: Operation) -> None:

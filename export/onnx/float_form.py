@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgeship.export.onnx_passes.editing import add_initializer, array, consumers, initializers, producers
+from edgeship.export.onnx_passes.editing import add_initializer, array, consumers, initializers, producers, set_nodes
 from edgeship.export.tflite.names import layer_of
 from edgeship.graph.kinds import QDQ
 
@@ -40,8 +40,7 @@ def with_float_layers(model: onnx.ModelProto, *, layers: Collection[str], keep_f
                     known[tuple(source.input)] = nodes[-1].output[0]
                 node.input[position] = known[tuple(source.input)]
         nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes)
+    set_nodes(model, nodes)
     _drop_unread(model)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -81,6 +83,13 @@ def add_initializer(model: onnx.ModelProto, name: str, values: np.ndarray) -> st
     """Add a constant; returns its name."""
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
     return name
+
+
+def set_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Give the graph these nodes, old and new ones, in this order; references to the old ones are stale then."""
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
 
 
 def remove_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:

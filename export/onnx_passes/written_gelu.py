@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgeship.export.onnx_passes.editing import add_initializer
+from edgeship.export.onnx_passes.editing import add_initializer, set_nodes
 
 NOT_STANDARD = "TFL_GELU"
 CUBIC = 0.044715  # Hendrycks and Gimpel, Gaussian Error Linear Units, 2016, section 2
@@ -31,12 +31,11 @@ APPROXIMATE = (
 
 def written_gelu(model: onnx.ModelProto) -> None:
     """Rewrite every TFL_GELU, in place. Ensures: none is left."""
-    nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        nodes += _written(model, node) if node.op_type == NOT_STANDARD else [node]
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    if any(node.op_type == NOT_STANDARD for node in model.graph.node):
+        set_nodes(model, [
+            made for node in model.graph.node
+            for made in (_written(model, node) if node.op_type == NOT_STANDARD else [node])
+        ])
 
 
 def _written(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:

@@ -35,7 +35,7 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.core.artifact import TensorSpec
-from edgeship.core.bounds import SIGMOID_RESOLUTION, least_sqnr_db, relative_noise
+from edgeship.core.bounds import least_sqnr_db, relative_noise
 from edgeship.core.errors import ExportError
 from edgeship.core.integers import dequantize, quantize
 from edgeship.core.layer_names import layer_name
@@ -48,7 +48,7 @@ from edgeship.export.proof.runs import Job, run_files
 from edgeship.export.samples import NOISE_SEED, Samples
 from edgeship.export.tflite.rounding import without_rounding
 from edgeship.graph import graph_from_bytes
-from edgeship.graph.ends import ends_in_sigmoid
+from edgeship.graph.content import Content, content_of
 
 CONDITION_STEP = 48 * 2.0**-24
 KERNELS_TO_ROUNDING = 3.0
@@ -60,21 +60,12 @@ CODES = 255  # steps of an 8-bit grid
 BOUND_OF = {"int16x8-ptq": "weight-only-int8"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Content:
-    """What the bounds ask of a file: see `Trial`."""
-
-    products: int  # convolutions and matrix products with constant weights
-    resolutions: tuple[float, ...]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
     """A file, what it was asked (in its own dtypes, and as real numbers), and its real answers, an array per output."""
 
     file: ExportedFile
-    products: int
-    resolutions: tuple[float, ...]  # of its outputs: what a float32 kernel need not get right
+    content: Content
     job: Job
     given: Batch
     values: Batch
@@ -108,7 +99,7 @@ def prove(
     """
     inputs, golden = samples.proof, len(samples.golden[0])
     specs: dict[str, Specs] = {}
-    contents: dict[str, _Content] = {}
+    contents: dict[str, Content] = {}
     jobs: list[Job] = []
     for file in files:
         if file.format == "ort":  # only its runtime reads it; it has the scales of the .onnx file it was made from
@@ -116,7 +107,7 @@ def prove(
             specs[file.name], contents[file.name] = specs[onnx], contents[onnx]
         else:
             specs[file.name] = specs_of(file.content, format=file.format)
-            contents[file.name] = _content_of(file.content, file.format)
+            contents[file.name] = content_of(graph_from_bytes(file.content, where=Path(f"model.{file.format}")))
         codes = tuple(quantize(array, spec) for array, spec in zip(inputs, specs[file.name][0], strict=True))
         job = Job(name=file.name, content=file.content, format=file.format, inputs=codes)
         jobs += [job, Job(name=file.name, content=file.content, format=file.format, inputs=codes, optimized=False)]
@@ -130,7 +121,7 @@ def prove(
         job, answer = meant[file.name]
         entries, results = specs[file.name]
         trial = Trial(
-            file=file, **dataclasses.asdict(contents[file.name]), job=job, given=_real(job.inputs, entries),
+            file=file, content=contents[file.name], job=job, given=_real(job.inputs, entries),
             values=_real(answer, results),
         )
         trials[file.name] = trial
@@ -165,22 +156,16 @@ class _References:
             allowed = [_of_rounding(*item) for item in zip(outputs, conditions, grid, strict=True)]
         else:
             scheme = BOUND_OF.get(file.scheme, file.scheme)
-            steps = max(1.0, relative_noise(scheme) * trial.products / CONDITION_STEP**2)
-            bound_db = least_sqnr_db(scheme, products=trial.products)
+            steps = max(1.0, relative_noise(scheme) * trial.content.products / CONDITION_STEP**2)
+            bound_db = least_sqnr_db(scheme, products=trial.content.products)
             assert bound_db is not None  # schemes of fake-quantized models have another bound
             allowed = [
                 max(_power(output) * 10 ** (-bound_db / 10), MARGIN * condition * steps, resolution**2)
-                for output, condition, resolution in zip(outputs, conditions, trial.resolutions, strict=True)
+                for output, condition, resolution in zip(
+                    outputs, conditions, trial.content.resolutions_of(len(outputs)), strict=True
+                )
             ]
         return Reference(outputs=outputs, allowed=tuple(allowed))
-
-
-def _content_of(content: bytes, format: str) -> _Content:
-    graph = graph_from_bytes(content, where=Path(f"model.{format}"))
-    return _Content(
-        products=len(graph.weighted_operations()),
-        resolutions=tuple(SIGMOID_RESOLUTION if ends else 0.0 for ends in ends_in_sigmoid(graph)),
-    )
 
 
 def _check(trial: Trial, reference: Reference, model: tf_keras.Model) -> None:

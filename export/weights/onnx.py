@@ -20,7 +20,7 @@ from onnx import helper
 
 from edgeship.core.errors import ExportError
 from edgeship.core.integers import UINT8_SHIFT
-from edgeship.export.onnx_passes.editing import add_initializer, array, initializers, replace_array
+from edgeship.export.onnx_passes.editing import add_initializer, array, initializers, replace_array, set_nodes
 from edgeship.export.weights.codes import PerChannel, as_float16, quantize_per_channel
 
 # Kind -> the axis of its kernel's output channels, and its integer form (None: ONNX has none).
@@ -158,9 +158,7 @@ def _dynamic(
 
 
 def _with_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> bytes:
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+    set_nodes(model, nodes)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

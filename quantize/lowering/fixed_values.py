@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from edgeship.model.keras2 import arguments_of, is_tensor, node_of, read_by
 from edgeship.quantize.lowering.operator_arguments import Owned
-from edgeship.quantize.lowering.operators import is_operator, operation_of
+from edgeship.quantize.lowering.operators import is_operator, unversioned_operation_of
 
 # Operators that read of a tensor nothing but its shape.
 OF_SHAPES = ("shape", "shape_v2", "size", "size_v2", "rank", "ones_like", "ones_like_v2", "zeros_like", "zeros_like_v2")
@@ -67,7 +67,7 @@ def anchor_of(node: Any) -> Any:
         current = pending.pop()
         if not is_operator(current.layer) or not read_by(current):
             return None
-        if operation_of(current.layer).removeprefix("compat.v1.") in OF_SHAPES:
+        if unversioned_operation_of(current.layer) in OF_SHAPES:
             tensor = read_by(current)[0]
             if None in tensor.shape[1:] or tensor.shape.rank == 0:
                 return None
@@ -87,7 +87,7 @@ def owned_by(node: Any, disguised: dict[int, Owned]) -> tuple[Any, ...]:
     pending = [node]
     while pending:
         current = pending.pop()
-        if operation_of(current.layer).removeprefix("compat.v1.") in OF_SHAPES:
+        if unversioned_operation_of(current.layer) in OF_SHAPES:
             continue
         for item in tf.nest.flatten(arguments_of(current)):
             owned = disguised.get(id(item))
@@ -101,7 +101,7 @@ def _evaluated(tensor: Any, batch: int, known: dict[int, Any]) -> Any:
     """The tensor's values for a batch of this size."""
     node = node_of(tensor)
     if id(node) not in known:
-        reads_shape = operation_of(node.layer).removeprefix("compat.v1.") in OF_SHAPES
+        reads_shape = unversioned_operation_of(node.layer) in OF_SHAPES
 
         def value_of(item: Any) -> Any:
             if not is_tensor(item):

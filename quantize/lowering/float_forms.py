@@ -10,7 +10,8 @@ from edgeship.core.errors import LoweringError
 from edgeship.model.keras2 import arguments_of, read_by
 from edgeship.quantize.lowering.kinds import describe
 from edgeship.quantize.lowering.layer_copies import RECURRENT, UNROLLED_STEPS
-from edgeship.quantize.lowering.operators import is_operator, operation_of
+from edgeship.quantize.lowering.operator_arguments import as_slice
+from edgeship.quantize.lowering.operators import is_operator, operation_of, unversioned_operation_of
 
 NEITHER = "neither LiteRT nor ONNX Runtime has an integer kernel for it"
 LITERT_ALONE = "LiteRT has an integer kernel for it, ONNX Runtime has none"
@@ -81,7 +82,7 @@ def require_float_form(node: Any) -> None:
 
 
 def _require_operation(layer: Any) -> None:
-    operation = operation_of(layer).removeprefix("compat.v1.")
+    operation = unversioned_operation_of(layer)
     if operation in NOT_IN_TFLITE:
         in_gelu = " (a GELU has one: x * 0.5 * (1 + erf(x / sqrt(2))))" if operation == "math.erf" else ""
         raise LoweringError(
@@ -91,7 +92,7 @@ def _require_operation(layer: Any) -> None:
 
 
 def _require_constant_places(node: Any) -> None:
-    operation = operation_of(node.layer).removeprefix("compat.v1.")
+    operation = unversioned_operation_of(node.layer)
     if operation in OF_PLACES and any(not tensor.dtype.is_floating for tensor in read_by(node)):
         raise LoweringError(
             f"{node.layer.name} (tf.{operation}): expected constant places, found some that the network computes from "
@@ -106,10 +107,9 @@ def _require_whole_batch(node: Any) -> None:
         return
     args, kwargs = arguments_of(node)
     items = kwargs.get("slice_spec", args[1] if len(args) > 1 else slice(None))
-    first = items[0] if isinstance(items, tuple | list) and items else items
-    if isinstance(first, dict):  # what Keras makes of a slice
-        first = slice(first["start"], first["stop"], first["step"])
-    if first not in (None, Ellipsis, slice(None)):
+    first = as_slice(items[0] if isinstance(items, tuple | list) and items else items)
+    ends = (first.start, first.stop, first.step) if isinstance(first, slice) else (first,)
+    if any(end is not None and end is not Ellipsis for end in ends):
         raise LoweringError(
             f"{node.layer.name} (tf.Tensor[...]): it takes examples out of the batch, and on a device a batch is one "
             "example; take parts of another axis"

@@ -38,6 +38,11 @@ def input_specs(model: Any) -> list[Any]:
     return [] if specs is None else list(tf.nest.flatten(specs[0][0]))
 
 
+def leaves_sizes_open(model: Any) -> bool:
+    """Whether a model says of some axis other than the batch's not how long it is."""
+    return any(None in spec.shape[1:] for spec in input_specs(model))
+
+
 def lower(model: Any, *, sizes: Sequence[Sequence[int]] | None = None) -> tf_keras.Model:
     """The same network as a flat functional model, with weights of its own.
 

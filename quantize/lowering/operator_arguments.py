@@ -101,6 +101,11 @@ def per_channel(shape: Any, tensor: Any) -> bool:
     return not sizes or (set(sizes[:-1]) <= {1} and sizes[-1] in (1, tensor.shape[-1]))
 
 
+def as_slice(item: Any) -> Any:
+    """A slice, which Keras keeps as a dictionary of its ends; what is none as it is."""
+    return slice(item["start"], item["stop"], item["step"]) if isinstance(item, dict) else item
+
+
 def operands_of(call: Call) -> tuple[Any, Any]:
     """The two sides of an operator. Raises LoweringError for tensors that broadcast over the batch."""
     first, second = call["x"], call["y"]

@@ -36,6 +36,11 @@ def operation_of(layer: layers.Layer) -> str:
     return str(layer.get_config().get("function", type(layer).__name__))
 
 
+def unversioned_operation_of(layer: layers.Layer) -> str:
+    """The same, whichever version of TensorFlow's API it was called from."""
+    return operation_of(layer).removeprefix("compat.v1.")
+
+
 def replacement_of(layer: layers.Layer, args: Any, kwargs: Any, *, scope: str, outputs: Any) -> Result:
     """What stands for one operator call.
 
@@ -51,7 +56,7 @@ def replacement_of(layer: layers.Layer, args: Any, kwargs: Any, *, scope: str, o
     Raises:
         LoweringError: tensors that only broadcast against each other by accident of the batch size.
     """
-    operation = operation_of(layer).removeprefix("compat.v1.")
+    operation = unversioned_operation_of(layer)
     build = OPERATORS.get(operation)
     tensors = [item for item in tf.nest.flatten((args, kwargs)) if is_tensor(item)]
     chosen = tensors[1:] if operation in CONDITIONAL else tensors[:1]

@@ -17,6 +17,7 @@ from edgeship.quantize.lowering.operator_arguments import (
     Replacement,
     Result,
     as_array,
+    as_slice,
     is_scalar,
     is_tensor,
     static_shape,
@@ -113,8 +114,7 @@ def _getitem(call: Call) -> Result:
     for item in items:
         if item is None:
             continue
-        if isinstance(item, dict):
-            item = slice(item["start"], item["stop"], item["step"])
+        item = as_slice(item)
         if isinstance(item, slice):
             ends = [None if end is None else static_shape([end]) for end in (item.start, item.stop, item.step)]
             if any(end is not None and end[0] is None for end in ends):

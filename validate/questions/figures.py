@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.core.bounds import SIGMOID_RESOLUTION
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import ArtifactError, RuntimeFailure, TargetFailure
 from edgeship.core.evidence import ClassCounts
@@ -19,10 +18,10 @@ from edgeship.core.measurement import Accuracy, Agreement, Parity, Row, Score
 from edgeship.core.metrics import METRICS
 from edgeship.data.examples import Examples
 from edgeship.graph import read_graph
-from edgeship.graph.ends import ends_in_sigmoid
+from edgeship.graph.content import UNKNOWN, Content, content_of
 from edgeship.validate.questions.accuracy import measure_accuracy
 from edgeship.validate.questions.classes import count_classes
-from edgeship.validate.questions.parity import Content, measure_agreement, measure_parity
+from edgeship.validate.questions.parity import measure_agreement, measure_parity
 from edgeship.validate.questions.scores import Scoring, measure_score
 from edgeship.validate.subject.bundle import Bundle
 from edgeship.validate.subject.rows import CPU, KERAS, Answers, Candidate, FloatAnswers, Measured, grid_of
@@ -132,16 +131,12 @@ def _content(bundle: Bundle, candidate: Candidate) -> Content:
             return _content_of_file(bundle.path_of(artifact), artifact.sha256)
         except (ArtifactError, ImportError):
             continue
-    return Content()
+    return UNKNOWN
 
 
 @functools.lru_cache(maxsize=32)  # all rows of a scheme and all their pairs ask
 def _content_of_file(path: Path, sha256: str) -> Content:
-    graph = read_graph(path)
-    return Content(
-        products=len(graph.weighted_operations()),
-        resolutions=tuple(SIGMOID_RESOLUTION if ends else 0.0 for ends in ends_in_sigmoid(graph)),
-    )
+    return content_of(read_graph(path))
 
 
 def _sibling(measured: Measured, answers: Answers) -> Measured | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,19 +18,10 @@ from edgeship.core.bounds import (
 from edgeship.core.integers import dequantize, grid_steps, is_integer, quantize, sqnr_db
 from edgeship.core.measurement import Agreement, Parity
 from edgeship.data.examples import Batch
+from edgeship.graph.content import UNKNOWN, Content
 from edgeship.validate.questions.accuracy import gains_and_losses
 from edgeship.validate.questions.proportions import paired_difference_interval
 from edgeship.validate.subject.rows import Measured
-
-MOST_PRODUCTS = 1000  # in a file that cannot be read here: more lower the bound
-
-
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """What the bounds ask of a file, and of its siblings alike."""
-
-    products: int = MOST_PRODUCTS  # convolutions and matrix products with weights
-    resolutions: tuple[float, ...] | None = None  # of each output: a difference of at most this is none; None: 0
 
 
 def measure_parity(
@@ -39,7 +29,7 @@ def measure_parity(
     float_outputs: Batch,
     *,
     sibling: Measured | None,
-    content: Content = Content(),
+    content: Content = UNKNOWN,
     float_decisions: np.ndarray | None = None,
 ) -> Parity:
     """Parity of one row. Of several outputs the worst counts.
@@ -78,13 +68,9 @@ def _least_db(signals: Batch, approximations: Batch, content: Content) -> float 
     found = [
         sqnr_db(signal, approximation, resolution=resolution)
         for signal, approximation, resolution
-        in zip(signals, approximations, _resolutions(content, len(signals)), strict=True)
+        in zip(signals, approximations, content.resolutions_of(len(signals)), strict=True)
     ]
     return min((db for db in found if db is not None), default=None)
-
-
-def _resolutions(content: Content, outputs: int) -> tuple[float, ...]:
-    return (0.0,) * outputs if content.resolutions is None else content.resolutions
 
 
 def _largest_difference(ones: Batch, others: Batch) -> float:
@@ -105,7 +91,7 @@ def _golden_distance(values: Batch, sibling: Measured) -> float | None:
 
 def measure_agreement(
     first: Measured, second: Measured, labels: np.ndarray | None, *, float_outputs: Batch | None = None,
-    float_decisions: np.ndarray | None = None, content: Content = Content(),
+    float_decisions: np.ndarray | None = None, content: Content = UNKNOWN,
 ) -> Agreement:
     """Two rows that ran on the same test examples.
 
@@ -159,7 +145,7 @@ def _between(
     pairs = [
         _between_outputs(first.candidate.scheme, *arrays, resolution=resolution)
         for *arrays, resolution in zip(
-            *sides, float_outputs, _resolutions(content, len(float_outputs)), strict=True
+            *sides, float_outputs, content.resolutions_of(len(float_outputs)), strict=True
         )
     ]
     return min(pairs, key=lambda pair: _margin(*pair))

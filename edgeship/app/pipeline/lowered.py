@@ -28,7 +28,7 @@ from edgeship.data.examples import Examples, as_model_takes
 from edgeship.model import build
 from edgeship.model.distribute import LOST
 from edgeship.model.flat_layers import PACKAGE
-from edgeship.quantize.lowering.lower import answers_of, input_specs, lower
+from edgeship.quantize.lowering.lower import answers_of, leaves_sizes_open, lower
 from edgeship.quantize.simplifying.precision import least_sqnr_db
 
 # Of whose layers a saved network may consist; none is named for what Keras finds by its class alone.
@@ -64,7 +64,7 @@ def lowered(model: tf_keras.Model, examples: Examples) -> tf_keras.Model:
 
 def _sizes(model: tf_keras.Model, examples: Examples) -> list[tuple[int, ...]] | None:
     """The sizes of the examples, for a model that leaves some open."""
-    if not any(None in spec.shape[1:] for spec in input_specs(model)):
+    if not leaves_sizes_open(model):
         return None
     return [array.shape[1:] for array in next(examples.batches(1))]
 

@@ -10,8 +10,9 @@ import pytest
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.integers import sqnr_db
 from edgeship.core.metrics import METRICS
+from edgeship.graph.content import Content
 from edgeship.validate.questions.accuracy import measure_accuracy, tied_share
-from edgeship.validate.questions.parity import Content, golden_lsb, measure_agreement, measure_parity
+from edgeship.validate.questions.parity import golden_lsb, measure_agreement, measure_parity
 from edgeship.validate.subject.inputs import InputKind
 from edgeship.validate.subject.rows import Candidate, Measured
 
