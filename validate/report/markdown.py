@@ -23,8 +23,8 @@ from edgeship.validate.report.gfm import bullets, escaped, section, table
 from edgeship.validate.report.layer_columns import LAYER_COLUMNS, LAYER_LEGEND, layer_cells, layer_sentence
 from edgeship.validate.report.ship_lines import (
     SHIP_COLUMNS,
-    SHIP_LEGEND,
     ship_cells,
+    ship_legend,
     ship_sentence,
     ship_sources,
 )
@@ -111,7 +111,7 @@ def _ship(report: Report) -> Iterator[str]:
     yield table(
         [*SHIP_COLUMNS, "good enough, and why"], [[*ship_cells(line), ship_sentence(line)] for line in report.ship]
     )
-    yield from bullets([SHIP_LEGEND, *ship_sources(report.ship)])
+    yield from bullets([ship_legend(report.ship), *ship_sources(report.ship)])
 
 
 def headline(report: Report) -> str:

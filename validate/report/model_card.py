@@ -19,7 +19,7 @@ from edgeship.core.version import __version__
 from edgeship.validate.report.columns import cells, columns_of, megabytes
 from edgeship.validate.report.gfm import bullets, escaped, section, table
 from edgeship.validate.report.markdown import headline, machine_lines
-from edgeship.validate.report.ship_lines import SHIP_COLUMNS, SHIP_LEGEND, ship_cells
+from edgeship.validate.report.ship_lines import SHIP_COLUMNS, ship_cells, ship_legend
 
 CARD_FILE = "MODEL_CARD.md"
 PICTURES_TASK, OTHER_TASK = "image-classification", "other"  # the hub's words
@@ -106,7 +106,7 @@ def _ship(report: Report) -> Iterator[str]:
     if report.ship:
         yield "## What to ship"
         yield table(SHIP_COLUMNS, map(ship_cells, report.ship))
-        yield from bullets([SHIP_LEGEND])
+        yield from bullets([ship_legend(report.ship)])
 
 
 def _ends(manifest: Manifest) -> Iterator[str]:

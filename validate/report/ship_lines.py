@@ -8,13 +8,19 @@ from edgeship.core.ship import BY_INSTRUCTIONS, ShipLine
 from edgeship.validate.report.columns import points, share_percent
 
 SHIP_COLUMNS = ("where", "file", "size", "accuracy [95 %]", "speed [95 %]")
-SHIP_LEGEND = (
-    "size and speed: of the float32 file of the same runtime (2.00: twice as fast); accuracy: against float Keras, "
-    "top-1 in points; exact kernels give the same integers everywhere, so it is measured where they are"
-)
 TOP1 = "top1"
 NOT_MEASURED = "not measured"
 VERDICTS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive", "refused": "not proven"}
+
+
+def ship_legend(ship: Sequence[ShipLine]) -> str:
+    """Return what the columns are, with the metric of the lines."""
+    metrics = dict.fromkeys(line.metric for line in ship if line.delta is not None and line.metric is not None)
+    scored = "".join(f", {'top-1 in points' if metric == TOP1 else metric}" for metric in metrics)
+    return (
+        f"size and speed: of the float32 file of the same runtime (2.00: twice as fast); accuracy: against float Keras"
+        f"{scored}; exact kernels give the same integers everywhere, so it is measured where they are"
+    )
 
 
 def ship_cells(line: ShipLine) -> list[str]:

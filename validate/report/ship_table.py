@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeship.core.ship import ShipLine
-from edgeship.validate.report.ship_lines import SHIP_COLUMNS, SHIP_LEGEND, ship_cells, ship_sentence
+from edgeship.validate.report.ship_lines import SHIP_COLUMNS, ship_cells, ship_legend, ship_sentence
 
 INDENT = 2
 GAP = 2  # blanks between columns
@@ -28,7 +28,7 @@ def ship_to_terminal(ship: Sequence[ShipLine]) -> Iterator[RenderableType]:
         yield _row(row, widths, style="")
         style = "red" if line.slower else STYLES[line.verdict]
         yield Padding(Text(ship_sentence(line), style=style), (0, 0, 0, INDENT), expand=False)
-    yield Text(SHIP_LEGEND, style="dim")
+    yield Text(ship_legend(ship), style="dim")
 
 
 def _row(cells: Sequence[str], widths: Sequence[int], *, style: str) -> Table:

@@ -13,7 +13,7 @@ from edgeship.core.ship import ShipLine
 from edgeship.core.variants import VARIANTS
 from edgeship.validate.process.machine import describe_machine
 from edgeship.validate.report.markdown import report_to_markdown
-from edgeship.validate.report.ship_lines import ship_cells, ship_sentence
+from edgeship.validate.report.ship_lines import ship_cells, ship_legend, ship_sentence
 from edgeship.validate.report.terminal import report_to_terminal
 from tests.support.ship_rows import ROWS, artifact, bundle, lines, manifest, row
 
@@ -87,3 +87,14 @@ def test_what_was_not_measured_says_so(changes: dict[str, object], cell: int, te
 ])
 def test_the_sentence_begins_with_whether_it_is_good_enough(verdict: str, word: str) -> None:
     assert ship_sentence(dataclasses.replace(SHIP[0], verdict=verdict)).startswith(f"{word}: ")
+
+
+@pytest.mark.parametrize(("metric", "delta", "said"), [
+    ("top1", 0.01, "accuracy: against float Keras, top-1 in points;"),
+    ("mean_absolute_error", 0.01, "accuracy: against float Keras, mean_absolute_error;"),
+    ("top1", None, "accuracy: against float Keras;"),
+])
+def test_the_legend_names_the_metric_that_was_measured(metric: str, delta: float | None, said: str) -> None:
+    ship = tuple(dataclasses.replace(line, metric=metric, delta=delta) for line in SHIP)
+    assert said in ship_legend(ship)
+    assert any(said in " ".join(text.split()) for text in [" ".join(shown(dataclasses.replace(REPORT, ship=ship)))])

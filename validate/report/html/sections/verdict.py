@@ -11,8 +11,8 @@ from edgeship.validate.report.html.chosen import chosen_row, float_row
 from edgeship.validate.report.markdown import AGREEMENT_COLUMNS, agreement_cells, grid_sentence, kept_lines
 from edgeship.validate.report.ship_lines import (
     SHIP_COLUMNS,
-    SHIP_LEGEND,
     ship_cells,
+    ship_legend,
     ship_sentence,
     ship_sources,
 )
@@ -37,7 +37,7 @@ def ship(report: Report) -> Iterator[Block]:
             marked=frozenset(place for place, line in enumerate(report.ship) if line.verdict == "fail" or line.slower),
             stacked=True,
         )
-        yield Lines(items=[SHIP_LEGEND])
+        yield Lines(items=[ship_legend(report.ship)])
         yield Lines(items=ship_sources(report.ship), folded_under="Where each line was measured")
         return
     chosen = chosen_row(report)
