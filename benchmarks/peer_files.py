@@ -5,9 +5,11 @@
     python -m benchmarks.peer_files depthwise                                a depthwise network on Fashion-MNIST
 
 Per file: its bytes, the signal to noise of its outputs against the float model's and the share of test inputs with its
-top-1, in LiteRT or ONNX Runtime with their default options. Nothing is timed (`benchmarks.peers latency` does that).
+top-1, in LiteRT or ONNX Runtime with their default options. `--times LAUNCHES` adds its CPU time over that of
+edgeship's best file of the same runtime (U8S8 where the processor has VNNI, else U8U8; benchmarks/side_by_side.py).
 
-    edgeship min-max, best    int8-ptq and int8-ptq-best
+    float                     the float32 file
+    edgeship min-max, best    int8-ptq and int8-ptq-best; of ONNX "best" is U8U8, and "best u8s8" the same integers
     the benchmark's own       MLPerf Tiny's int8 file
     converter                 TFLiteConverter's post-training quantization
     litert-quantizer          its static int8 recipe with its default calibration (`pip install litert-quantizer`)
@@ -19,8 +21,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +31,19 @@ import onnxruntime
 
 from benchmarks import mlperf_tiny
 from benchmarks.ptq_best import Work, depthwise, digits, mlperf, quantize
+from benchmarks.side_by_side import ratios
 from edgeship.core.integers import dequantize, sqnr_db
 from edgeship.core.progress import say
+from edgeship.core.variants import PORTABLE, processor_of, variants_on
 from edgeship.export.onnx.convert import convert_onnx
 from edgeship.export.proof.golden import specs_and_outputs
 from edgeship.export.tflite.convert import convert_tflite
 from edgeship.quantize.lowering.lower import lower
+from edgeship.validate.process.machine import describe_machine
 
 HEAD = "| network | file | format | bytes | SQNR, dB | agreement |"
+MIN_MAX, BEST = "edgeship min-max", "edgeship best"
+TIME_HEAD = " time over edgeship's best | ms |"
 LITERT_QUANTIZER = "litert_quantizer"
 ORT_CALIBRATIONS = {"min-max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 File = tuple[str, str, bytes]  # whose, format, content
@@ -48,6 +56,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="of digits: the float model that `edgeship run` left")
     parser.add_argument("--models", type=Path, help="of mlperf: a folder with files of the benchmark")
     parser.add_argument("--names", nargs="+", default=list(mlperf_tiny.ENTRIES), help="of mlperf: which models")
+    parser.add_argument("--times", type=int, metavar="LAUNCHES", help="launches per runtime, 6 at the least")
     options = parser.parse_args()
     if {"digits": options.model, "mlperf": options.models}.get(options.what, True) is None:
         parser.error(f"{options.what}: expected {'--model' if options.what == 'digits' else '--models'}")
@@ -55,30 +64,51 @@ def main() -> None:
         "digits": lambda: digits(options.model), "mlperf": lambda: mlperf(options.models, options.names),
         "depthwise": depthwise,
     }
-    print("\n".join([mlperf_tiny.machine(), "", HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]), flush=True)
+    head = HEAD + (TIME_HEAD if options.times else "")
+    print("\n".join([mlperf_tiny.machine(), "", head, "|" + " --- |" * (head.count("|") - 1)]), flush=True)
     for work in makers[options.what]():
         wanted = work.model.predict(work.tests, batch_size=100, verbose=0)
-        for name, format, content in files_of(work, options.models):
-            print(row_of(work, wanted, name, format, content), flush=True)
+        files = list(files_of(work, options.models))
+        times = times_of(work, files, launches=options.times) if options.times else {}
+        for name, format, content in files:
+            print(row_of(work, wanted, name, format, content) + times.get((name, format), ""), flush=True)
+
+
+def times_of(work: Work, files: list[File], *, launches: int) -> dict[tuple[str, str], str]:
+    """Return the cells of each file's time, by its name and format."""
+    processor = processor_of(platform.machine(), describe_machine()["cpu_flags"])
+    variant = "" if processor is None or variants_on(processor)[0] == PORTABLE else f" {variants_on(processor)[0]}"
+    cells = {}
+    for format, base in (("tflite", BEST), ("onnx", BEST + variant)):
+        contents = {name: content for name, form, content in files if form == format}
+        say(f"{work.name}: {len(contents)} {format} files side by side")
+        found = ratios({base: contents[base], **contents}, format=format, example=work.tests[:1], launches=launches)
+        cells |= {(name, format): f" {ratio} | {ratio.milliseconds:.4f} |" for name, ratio in found.items()}
+    return cells
 
 
 def files_of(work: Work, models: Path | None) -> Iterator[File]:
     """Yield the files of every route; a peer that is not installed has none, and that is said."""
     flat = lower(work.model)
-    for way in ("min-max", "best"):
-        say(f"{work.name}: edgeship {way}")
-        tflite = convert_tflite(quantize(flat, work, way)[0].model, scheme="int8-ptq")
-        yield f"edgeship {way}", "tflite", tflite
-        yield f"edgeship {way}", "onnx", convert_onnx(tflite, variant="u8u8")
+    float_tflite = convert_tflite(flat)
+    float_onnx = convert_onnx(float_tflite, variant=None)
+    yield "float", "tflite", float_tflite
+    yield "float", "onnx", float_onnx
+    for name in (MIN_MAX, BEST):
+        say(f"{work.name}: {name}")
+        tflite = convert_tflite(quantize(flat, work, name.split()[-1])[0].model, scheme="int8-ptq")
+        yield name, "tflite", tflite
+        yield name, "onnx", convert_onnx(tflite, variant=PORTABLE)
+        if name == BEST:
+            yield f"{name} u8s8", "onnx", convert_onnx(tflite, variant="u8s8")
     if models is not None and (own := models / mlperf_tiny.ENTRIES[work.name].own).is_file():
         yield "the benchmark's own", "tflite", own.read_bytes()
     yield "converter", "tflite", mlperf_tiny.converter_file(work.model, work.calibration)
-    float_tflite = convert_tflite(flat)
     if importlib.util.find_spec(LITERT_QUANTIZER) is None:
         say(f"{LITERT_QUANTIZER} is not installed: no row of it")
     else:
         yield "litert-quantizer", "tflite", litert_quantizer_file(float_tflite, work.calibration)
-    yield from ort_files(convert_onnx(float_tflite, variant=None), work.calibration)
+    yield from ort_files(float_onnx, work.calibration)
 
 
 def litert_quantizer_file(float_tflite: bytes, calibration: np.ndarray) -> bytes:
@@ -103,8 +133,10 @@ def _signatures(tflite: bytes) -> Iterator[tuple[str, str]]:
         yield key, ends["inputs"][0]
 
 
-def ort_files(float_onnx: bytes, calibration: np.ndarray) -> Iterator[File]:
-    """Yield ONNX Runtime's own static quantization of a float ONNX file, with each of its calibrations."""
+def ort_files(
+    float_onnx: bytes, calibration: np.ndarray, *, ways: Sequence[str] = tuple(ORT_CALIBRATIONS)
+) -> Iterator[File]:
+    """Yield ONNX Runtime's own static quantization of a float ONNX file, with each of these calibrations."""
     from onnxruntime import quantization
 
     name = onnxruntime.InferenceSession(float_onnx, providers=["CPUExecutionProvider"]).get_inputs()[0].name
@@ -120,7 +152,7 @@ def ort_files(float_onnx: bytes, calibration: np.ndarray) -> Iterator[File]:
             return None if example is None else {name: example[None]}
 
     for variant, weights in (("u8u8", quantization.QuantType.QUInt8), ("u8s8", quantization.QuantType.QInt8)):
-        for way, method in ORT_CALIBRATIONS.items():
+        for way in ways:
             say(f"peer: quantize_static {variant} {way}")
             with tempfile.TemporaryDirectory() as folder:
                 source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
@@ -128,7 +160,7 @@ def ort_files(float_onnx: bytes, calibration: np.ndarray) -> Iterator[File]:
                 quantization.quantize_static(
                     source, target, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
                     activation_type=quantization.QuantType.QUInt8, weight_type=weights,
-                    calibrate_method=getattr(quantization.CalibrationMethod, method),
+                    calibrate_method=getattr(quantization.CalibrationMethod, ORT_CALIBRATIONS[way]),
                 )
                 yield f"ort {variant} {way}", "onnx", target.read_bytes()
 

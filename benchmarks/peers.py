@@ -6,7 +6,7 @@
 `accuracy` first runs the configuration's own pipeline (up to the bundle) in DIR, then builds the peers from its
 float model. Both print a Markdown table and leave report.json with the raw samples. The rows:
 
-    edgeship        int8 TFLite and int8 ONNX (U8U8; in `latency` U8S8 too) of edgeship's quantization-aware training
+    edgeship        int8 TFLite and int8 ONNX (U8U8 and U8S8) of edgeship's quantization-aware training
     int8-ptq        edgeship's own calibration, without training
     converter-ptq   TFLiteConverter's own post-training quantization of the same network
     stock tfmot     tfmot.quantize_model on the flattened model, same steps, then TFLiteConverter
@@ -67,13 +67,13 @@ def trained(options: argparse.Namespace) -> tuple:
     model = build.load_model(pipeline.float_file)
     ours = [
         ExportedFile(
-            name=f"edgeship{suffix}" if scheme == "int8-qat" else f"{scheme}{suffix}", format=suffix[1:],
+            name=f"edgeship{suffix}" if scheme == "int8-qat" else f"{scheme}{suffix}", format=suffix.split(".")[-1],
             scheme=scheme, content=(pipeline.bundle_folder / f"{scheme}{suffix}").read_bytes(),
-            same_grid_as="edgeship.tflite" if (scheme, suffix) == ("int8-qat", ".onnx") else None,
+            same_grid_as="edgeship.tflite" if scheme == "int8-qat" and suffix.endswith(".onnx") else None,
         )
         for scheme, suffix in (
-            ("int8-qat", ".tflite"), ("int8-qat", ".onnx"), ("float32", ".tflite"), ("float32", ".onnx"),
-            ("int8-ptq", ".tflite"),
+            ("int8-qat", ".tflite"), ("int8-qat", ".onnx"), ("int8-qat", "-u8s8.onnx"), ("float32", ".tflite"),
+            ("float32", ".onnx"), ("int8-ptq", ".tflite"),
         )
     ]
     return model, ours, pipeline.splits, config, True
@@ -132,8 +132,10 @@ def measure(
     float_onnx = next(file.content for file in ours if file.name == "float32.onnx")
     theirs = [*stock_files(model, splits, config, train=train), *ort_files(float_onnx, splits, config)]
     golden = (preprocess(splits.test.images[: config.export.golden_images], spec),)
-    answers = [specs_and_outputs(file.content, format=file.format, inputs=golden)[2] for file in theirs]
-    files = [*ours, *(replace(file, golden_outputs=answer) for file, answer in zip(theirs, answers, strict=True))]
+    files = [
+        replace(file, golden_outputs=specs_and_outputs(file.content, format=file.format, inputs=golden)[2])
+        for file in (*ours, *theirs)
+    ]
     source = source_of_images(
         model, weights_sha256=build.weights_sha256(model), splits=splits, spec=spec, config=config
     )
