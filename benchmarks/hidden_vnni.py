@@ -66,12 +66,17 @@ def main() -> None:
     }
     print("\n".join([mlperf_tiny.machine(), "", HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "hide_vnni.so"
-        source = Path(__file__).with_name("hide_vnni.c")
-        subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+        library = build_mask(Path(folder))
         for work in makers[options.what]():
             for line in rows_of(work, library, launches=options.launches):
                 print(line, flush=True)
+
+
+def build_mask(folder: Path) -> Path:
+    """Compile hide_vnni.c into a folder."""
+    library, source = folder / "hide_vnni.so", Path(__file__).with_name("hide_vnni.c")
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    return library
 
 
 def untrained() -> Iterator[Work]:

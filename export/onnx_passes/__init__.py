@@ -8,6 +8,7 @@ import onnx
 
 from edgeship.export.onnx_passes.canonical import canonical
 from edgeship.export.onnx_passes.channels_first_scaling import channels_first_scaling
+from edgeship.export.onnx_passes.columns_as_channels import columns_as_channels
 from edgeship.export.onnx_passes.fold_pad import fold_pad
 from edgeship.export.onnx_passes.integer_bias import integer_bias
 from edgeship.export.onnx_passes.integer_clip import integer_clip
@@ -31,13 +32,13 @@ FLOAT_PASSES: tuple[Pass, ...] = (*BOTH, unshare, canonical)
 INTEGER_PASSES: tuple[Pass, ...] = (*BOTH, mean_as_pool, unshare, integer_bias, own_products)
 # They put the zero points as they are into the graph, so they come after those are final.
 ON_INTEGERS: tuple[Pass, ...] = (
-    integer_pad, integer_moves, integer_clip, requantize, resized_codes, tanh_codes, canonical
+    integer_pad, integer_moves, integer_clip, requantize, resized_codes, tanh_codes
 )
 VARIANTS: dict[str | None, tuple[Pass, ...]] = {
     None: FLOAT_PASSES,
-    "u8u8": (*INTEGER_PASSES, unsigned_activations, unsigned_weights, *ON_INTEGERS),
-    "u8s8": (*INTEGER_PASSES, unsigned_activations, *ON_INTEGERS),
-    "s8s8": (*INTEGER_PASSES, *ON_INTEGERS),
+    "u8u8": (*INTEGER_PASSES, unsigned_activations, unsigned_weights, *ON_INTEGERS, canonical),
+    "u8s8": (*INTEGER_PASSES, unsigned_activations, *ON_INTEGERS, columns_as_channels, canonical),
+    "s8s8": (*INTEGER_PASSES, *ON_INTEGERS, canonical),
 }
 
 

@@ -16,6 +16,7 @@ from edgeship.core.errors import ExportError
 from edgeship.core.integers import SHIFTS
 from edgeship.core.text import some
 from edgeship.graph import Graph, read_onnx, read_tflite
+from edgeship.graph.columns import with_plain_columns
 from edgeship.graph.differences import compare
 from edgeship.graph.matching import match
 
@@ -31,7 +32,7 @@ def hold_to_account(onnx: bytes, tflite: bytes, *, name: str, source: str) -> No
     Raises:
         ExportError: naming the file and each weight, bias, scale or zero point that is missing or another one.
     """
-    first, second = read_tflite(tflite, where=Path(source)), read_onnx(onnx, where=Path(name))
+    first, second = read_tflite(tflite, where=Path(source)), with_plain_columns(read_onnx(onnx, where=Path(name)))
     found = list(compare(first, second, match(first, second)).differences)
     if not found:
         wanted, present = (Counter(numbers for _, numbers in _constants(graph)) for graph in (first, second))

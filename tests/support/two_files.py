@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgeship.export.checks import check_onnx
 from edgeship.export.onnx.convert import convert_onnx
 from edgeship.graph import read_onnx, read_tflite
+from edgeship.graph.columns import with_plain_columns
 from edgeship.graph.kinds import MOVES
 from edgeship.graph.layouts import Layouts
 from edgeship.graph.matching import match
@@ -75,7 +76,7 @@ def layer_differences(tflite, onnx, codes, folder):
     paths = Path(folder) / "model.tflite", Path(folder) / "model.onnx"
     for path, content in zip(paths, (tflite, onnx), strict=True):
         path.write_bytes(content)
-    first, second = read_tflite(tflite, where=paths[0]), read_onnx(onnx, where=paths[1])
+    first, second = read_tflite(tflite, where=paths[0]), with_plain_columns(read_onnx(onnx, where=paths[1]))
     matching = match(first, second)
     layouts, kept = Layouts(first, second, matching), _kept_tensors(tflite, codes)
     given, untold = {}, {}

@@ -100,10 +100,11 @@ def _measure_grid(
 def _matched(bundle: Bundle, tflite: Artifact, onnx: Artifact) -> _Files:
     """Both files and what belongs together in them. Raises ArtifactError."""
     from edgeship.graph import read_graph
+    from edgeship.graph.columns import with_plain_columns
     from edgeship.graph.matching import match
     from edgeship.graph.records import BROKEN_CONTENT
 
-    first, second = read_graph(bundle.path_of(tflite)), read_graph(bundle.path_of(onnx))
+    first, second = read_graph(bundle.path_of(tflite)), with_plain_columns(read_graph(bundle.path_of(onnx)))
     try:
         matching = match(first, second)
     except BROKEN_CONTENT as error:

@@ -33,6 +33,7 @@ from edgeship.core.integers import dequantize, quantize, sqnr_db
 from edgeship.core.measurement import LayerError, LayerErrors
 from edgeship.core.progress import doing
 from edgeship.graph import read_graph
+from edgeship.graph.columns import with_plain_columns
 from edgeship.validate.process.client import Worker
 from edgeship.validate.questions.grid import LAYER_EXAMPLES, NOT_MEASURED
 from edgeship.validate.questions.layer_pairs import Pair, pair_results
@@ -129,7 +130,7 @@ class _NotMeasured(Exception):
 def _measure(
     bundle: Bundle, artifact: Artifact, floats: Artifact, timeout_seconds: float, folder: Path
 ) -> LayerErrors:
-    graph = read_graph(bundle.path_of(artifact))
+    graph = with_plain_columns(read_graph(bundle.path_of(artifact)))
     pairs, missing = pair_results(graph, read_graph(bundle.path_of(floats)))
     keep = _Keeping(bundle, timeout_seconds, folder)
     found = keep.results(artifact, [pair.tensor.name for pair in pairs])
