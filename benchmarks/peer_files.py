@@ -20,7 +20,9 @@ edgeship's best file of the same runtime (U8S8 where the processor has VNNI, els
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -119,10 +121,11 @@ def litert_quantizer_file(float_tflite: bytes, calibration: np.ndarray) -> bytes
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float.tflite", Path(folder) / "int8.tflite"
         source.write_bytes(float_tflite)
-        made = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
         (signature, name), = _signatures(float_tflite)
-        ranges = made.calibrate({signature: [{name: example[None]} for example in calibration]}, num_threads=1)
-        made.quantize(ranges).export_model(str(target), overwrite=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # the table is there
+            made = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+            ranges = made.calibrate({signature: [{name: example[None]} for example in calibration]}, num_threads=1)
+            made.quantize(ranges).export_model(str(target), overwrite=True)
         return target.read_bytes()
 
 
@@ -157,11 +160,12 @@ def ort_files(
             with tempfile.TemporaryDirectory() as folder:
                 source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
                 source.write_bytes(float_onnx)
-                quantization.quantize_static(
-                    source, target, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-                    activation_type=quantization.QuantType.QUInt8, weight_type=weights,
-                    calibrate_method=getattr(quantization.CalibrationMethod, ORT_CALIBRATIONS[way]),
-                )
+                with contextlib.redirect_stdout(io.StringIO()):
+                    quantization.quantize_static(
+                        source, target, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+                        activation_type=quantization.QuantType.QUInt8, weight_type=weights,
+                        calibrate_method=getattr(quantization.CalibrationMethod, ORT_CALIBRATIONS[way]),
+                    )
                 yield f"ort {variant} {way}", "onnx", target.read_bytes()
 
 

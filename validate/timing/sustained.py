@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeship.core.config import ValidateConfig
 from edgeship.core.errors import RuntimeFailure
-from edgeship.core.progress import say, track
+from edgeship.core.progress import doing, say, track
 from edgeship.core.sustained import Sustained, Window
 from edgeship.validate.subject.rows import Candidate
 from edgeship.validate.timing.latency import load_row, start_row, write_example
@@ -69,7 +69,7 @@ def sustained_of(
     if config.sustained_seconds is None or not going:
         return {}
     minutes = len(going) * config.sustained_seconds / 60
-    say(f"sustained speed on {going[0].target.name}: {len(going)} rows, {minutes:.1f} minutes in all")
+    doing(f"sustained speed on {going[0].target.name}: {len(going)} rows, {minutes:.1f} minutes in all")
     found: dict[str, Sustained | RuntimeFailure] = {}
     for row in going:
         try:
