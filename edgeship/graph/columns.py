@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.graph.kinds import CLIPS
-from edgeship.graph.records import Graph, Operation, Tensor
+from edgeship.graph.records import BROKEN_CONTENT, Graph, Operation, Tensor
 
 COLUMNS = "/columns"  # what the name of a picture in blocks of columns ends in
 # From it to the plain convolution's result, but for a Relu or Clip.
@@ -103,7 +103,10 @@ def with_plain_columns(graph: Graph) -> Graph:
     if graph.format != "onnx":
         return graph
     for move in [item for item in graph.operations if item.kind == "Reshape" and item.outputs[0].endswith(COLUMNS)]:
-        found = _replaced(graph, move)
+        try:
+            found = _replaced(graph, move)
+        except BROKEN_CONTENT:  # it only looks like one of ours
+            continue
         if found is not None:
             graph = found
     return graph

@@ -11,7 +11,7 @@ import tf_keras
 from onnx import numpy_helper
 from tf_keras import layers
 
-from edgeship.core.errors import ExportError
+from edgeship.core.errors import ArtifactError, ExportError
 from edgeship.export.checks import check_onnx
 from edgeship.export.onnx.convert import convert_onnx
 from edgeship.export.onnx_passes.columns_as_channels import columns_as_channels, gains, is_pair_safe
@@ -192,3 +192,29 @@ def test_the_certificate_is_that_of_the_file_as_it_is():
     pairs = [saturation_of(read_onnx(content, where=WHERE)).pairs for content in (folded, plain)]
     # 64 outputs of 12 channels, 3 rows and 3 blocks, for 16 of 27 weights and one zero; and 4 outputs of 16 weights.
     assert pairs == [64 * 12 * 9 // 2 + 32, 16 * 14 + 32]
+
+
+@pytest.mark.parametrize("change", [
+    lambda model: onnx_attribute(model, "pads").ints.pop(),
+    lambda model: model.graph.initializer.remove(shape_of(model)),
+    lambda model: shape_of(model).CopyFrom(numpy_helper.from_array(np.array([1, 0, 0, 0]), shape_of(model).name)),
+    lambda model: model.graph.input[0].type.tensor_type.shape.dim[3].ClearField("dim_value"),
+], ids=["three pads", "no shape", "a shape of zeros", "unknown channels"])
+def test_what_only_looks_like_it_stays_as_it_is(change):
+    _, folded, *_ = files_of(*STEMS["3x3 of colours"])
+    model = onnx.load_from_string(folded)
+    change(model)
+    try:
+        graph = read_onnx(model.SerializeToString(), where=WHERE)
+    except ArtifactError:
+        return
+    assert with_plain_columns(graph) is graph
+
+
+def onnx_attribute(model, name):
+    convolution = next(node for node in model.graph.node if node.op_type == "Conv")
+    return next(item for item in convolution.attribute if item.name == name)
+
+
+def shape_of(model):
+    return next(item for item in model.graph.initializer if item.name.endswith("/blocks/wide/input1"))
