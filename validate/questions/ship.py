@@ -1,8 +1,9 @@
 """Which file to ship where, and is it good enough there: one line per place.
 
 The same network goes everywhere: the int8 scheme whose answers are the nearest to float Keras's, as measured. Of its
-files each place gets the one that is exact there and the fastest (edgeship/core/variants.py). Its accuracy is that of a
-row at the place or, since exact kernels give the same integers, of a row elsewhere. Its speed is against the float32
+files each place gets the one that is exact there and usually the fastest (edgeship/core/variants.py), unless another
+exact one was measured to be faster there, since that depends on the network too. Its accuracy is that of a row at the
+place or, since exact kernels give the same integers, of a row elsewhere. Its speed is against the float32
 file of the same runtime, and of rows at the place alone.
 """
 
@@ -31,6 +32,23 @@ from edgeship.validate.targets.target import DEVICE, EMULATED, NATIVE
 FLOAT, TFLITE, TOP1, ORT = "float32", "tflite", "top1", "onnxruntime"
 KINDS = (DEVICE, NATIVE, EMULATED)  # a time says more than instructions do
 ARM, VNNI, LITERT = "arm64", "x86-vnni", "litert"
+# Instructions are no time: the same work in 5 % fewer of them may take as long.
+FEWER_INSTRUCTIONS = 1.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faster:
+    """A file that was measured to be faster at a place than the one that usually is."""
+
+    artifact: Artifact
+    gain: Gain
+    usual: str
+    target: str
+
+    def __str__(self) -> str:
+        if self.gain.by == BY_TIME:
+            return f"{self.gain.ratio:.2f} times as fast as {self.usual} on {self.target}"
+        return f"{1 - 1 / self.gain.ratio:.0%} fewer instructions than {self.usual} on {self.target}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +84,10 @@ def what_to_ship(found: Measurements) -> tuple[ShipLine, ...]:
     for name, place in PLACES.items():
         artifact, better = _file_for(place, scheme, found.manifest)
         if artifact is not None:
-            lines.append(_line(name, place, artifact, found, missing=better))
+            faster = _measured_faster(place, artifact, found)
+            lines.append(_line(name, place, artifact, found, missing=better) if faster is None else _line(
+                name, place, faster.artifact, found, missing=better, faster=faster
+            ))
         elif place.format in formats and place.processor is not None:
             lines.append(_nothing(name, place, better))
     return tuple(lines)
@@ -116,6 +137,28 @@ def _file_for(place: Place, scheme: str, manifest: Manifest) -> tuple[Artifact |
     return None, best
 
 
+def _measured_faster(place: Place, usual: Artifact, found: Measurements) -> Faster | None:
+    """Return the file of the same integers that is exact at a place and the fastest of those measured there."""
+    if place.processor is None or SCHEMES[usual.scheme].source != FAKE_QUANTIZED:
+        return None
+    faster: list[Faster] = []
+    for item in found.manifest.artifacts:
+        if (item.scheme, item.format) != (usual.scheme, usual.format) or item.name == usual.name:
+            continue
+        exact = is_for(
+            variant_of(item.name, item.scheme), place.processor, cannot_saturate=cannot_saturate(item, found.manifest)
+        )
+        rows = [row for row in found.rows_of(item.name) if found.is_at(row, place)] if exact else []
+        row, gain = _gain(rows, usual, found)
+        if row is not None and gain is not None and _is_faster(gain):
+            faster.append(Faster(artifact=item, gain=gain, usual=usual.name, target=row.target))
+    return max(faster, key=lambda item: item.gain.ratio, default=None)
+
+
+def _is_faster(gain: Gain) -> bool:
+    return gain.ratio > FEWER_INSTRUCTIONS if gain.interval is None else gain.interval[0] > 1
+
+
 def _nothing(name: str, place: Place, variant: str | None) -> ShipLine:
     return ShipLine(
         place=name, words=place.words, runtime=place.runtimes[0], file=None, scheme=None, size_bytes=None,
@@ -125,7 +168,10 @@ def _nothing(name: str, place: Place, variant: str | None) -> ShipLine:
     )
 
 
-def _line(name: str, place: Place, artifact: Artifact, found: Measurements, *, missing: str | None) -> ShipLine:
+def _line(
+    name: str, place: Place, artifact: Artifact, found: Measurements, *, missing: str | None,
+    faster: Faster | None = None,
+) -> ShipLine:
     floats = [item for item in found.manifest.artifacts if (item.scheme, item.format) == (FLOAT, place.format)]
     sibling = next(iter(floats), None)
     here = [row for row in found.rows_of(artifact.name) if found.is_at(row, place)]
@@ -149,7 +195,10 @@ def _line(name: str, place: Place, artifact: Artifact, found: Measurements, *, m
         speedup_by=None if gain is None else gain.by, speedup_of=None if row is None else label_of(row),
         speedup_missing=None if gain is not None else _why_not(place, here, artifact, sibling),
         slower=gain is not None and gain.is_loss, verdict=verdict,
-        why="; ".join(_why(name, place, artifact, here, row=row, gain=gain, missing=missing, found=found)),
+        why="; ".join((
+            *_why(name, place, artifact, here, row=row, gain=gain, missing=missing, found=found),
+            *([] if faster is None else [str(faster)]),
+        )),
     )
 
 

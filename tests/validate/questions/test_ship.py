@@ -82,6 +82,40 @@ def test_a_processor_that_is_emulated_gives_instructions() -> None:
     assert (ship["litert"].speedup, ship["litert"].speedup_by) == (1.5, "instructions")
 
 
+@pytest.mark.parametrize(("u8u8", "u8s8", "file"), [
+    (100, 70, "int8-qat-u8s8.onnx"),  # a depthwise network, as measured
+    (100, 97, "int8-qat.onnx"),  # instructions are no time
+    (70, 100, "int8-qat.onnx"),
+    (None, 70, "int8-qat.onnx"), (100, None, "int8-qat.onnx"),
+])
+def test_a_place_gets_the_file_that_was_measured_to_be_the_fastest_there(
+    u8u8: int | None, u8s8: int | None, file: str
+) -> None:
+    arm = "arm64:cortex-a76"
+    counted = [
+        row(name, target=arm, kind="emulated", instructions=instructions)
+        for name, instructions in (("float32.onnx", 140), ("int8-qat.onnx", u8u8), ("int8-qat-u8s8.onnx", u8s8))
+    ]
+    line = lines([*ROWS, *counted], bundle("int8-qat"), processors={**HERE, arm: "arm64-dot"})["arm64-dot"]
+    assert line.file == file
+    assert ("30% fewer instructions than int8-qat.onnx on arm64:cortex-a76" in line.why) == (file != "int8-qat.onnx")
+    if file != "int8-qat.onnx":
+        assert line.speedup == 2.0 and line.speedup_of == f"{file} / onnxruntime on {arm}"
+
+
+@pytest.mark.parametrize(("u8u8_ms", "file"), [(1.0, "int8-qat-u8s8.onnx"), (0.5, "int8-qat.onnx")])
+def test_a_time_that_is_shorter_for_sure_decides(u8u8_ms: float, file: str) -> None:
+    rows = [row("float32.onnx", ms=2.0), row("int8-qat.onnx", ms=u8u8_ms), row("int8-qat-u8s8.onnx", ms=1.0)]
+    line = lines(rows, bundle("int8-qat"), processors=VNNI)["x86-vnni"]
+    assert line.file == file
+    assert ("2.00 times as fast as int8-qat-u8s8.onnx on cpu" in line.why) == (file == "int8-qat.onnx")
+
+
+def test_what_is_faster_and_not_exact_is_no_choice() -> None:
+    rows = [row("float32.onnx", ms=2.0), row("int8-qat.onnx", ms=1.0), row("int8-qat-u8s8.onnx", ms=0.1)]
+    assert lines(rows, bundle("int8-qat"))["x86"].file == "int8-qat.onnx"
+
+
 def test_a_bundle_without_a_float_file_says_so() -> None:
     ship = lines(ROWS[2:], bundle("int8-qat", floats=False))
     assert ship["litert"].speedup_missing == "the bundle has no float32.tflite"
