@@ -195,9 +195,9 @@ def _line(
         speedup_by=None if gain is None else gain.by, speedup_of=None if row is None else label_of(row),
         speedup_missing=None if gain is not None else _why_not(place, here, artifact, sibling),
         slower=gain is not None and gain.is_loss, verdict=verdict,
-        why="; ".join((
-            *_why(name, place, artifact, here, row=row, gain=gain, missing=missing, found=found),
-            *([] if faster is None else [str(faster)]),
+        why="; ".join(_why(
+            name, artifact, here, row=row, gain=gain, missing=missing, found=found,
+            reason=place.reason if faster is None else str(faster),
         )),
     )
 
@@ -258,12 +258,12 @@ def _why_not(place: Place, here: Sequence[Row], artifact: Artifact, sibling: Art
 
 
 def _why(
-    name: str, place: Place, artifact: Artifact, here: Sequence[Row], *, row: Row | None, gain: Gain | None,
-    missing: str | None, found: Measurements,
+    name: str, artifact: Artifact, here: Sequence[Row], *, row: Row | None, gain: Gain | None, missing: str | None,
+    found: Measurements, reason: str,
 ) -> Iterator[str]:
     """Say what speaks against the file, and then what for it."""
     if row is not None and gain is not None and gain.is_loss:
-        yield f"SLOWER on {row.target} than {FLOAT}.{place.format}, which is better where its size fits"
+        yield f"SLOWER on {row.target} than {FLOAT}.{artifact.format}, which is better where its size fits"
     elif row is not None and name == LITERT and row.kind == NATIVE and not _is_arm(row, found):
         yield f"timed on {row.target}, which is no Arm processor"
     for version in dict.fromkeys(str(found.versions.get(item.target, {}).get(ORT)) for item in here):
@@ -277,4 +277,4 @@ def _why(
     if artifact.scheme == FLOAT:
         yield "the bundle has no smaller scheme"
     else:
-        yield place.reason
+        yield reason
