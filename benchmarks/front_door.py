@@ -66,14 +66,24 @@ def mobilenet() -> Any:
     return tf_keras.applications.MobileNet(input_shape=(SIZE, SIZE, 3), alpha=0.25, weights=None, classes=10)
 
 
-def resnet() -> Any:
-    """Return the home model at a quarter of its width."""
+def resnet(*, width: int) -> Any:
+    """Return the home model, without its last layer: with random weights that gives all pictures one answer.
+
+    Args:
+        width: 64 is its full width.
+    """
+    import tf_keras
+
     from edgeship.model.resnet import build_resnet
 
-    return build_resnet(input_shape=(SIZE, SIZE, 3), classes=10, stage_sizes=(3, 4, 6, 3), width=16)
+    model = build_resnet(input_shape=(SIZE, SIZE, 3), classes=10, stage_sizes=(3, 4, 6, 3), width=width)
+    return tf_keras.Model(model.input, model.layers[-2].output)
 
 
-MODELS = {"MobileNetV1 0.25": mobilenet, "ResNet-34, width 16": resnet}
+MODELS: dict[str, Callable[[], Any]] = {
+    "MobileNetV1 0.25": mobilenet, "ResNet-34, width 16": functools.partial(resnet, width=16),
+    "ResNet-34": functools.partial(resnet, width=64),
+}
 
 
 def main() -> None:
