@@ -42,7 +42,7 @@ class Asked:
         """Return a file's raw outputs and what they stand for, (images, classes)."""
         _, (spec,), (outputs,) = specs_and_outputs(path.read_bytes(), format="onnx", inputs=(self.inputs,))
         raw = outputs.reshape(len(outputs), -1)
-        return raw, raw if spec.scale is None else dequantize(raw, spec)
+        return raw, dequantize(raw, spec)
 
     def is_right(self, values: np.ndarray) -> np.ndarray:
         """Return which images get their own class."""
@@ -59,7 +59,7 @@ def main() -> None:
     data = load_config(options.config).data
     test, spec = load_splits(data).test, preprocessing_of(data)
     asked = Asked(inputs=preprocess(test.images[:], spec), labels=np.asarray(test.labels))
-    print("\n".join([mlperf_tiny.machine(), "", HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]), flush=True)
+    print(mlperf_tiny.opening(HEAD), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         library = build_mask(Path(folder))
         for bundle in options.bundles:

@@ -23,6 +23,7 @@ from tf_keras import layers
 from benchmarks import mlperf_tiny
 from benchmarks.hidden_vnni import HIDDEN, build_mask, hidden
 from benchmarks.networks import tiny
+from benchmarks.ptq_best import Work, quantize
 from benchmarks.side_by_side import ratios
 from edgeship.core.progress import say
 from edgeship.export import onnx_passes
@@ -30,9 +31,7 @@ from edgeship.export.onnx.convert import convert_onnx
 from edgeship.export.onnx_passes.columns_as_channels import columns_as_channels
 from edgeship.export.tflite.convert import convert_tflite
 from edgeship.model.resnet import build_resnet
-from edgeship.quantize.insert import insert_fake_quantization
 from edgeship.quantize.lowering.lower import lower
-from edgeship.quantize.prepare import calibrate, finish
 
 PLAIN, BLOCKS, FLOAT = "plain", "blocks of columns", "float"
 HEAD = "| network | first kernel | time over the plain convolution | float over the plain convolution | ms |"
@@ -74,7 +73,7 @@ def main() -> None:
     parser.add_argument("--hide", choices=[name for name in HIDDEN if name], default="")
     options = parser.parse_args()
     words = f"; hidden: {HIDDEN[options.hide]}" if options.hide else ""
-    print("\n".join([mlperf_tiny.machine() + words, "", HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]), flush=True)
+    print(mlperf_tiny.opening(HEAD, words), flush=True)
     with tempfile.TemporaryDirectory() as folder, hidden(options.hide, build_mask(Path(folder))):
         for name, build in NETWORKS.items():
             say(name)
@@ -86,10 +85,8 @@ def row_of(name: str, model: tf_keras.Model, *, launches: int) -> str:
     """Return the line of a network."""
     noise = np.random.default_rng(0).random((20, *model.input_shape[1:]), np.float32)
     flat = lower(model)
-    quantized = insert_fake_quantization(flat, input_ranges=[(0.0, 1.0)])
-    calibrate(quantized, [noise], method="min-max")
-    finish(quantized)
-    tflite = convert_tflite(quantized.model, scheme="int8-ptq")
+    work = Work(name=name, model=model, calibration=noise, tests=noise, input_range=(0.0, 1.0))
+    tflite = convert_tflite(quantize(flat, work, "min-max")[0].model, scheme="int8-ptq")
     passes = tuple(item for item in onnx_passes.VARIANTS["u8s8"] if item is not columns_as_channels)
     with mock.patch.dict(onnx_passes.VARIANTS, {"u8s8": passes}):
         plain = convert_onnx(tflite, variant="u8s8")

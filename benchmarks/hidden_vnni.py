@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks import mlperf_tiny
 from benchmarks.peer_files import ort_files
-from benchmarks.ptq_best import Work, digits, mlperf
+from benchmarks.ptq_best import Work, digits, mlperf, quantize
 from benchmarks.side_by_side import ratios
 from edgeship.core.config import FULL, PAIR_SAFE
 from edgeship.core.cpu import cpu_flags
@@ -37,9 +37,7 @@ from edgeship.core.progress import say
 from edgeship.export.onnx.convert import convert_onnx
 from edgeship.export.proof.golden import specs_and_outputs
 from edgeship.export.tflite.convert import convert_tflite
-from edgeship.quantize.insert import insert_fake_quantization
 from edgeship.quantize.lowering.lower import lower
-from edgeship.quantize.prepare import calibrate, finish
 
 HIDDEN = {"": "nothing", "vnni": "VNNI", "avx512": "VNNI, AVX-512"}
 PEER = "ort u8s8 min-max"
@@ -64,7 +62,7 @@ def main() -> None:
         "digits": lambda: digits(options.model), "untrained": untrained,
         "mlperf": lambda: mlperf(options.models, list(mlperf_tiny.ENTRIES)),
     }
-    print("\n".join([mlperf_tiny.machine(), "", HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]), flush=True)
+    print(mlperf_tiny.opening(HEAD), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         library = build_mask(Path(folder))
         for work in makers[options.what]():
@@ -101,13 +99,7 @@ def files_of(work: Work) -> dict[str, bytes]:
     files = {name: theirs[name] for name in (PEER, "ort u8u8 min-max")}
     for weights in (FULL, PAIR_SAFE):
         say(f"{work.name}: edgeship, {weights}")
-        quantized = insert_fake_quantization(flat, input_ranges=[work.input_range], weight_range=weights)
-        calibrate(
-            quantized, [work.calibration[start : start + BATCH] for start in range(0, len(work.calibration), BATCH)],
-            method="min-max",
-        )
-        finish(quantized)
-        tflite = convert_tflite(quantized.model, scheme="int8-ptq")
+        tflite = convert_tflite(quantize(flat, work, "min-max", weight_range=weights)[0].model, scheme="int8-ptq")
         label = "" if weights == FULL else f", {weights}"
         files |= {
             f"edgeship {variant}{label}": convert_onnx(tflite, variant=variant) for variant in ("u8u8", "u8s8")
@@ -128,8 +120,7 @@ def rows_of(work: Work, library: Path, *, launches: int) -> Iterator[str]:
                 _, (spec,), (outputs,) = specs_and_outputs(content, format="onnx", inputs=(work.tests,))
                 exact.setdefault(name, outputs)
                 differ = int((outputs != exact[name]).reshape(len(outputs), -1).any(axis=1).sum())
-                answers = outputs if spec.scale is None else dequantize(outputs, spec)
-                db = sqnr_db(wanted, answers.reshape(wanted.shape))
+                db = sqnr_db(wanted, dequantize(outputs, spec).reshape(wanted.shape))
                 noise = "exact" if db is None else f"{db:.1f}"
                 yield (
                     f"| {work.name} | {words} | {name} | {differ} of {len(outputs)} | {noise} | {found[name]} "

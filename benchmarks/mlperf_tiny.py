@@ -121,7 +121,7 @@ def main() -> None:
     if not chosen:
         files = ", ".join(entry.model for entry in ENTRIES.values())
         parser.error(f"{options.models}: expected one of {files}; found none of them")
-    lines = [machine(), "", HEAD, "|" + " --- |" * HEAD.count(" |")]
+    lines = opening(HEAD).splitlines()
     for name in chosen:
         lines += rows_of(name, options.models, seconds=options.seconds)
     table = "\n".join(lines) + "\n"
@@ -136,6 +136,11 @@ def machine() -> str:
 
     found = describe_machine()
     return f"CPU: {found['cpu_model']}; flags: {', '.join(found['cpu_flags'] or ()) or 'none of those that matter'}"
+
+
+def opening(head: str, words: str = "") -> str:
+    """Return what stands above the rows of a table: the machine with further words, the head and its rule."""
+    return "\n".join([machine() + words, "", head, "|" + " --- |" * head.count(" |")])
 
 
 def rows_of(name: str, folder: Path, *, seconds: float) -> list[str]:

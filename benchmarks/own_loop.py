@@ -25,7 +25,7 @@ import tf_keras
 from tf_keras import layers
 
 import edgeship
-from benchmarks.mlperf_tiny import machine
+from benchmarks.mlperf_tiny import opening
 from edgeship.core.config import DataConfig
 from edgeship.core.integers import dequantize
 from edgeship.core.native_output import quiet_native_output
@@ -90,7 +90,7 @@ def main() -> None:
         images=_scaled(found.train.images), labels=found.train.labels, test=_scaled(found.test.images),
         test_labels=found.test.labels, learning_rate=options.learning_rate,
     )
-    lines = [machine(), "", HEAD, "|" + " --- |" * HEAD.count(" |")]
+    lines = opening(HEAD).splitlines()
     for seed in options.seeds:
         for name in NETWORKS:
             say(f"{name}, seed {seed}")

@@ -66,8 +66,7 @@ def main() -> None:
         "digits": lambda: digits(options.model), "mlperf": lambda: mlperf(options.models, options.names),
         "depthwise": depthwise,
     }
-    head = HEAD + (TIME_HEAD if options.times else "")
-    print("\n".join([mlperf_tiny.machine(), "", head, "|" + " --- |" * (head.count("|") - 1)]), flush=True)
+    print(mlperf_tiny.opening(HEAD + (TIME_HEAD if options.times else "")), flush=True)
     for work in makers[options.what]():
         wanted = work.model.predict(work.tests, batch_size=100, verbose=0)
         files = list(files_of(work, options.models))
@@ -172,7 +171,7 @@ def ort_files(
 def row_of(work: Work, wanted: np.ndarray, name: str, format: str, content: bytes) -> str:
     """Return the line of one file."""
     _, (spec,), (outputs,) = specs_and_outputs(content, format=format, inputs=(work.tests,))
-    answers = (outputs if spec.scale is None else dequantize(outputs, spec)).reshape(wanted.shape)
+    answers = dequantize(outputs, spec).reshape(wanted.shape)
     db, same = sqnr_db(wanted, answers), np.mean(answers.argmax(-1) == wanted.argmax(-1))
     noise = "exact" if db is None else f"{db:.1f}"
     return f"| {work.name} | {name} | {format} | {len(content):,} | {noise} | {same:.2%} |"

@@ -23,7 +23,7 @@ import tf_keras
 from tf_keras import layers
 
 from benchmarks import mlperf_tiny
-from edgeship.core.config import DataConfig
+from edgeship.core.config import FULL, DataConfig
 from edgeship.core.integers import dequantize, sqnr_db
 from edgeship.core.progress import say
 from edgeship.data.fashion_mnist import load_fashion_mnist
@@ -183,9 +183,11 @@ def tables(work: Work, ways: list[str]) -> Iterator[str]:
     yield from (FILES, _rule(FILES), *rows)
 
 
-def quantize(flat: tf_keras.Model, work: Work, way: str) -> tuple[QuantizedModel, Best | None]:
+def quantize(
+    flat: tf_keras.Model, work: Work, way: str, *, weight_range: str = FULL
+) -> tuple[QuantizedModel, Best | None]:
     """Return the network on integers, and what the search found where there was one."""
-    quantized = insert_fake_quantization(flat, input_ranges=[work.input_range])
+    quantized = insert_fake_quantization(flat, input_ranges=[work.input_range], weight_range=weight_range)
     if way == "best":
         start, (calibration, held_out) = quantized.model.get_weights(), parts(_batches(work.calibration))
         best = find_best(quantized, calibration, held_out)

@@ -78,8 +78,7 @@ def _contender(
     path = folder / f"{number}.{format}"
     path.write_bytes(content)
     (spec,), _ = specs_of(content, format=format)
-    codes = example.astype(spec.dtype) if spec.scale is None else quantize(example, spec)
-    inputs = save_example(folder, str(number), (codes,))
+    inputs = save_example(folder, str(number), (quantize(example, spec),))
     return Contender(label=name, path=str(path), inputs=tuple(map(str, inputs)))
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from benchmarks.mlperf_tiny import CALIBRATION, CALIBRATION_SEED, ENTRIES, TEST_SEED, TESTS, machine
+from benchmarks.mlperf_tiny import CALIBRATION, CALIBRATION_SEED, ENTRIES, TEST_SEED, TESTS, opening
 from edgeship.app.pipeline import lowered
 from edgeship.core.config_file import load_config
 from edgeship.core.integers import sqnr_db
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--mlperf", type=Path, help="a folder with files of the benchmark")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     options = parser.parse_args()
-    lines = [machine(), "", HEAD, "|" + " --- |" * HEAD.count(" |")]
+    lines = opening(HEAD).splitlines()
     print("\n".join(lines))
     for case in (*map(_of_run, options.run), *(_of_mlperf(options.mlperf) if options.mlperf else ())):
         for line in rows_of(case):

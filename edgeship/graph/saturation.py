@@ -104,6 +104,12 @@ def reduction_rows(kernel: np.ndarray) -> np.ndarray:
     return np.moveaxis(kernel, 1, -1).reshape(len(kernel), -1)
 
 
+def is_pair_safe(codes: np.ndarray) -> bool:
+    """Whether no pair of int8 weights (outputs, reduction) can pass 16 bits, whatever uint8 activations they meet."""
+    positive, negative = (sums * LARGEST["uint8"] for sums in pair_sums(codes))
+    return bool(positive.max(initial=0) <= LARGEST_SUM and negative.min(initial=0) >= SMALLEST_SUM)
+
+
 def _is_of_integers(item: WeightedOperation) -> bool:
     """Whether it is computed in 8-bit integers, as far as the file tells; a transposed convolution is not."""
     return (

@@ -31,7 +31,7 @@ from edgeship.export.onnx_passes.editing import (
     text_attribute,
 )
 from edgeship.graph.columns import COLUMNS, Fold, folded_kernel
-from edgeship.graph.saturation import pair_sums, reduction_rows
+from edgeship.graph.saturation import is_pair_safe, reduction_rows
 
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 CHANNELS = (1, 2, 3)  # pictures and sequences; what was measured
@@ -39,7 +39,6 @@ BLOCKS = (2, 4)
 # What MlasConvSym wants: input channels in multiples of 4, 16 output channels, in multiples of 8 with AVX-VNNI.
 ALIGNED, OUTPUTS_ALIGNED, FEWEST_OUTPUTS = 4, 8, 16
 MOST_WORK = 4.0  # products over those of the plain convolution; a 3x3 of stride 1 over 3 channels still gains 13 %
-LARGEST_PAIR = 128  # 255 * 128 fits in 16 bits (edgeship.graph.saturation)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,10 +48,32 @@ class _Stem:
     picture: str
     shape: tuple[int, ...]  # NHWC
     move: onnx.NodeProto  # of the picture to NCHW
-    dequantize: onnx.NodeProto
     convolution: onnx.NodeProto
     constants: tuple[onnx.NodeProto, ...]  # the DequantizeLinear of the kernel, and that of the bias if there is one
+    kernel: np.ndarray  # (outputs, channels, rows, columns)
     quantize: onnx.NodeProto
+
+    @property
+    def strides(self) -> list[int]:
+        """Of rows and columns."""
+        return attribute(self.convolution, "strides") or [1, 1]
+
+    @property
+    def dilations(self) -> list[int]:
+        """Of rows and columns."""
+        return attribute(self.convolution, "dilations") or [1, 1]
+
+    @property
+    def pads(self) -> list[int]:
+        """Top, left, bottom, right."""
+        return attribute(self.convolution, "pads") or [0, 0, 0, 0]
+
+    @property
+    def output_rows(self) -> int:
+        """How many rows the result has."""
+        top, _, bottom, _ = self.pads
+        span = (self.kernel.shape[2] - 1) * self.dilations[0] + 1
+        return int((self.shape[1] + top + bottom - span) // self.strides[0] + 1)
 
 
 def columns_as_channels(model: onnx.ModelProto) -> None:
@@ -63,7 +84,7 @@ def columns_as_channels(model: onnx.ModelProto) -> None:
     """
     for value in model.graph.input:
         stem = _stem(model, value)
-        fold = None if stem is None else _fold(model, stem)
+        fold = None if stem is None else _fold(stem)
         if stem is not None and fold is not None:
             _rewrite(model, stem, fold)
 
@@ -79,14 +100,14 @@ def _stem(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> _Stem | None:
     chain = _single(readers, value.name, [("Transpose", "Reshape"), ("DequantizeLinear",), ("Conv",)])
     if chain is None or not _to_channels_first(chain[0], shape, constants):
         return None
-    move, dequantize, convolution = chain
+    move, _, convolution = chain
     quantize = _quantizing(readers, convolution)
     made = tuple(made_by[name] for name in convolution.input[1:] if name in made_by)
     if quantize is None or not made or not all(_is_own(item, readers, constants) for item in made):
         return None
     return _Stem(
-        picture=value.name, shape=shape, move=move, dequantize=dequantize, convolution=convolution, constants=made,
-        quantize=quantize,
+        picture=value.name, shape=shape, move=move, convolution=convolution, constants=made,
+        kernel=array(constants[made[0].input[0]]), quantize=quantize,
     )
 
 
@@ -136,14 +157,13 @@ def _is_own(
     )
 
 
-def _fold(model: onnx.ModelProto, stem: _Stem) -> Fold | None:
+def _fold(stem: _Stem) -> Fold | None:
     """Return how columns become channels; None where they do not fall into whole blocks, or nothing is gained."""
-    kernel = array(initializers(model)[stem.constants[0].input[0]])
-    stride, pads = _strides(stem.convolution)[1], _pads(stem.convolution)
+    kernel, stride, pads = stem.kernel, stem.strides[1], stem.pads
     is_plain = (
         kernel.dtype == np.int8 and kernel.ndim == 4 and kernel.shape[1] == stem.shape[3]
         and text_attribute(stem.convolution, "auto_pad", "NOTSET") in ("", "NOTSET")
-        and (attribute(stem.convolution, "dilations") or [1, 1])[1] == 1
+        and stem.dilations[1] == 1
     )
     block = next((item for item in BLOCKS if item * stem.shape[3] % ALIGNED == 0 and item % stride == 0), None)
     if not is_plain or block is None:
@@ -162,37 +182,17 @@ def gains(kernel: np.ndarray, fold: Fold) -> bool:
     # A first or last column of zeros could not be told from what is not there when the kernel is read back.
     if not kernel[..., 0].any() or not kernel[..., -1].any():
         return False
-    return is_pair_safe(folded_kernel(kernel, fold)) or not is_pair_safe(kernel)
-
-
-def is_pair_safe(kernel: np.ndarray) -> bool:
-    """Whether no two neighbours of a kernel (outputs, channels, rows, columns) can pass 16 bits."""
-    positive, negative = pair_sums(reduction_rows(kernel))
-    return bool(positive.max(initial=0) <= LARGEST_PAIR and negative.min(initial=0) >= -LARGEST_PAIR)
-
-
-def _strides(convolution: onnx.NodeProto) -> list[int]:
-    return attribute(convolution, "strides") or [1, 1]
-
-
-def _pads(convolution: onnx.NodeProto) -> list[int]:
-    return attribute(convolution, "pads") or [0, 0, 0, 0]
+    return is_pair_safe(reduction_rows(folded_kernel(kernel, fold))) or not is_pair_safe(reduction_rows(kernel))
 
 
 def _rewrite(model: onnx.ModelProto, stem: _Stem, fold: Fold) -> None:
     batch, height, columns, channels = stem.shape
-    rows, pads, name = _strides(stem.convolution)[0], _pads(stem.convolution), stem.quantize.output[0]
-    constants = initializers(model)
-    outputs = len(array(constants[stem.constants[0].input[0]]))
-    span = (array(constants[stem.constants[0].input[0]]).shape[2] - 1) * (
-        attribute(stem.convolution, "dilations") or [1, 1]
-    )[0]
-    output_rows = (height + pads[0] + pads[2] - span - 1) // rows + 1
-    _repeat_constants(stem, fold, constants)
-    kernel = array(constants[stem.constants[0].input[0]])
-    set_ints(stem.convolution, "kernel_shape", list(kernel.shape[2:]))
-    set_ints(stem.convolution, "strides", [rows, 1])
-    set_ints(stem.convolution, "pads", [pads[0], -fold.first_block, pads[2], fold.last_block])
+    outputs, _, rows, _ = stem.kernel.shape
+    (top, _, bottom, _), output_rows, name = stem.pads, stem.output_rows, stem.quantize.output[0]
+    _repeat_constants(stem, fold, initializers(model))
+    set_ints(stem.convolution, "kernel_shape", [rows, fold.blocks])
+    set_ints(stem.convolution, "strides", [stem.strides[0], 1])
+    set_ints(stem.convolution, "pads", [top, -fold.first_block, bottom, fold.last_block])
     blocks, result = f"{name}{COLUMNS}", f"{name}/blocks"
     into = add_initializer(
         model, f"{blocks}/shape", np.array([batch, height, columns // fold.block, fold.block * channels], np.int64)

@@ -32,8 +32,8 @@ from edgeship.validate.targets.target import DEVICE, EMULATED, NATIVE
 FLOAT, TFLITE, TOP1, ORT = "float32", "tflite", "top1", "onnxruntime"
 KINDS = (DEVICE, NATIVE, EMULATED)  # a time says more than instructions do
 ARM, VNNI, LITERT = "arm64", "x86-vnni", "litert"
-# Instructions are no time: the same work in 5 % fewer of them may take as long.
-FEWER_INSTRUCTIONS = 1.05
+# Instructions are no time: a file that executes up to 5 % more of them may take as long.
+MORE_INSTRUCTIONS = 1.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +85,8 @@ def what_to_ship(found: Measurements) -> tuple[ShipLine, ...]:
         artifact, better = _file_for(place, scheme, found.manifest)
         if artifact is not None:
             faster = _measured_faster(place, artifact, found)
-            lines.append(_line(name, place, artifact, found, missing=better) if faster is None else _line(
-                name, place, faster.artifact, found, missing=better, faster=faster
-            ))
+            file = artifact if faster is None else faster.artifact
+            lines.append(_line(name, place, file, found, missing=better, faster=faster))
         elif place.format in formats and place.processor is not None:
             lines.append(_nothing(name, place, better))
     return tuple(lines)
@@ -156,7 +155,7 @@ def _measured_faster(place: Place, usual: Artifact, found: Measurements) -> Fast
 
 
 def _is_faster(gain: Gain) -> bool:
-    return gain.ratio > FEWER_INSTRUCTIONS if gain.interval is None else gain.interval[0] > 1
+    return gain.ratio > MORE_INSTRUCTIONS if gain.interval is None else gain.interval[0] > 1
 
 
 def _nothing(name: str, place: Place, variant: str | None) -> ShipLine:
@@ -169,8 +168,7 @@ def _nothing(name: str, place: Place, variant: str | None) -> ShipLine:
 
 
 def _line(
-    name: str, place: Place, artifact: Artifact, found: Measurements, *, missing: str | None,
-    faster: Faster | None = None,
+    name: str, place: Place, artifact: Artifact, found: Measurements, *, missing: str | None, faster: Faster | None
 ) -> ShipLine:
     floats = [item for item in found.manifest.artifacts if (item.scheme, item.format) == (FLOAT, place.format)]
     sibling = next(iter(floats), None)

@@ -14,11 +14,11 @@ from tf_keras import layers
 from edgeship.core.errors import ArtifactError, ExportError
 from edgeship.export.checks import check_onnx
 from edgeship.export.onnx.convert import convert_onnx
-from edgeship.export.onnx_passes.columns_as_channels import columns_as_channels, gains, is_pair_safe
+from edgeship.export.onnx_passes.columns_as_channels import columns_as_channels, gains
 from edgeship.export.proof.account import hold_to_account
 from edgeship.graph import read_onnx
 from edgeship.graph.columns import COLUMNS, Fold, folded_kernel, plain_kernel, with_plain_columns
-from edgeship.graph.saturation import saturation_of
+from edgeship.graph.saturation import is_pair_safe, reduction_rows, saturation_of
 from tests.support.networks import convert, quantized_model
 from tests.support.two_files import codes_of, layer_differences, onnx_answers, tflite_answers
 
@@ -180,8 +180,8 @@ def test_a_kernel_that_cannot_saturate_stays_so():
     kernel[..., 0] = 1
     kernel[..., 1], kernel[..., 2], kernel[..., 3] = 100, 100, 1
     fold = Fold(block=4, stride=1, left=1, width=4)
-    assert is_pair_safe(kernel)
-    assert not is_pair_safe(folded_kernel(kernel, fold))
+    assert is_pair_safe(reduction_rows(kernel))
+    assert not is_pair_safe(reduction_rows(folded_kernel(kernel, fold)))
     assert not gains(kernel, fold)
     kernel[..., 2] = 20
     assert gains(kernel, fold)
