@@ -56,12 +56,14 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("bundles", nargs="+", type=Path)
     options = parser.parse_args()
+    if missing := [bundle for bundle in options.bundles if not (bundle / "float32.onnx").is_file()]:
+        parser.error(f"{missing[0]}: expected a bundle with float32.onnx, found none; export it with that scheme")
     data = load_config(options.config).data
     test, spec = load_splits(data).test, preprocessing_of(data)
     asked = Asked(inputs=preprocess(test.images[:], spec), labels=np.asarray(test.labels))
-    print(mlperf_tiny.opening(HEAD), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         library = build_mask(Path(folder))
+        print(mlperf_tiny.opening(HEAD), flush=True)
         for bundle in options.bundles:
             for line in rows_of(bundle, asked, library):
                 print(line, flush=True)

@@ -74,7 +74,9 @@ def main() -> None:
     options = parser.parse_args()
     words = f"; hidden: {HIDDEN[options.hide]}" if options.hide else ""
     print(mlperf_tiny.opening(HEAD, words), flush=True)
-    with tempfile.TemporaryDirectory() as folder, hidden(options.hide, build_mask(Path(folder))):
+    with tempfile.TemporaryDirectory() as folder, hidden(
+        options.hide, build_mask(Path(folder)) if options.hide else None
+    ):
         for name, build in NETWORKS.items():
             say(name)
             tf_keras.utils.set_random_seed(0)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,12 +31,14 @@ from benchmarks.ptq_best import Work, digits, mlperf, quantize
 from benchmarks.side_by_side import ratios
 from edgeship.core.config import FULL, PAIR_SAFE
 from edgeship.core.cpu import cpu_flags
+from edgeship.core.errors import RefusedError
 from edgeship.core.integers import dequantize, sqnr_db
 from edgeship.core.progress import say
 from edgeship.export.onnx.convert import convert_onnx
 from edgeship.export.proof.golden import specs_and_outputs
 from edgeship.export.tflite.convert import convert_tflite
 from edgeship.quantize.lowering.lower import lower
+from edgeship.validate.targets.emulator import compile_library
 
 HIDDEN = {"": "nothing", "vnni": "VNNI", "avx512": "VNNI, AVX-512"}
 PEER = "ort u8s8 min-max"
@@ -55,26 +56,27 @@ def main() -> None:
     options = parser.parse_args()
     if {"digits": options.model, "mlperf": options.models}.get(options.what, True) is None:
         parser.error(f"{options.what}: expected {'--model' if options.what == 'digits' else '--models'}")
-    flags = cpu_flags() or frozenset()
-    if "cpuid_fault" not in flags or not flags & {"avx_vnni", "avx512_vnni"}:
-        parser.error("expected a processor with VNNI and cpuid_fault in /proc/cpuinfo: nothing can be hidden here")
     makers: dict[str, Callable[[], Iterator[Work]]] = {
         "digits": lambda: digits(options.model), "untrained": untrained,
         "mlperf": lambda: mlperf(options.models, list(mlperf_tiny.ENTRIES)),
     }
-    print(mlperf_tiny.opening(HEAD), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         library = build_mask(Path(folder))
+        print(mlperf_tiny.opening(HEAD), flush=True)
         for work in makers[options.what]():
             for line in rows_of(work, library, launches=options.launches):
                 print(line, flush=True)
 
 
 def build_mask(folder: Path) -> Path:
-    """Compile hide_vnni.c into a folder."""
-    library, source = folder / "hide_vnni.so", Path(__file__).with_name("hide_vnni.c")
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
-    return library
+    """Compile hide_vnni.c into a folder; end the command with a sentence where nothing can be hidden."""
+    flags = cpu_flags() or frozenset()
+    if "cpuid_fault" not in flags or not flags & {"avx_vnni", "avx512_vnni"}:
+        raise SystemExit("expected a processor with VNNI and cpuid_fault in /proc/cpuinfo: nothing can be hidden here")
+    try:
+        return compile_library(Path(__file__).with_name("hide_vnni.c"), folder / "hide_vnni.so")
+    except RefusedError as error:
+        raise SystemExit(str(error)) from error
 
 
 def untrained() -> Iterator[Work]:
@@ -129,7 +131,7 @@ def rows_of(work: Work, library: Path, *, launches: int) -> Iterator[str]:
 
 
 @contextmanager
-def hidden(mask: str, library: Path) -> Iterator[None]:
+def hidden(mask: str, library: Path | None) -> Iterator[None]:
     """Within, new child processes do not see the instructions of a mask; the empty one hides nothing."""
     with mock.patch.dict(os.environ, {"HIDE": mask, "LD_PRELOAD": str(library)} if mask else {}):
         yield

@@ -66,14 +66,18 @@ def build_counter(folder: Path) -> Path:
     Raises:
         RefusedError: there is no gcc, or it failed.
     """
-    counter = folder / COUNTER_FILE
+    return compile_library(COUNTER_SOURCE, folder / COUNTER_FILE)
+
+
+def compile_library(source: Path, library: Path) -> Path:
+    """Compile a C file into a shared library. Raises RefusedError: there is no gcc, or it failed."""
     try:
         done = subprocess.run(
-            ["gcc", "-O2", "-shared", "-fPIC", "-o", str(counter), str(COUNTER_SOURCE)], stdin=subprocess.DEVNULL,
+            ["gcc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source)], stdin=subprocess.DEVNULL,
             capture_output=True, text=True, errors="replace", timeout=COMPILE_SECONDS, check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RefusedError(f"gcc failed: {error}; apt install gcc") from error
     if done.returncode:
         raise RefusedError(f"gcc failed: {' | '.join(done.stderr.splitlines()[-3:])}")
-    return counter
+    return library
