@@ -25,8 +25,10 @@ from edgeship.model.noise import noise_for
 # `x * a + b` there, with a and b computed first). Roundings of random sign add up as the root of their number: 1e-5 of
 # the largest output is what 28,000 operations one after the other may come to.
 TOLERANCE = 1e-5
-# Relative rounding of one result of a layer that computes in another precision.
+# Relative rounding of one number where a layer computes in another precision: half a step of 11 or 8 significant bits.
 ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+# What such a layer rounds: its inputs, its kernel, its bias and its result.
+ROUNDINGS_PER_LAYER = 4
 
 
 def translate(model: Any) -> tf_keras.Model:
@@ -125,7 +127,8 @@ def _check_same(
     Args:
         in_training: layers that are called with `training=True`, which explain a difference.
     """
-    tolerance = TOLERANCE + sum(ROUNDING.get(layer.compute_dtype, 0.0) for layer in layers_of(model))
+    rounding = sum(ROUNDING.get(layer.compute_dtype, 0.0) for layer in layers_of(model))
+    tolerance = TOLERANCE + ROUNDINGS_PER_LAYER * rounding
     found = tf.nest.flatten(_answers(translated, noise))
     for name, one, other in zip(translated.output_names, tf.nest.flatten(outputs), found, strict=True):
         one, other = (np.asarray(tf.cast(item, tf.float32)) for item in (one, other))
