@@ -16,13 +16,14 @@ import tensorflow as tf
 import tf_keras
 
 from edgeship.core.errors import LoweringError
-from edgeship.model.keras2 import computes_its_graph, nested_inputs
+from edgeship.model.keras2 import computes_its_graph, inner_layers, nested_inputs
 from edgeship.model.keras3 import as_keras2
 from edgeship.model.noise import noise_for
+from edgeship.model.precision import rounding_of
 from edgeship.quantize.lowering.lowered_graph import LoweredGraph
 from edgeship.quantize.lowering.refusals import require_built_keras2, require_no_wrappers
 from edgeship.quantize.simplifying.layouts import with_channels_last
-from edgeship.quantize.simplifying.precision import float32_policy, rounding_of
+from edgeship.quantize.simplifying.precision import float32_policy
 
 # A wrong meaning shows far above this; only a composite compiled by tf.function rounds differently from its parts.
 RELATIVE_TOLERANCE = 1e-3
@@ -82,7 +83,7 @@ def lower(model: Any, *, sizes: Sequence[Sequence[int]] | None = None) -> tf_ker
 def _check_same(model: tf_keras.Model, flat: tf_keras.Model) -> None:
     """Run both on noise. Raises LoweringError where the lowered network computes something else."""
     inputs = noise_for(nested_inputs(flat))
-    tolerance = RELATIVE_TOLERANCE + rounding_of(model)
+    tolerance = RELATIVE_TOLERANCE + rounding_of(inner_layers(model))
     expected, found = (tf.nest.flatten(answers_of(network, inputs)) for network in (model, flat))
     for name, one, other in zip(flat.output_names, expected, found, strict=True):
         one, other = (np.asarray(tf.cast(item, tf.float32)) for item in (one, other))

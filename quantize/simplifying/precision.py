@@ -10,10 +10,9 @@ from typing import Any
 import tf_keras
 
 from edgeship.model.keras2 import inner_layers
+from edgeship.model.precision import ROUNDING
 
 FLOATS = ("float16", "bfloat16", "float64")
-# Relative rounding of one result; with float32's own, 2**-24, the comparison's tolerance has room enough.
-ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
 @contextmanager
@@ -37,16 +36,12 @@ def in_float32(config: Any) -> Any:
     return [in_float32(item) for item in config] if isinstance(config, list) else config
 
 
-def rounding_of(model: tf_keras.Model) -> float:
-    """How much the model's own results may be off from those in float32: each layer rounds once, relative to 1."""
-    return sum(ROUNDING.get(layer.compute_dtype, 0.0) for layer in inner_layers(model))
-
-
 def least_sqnr_db(model: tf_keras.Model) -> float:
     """Signal to noise, at the least, between a model of lower precision and the same network in float32.
 
-    Every layer's result is rounded once (its sums are float32's): relative 2^-11 in float16, so 66 dB, 48 dB in
-    bfloat16. Roundings of several layers add up as the root of their number, and a network may amplify them: 20 dB.
+    A layer rounds four times (inputs, kernel, bias, result), by 0.42 x 2^-11 in the root mean square in float16, so
+    0.84 x 2^-11 in all: 66 dB, 48 dB in bfloat16. Roundings of several layers add up as the root of their number, and
+    a network may amplify them: 20 dB.
     """
     rounding = [
         ROUNDING[layer.compute_dtype] for layer in inner_layers(model) if layer.compute_dtype in ROUNDING

@@ -20,15 +20,12 @@ from edgeship.model.keras3.inside import build_shapes, graph_of, layers_of, name
 from edgeship.model.keras3.recognize import require_one_keras, require_tensorflow_backend
 from edgeship.model.keras3.translation import Translation, describe
 from edgeship.model.noise import noise_for
+from edgeship.model.precision import rounding_of
 
 # float32 rounds each result to 2^-24 of it, and Keras 3 orders some sums otherwise (a batch norm in inference is
 # `x * a + b` there, with a and b computed first). Roundings of random sign add up as the root of their number: 1e-5 of
 # the largest output is what 28,000 operations one after the other may come to.
 TOLERANCE = 1e-5
-# Relative rounding of one number where a layer computes in another precision: half a step of 11 or 8 significant bits.
-ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
-# What such a layer rounds: its inputs, its kernel, its bias and its result.
-ROUNDINGS_PER_LAYER = 4
 
 
 def translate(model: Any) -> tf_keras.Model:
@@ -127,8 +124,7 @@ def _check_same(
     Args:
         in_training: layers that are called with `training=True`, which explain a difference.
     """
-    rounding = sum(ROUNDING.get(layer.compute_dtype, 0.0) for layer in layers_of(model))
-    tolerance = TOLERANCE + ROUNDINGS_PER_LAYER * rounding
+    tolerance = TOLERANCE + rounding_of(layers_of(model))
     found = tf.nest.flatten(_answers(translated, noise))
     for name, one, other in zip(translated.output_names, tf.nest.flatten(outputs), found, strict=True):
         one, other = (np.asarray(tf.cast(item, tf.float32)) for item in (one, other))
