@@ -1,14 +1,14 @@
 """Quantization-aware training beside stock tfmot: same float model, same images, same number of steps, several seeds.
 
-    python -m benchmarks.qat accuracy --out DIR [--width 16] [--epochs 1] [--seeds 3]
-    python -m benchmarks.qat speed [--width 16] [--size 28]
+    python -m benchmarks.qat --out DIR [--network resnet34] [--width 16] [--epochs 1] [--seeds 3] [--arms ...]
 
-`accuracy` trains ResNet-34 on Fashion-MNIST (20,000 training images) once per seed, quantizes each float model in the
-ways below, exports each to int8 TFLite, and runs every file in LiteRT on the 10,000 test images. Finished seeds are
-kept in DIR. `speed` times one training step of each, interleaved in one process, as ratios to the float step.
+Trains a network on Fashion-MNIST (20,000 training images) once per seed, quantizes each float model in the ways below,
+exports each to int8 TFLite, and runs every file in LiteRT on the 10,000 test images. Finished seeds are kept in DIR.
+Networks: the home model of a width, or those of benchmarks/networks/depthwise.py.
 
     float         the float model, in Keras
     ptq           edgeship's int8-ptq, no training
+    ptq best      edgeship's int8-ptq-best, no training
     edgeship      edgeship's int8-qat, as configs/fashion_mnist.toml has it
     stock         tfmot.quantize_model of the flattened model; edgeship's optimizer and learning rate, labels as targets
     stock adam    the same, as tfmot's guide trains: model.compile("adam"), that is a constant rate of 1e-3
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,70 +30,88 @@ from edgeship.core.integers import quantize
 from edgeship.core.progress import say
 from edgeship.data import Splits, preprocessed_batches, preprocessing_of
 
-ARMS = ("ptq", "edgeship", "stock", "stock adam")
+ARMS = ("ptq", "ptq best", "edgeship", "stock", "stock adam")
+NETWORKS = ("resnet34", "mobilenet_v1", "mobilenet_v2", "efficientnet")
 
 
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("accuracy", "speed"))
     parser.add_argument("--out", type=Path, default=Path("runs/qat_benchmark"))
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--size", type=int, default=28)
+    parser.add_argument("--network", choices=NETWORKS, default="resnet34")
+    parser.add_argument("--width", type=int, default=16, help="of ResNet-34")
     parser.add_argument("--epochs", type=int, default=1, help="of quantization-aware training")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=20, help="of the speed measurement")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     options = parser.parse_args()
-    if options.what == "speed":
-        print(speed(width=options.width, size=options.size, rounds=options.rounds))
-        print()
-        print(parts(rounds=options.rounds))
-        return
-    results = [one_seed(config_of(options, seed), options.out) for seed in range(options.seeds)]
-    print(accuracy_table(results))
+    results = [one_seed(options, seed) for seed in range(options.seeds)]
+    print(accuracy_table(options, results))
+
+
+def title_of(options: argparse.Namespace) -> str:
+    """Name the network, as files and tables have it."""
+    return f"resnet34-width{options.width}" if options.network == "resnet34" else str(options.network)
 
 
 def config_of(options: argparse.Namespace, seed: int) -> Config:
-    """configs/fashion_mnist.toml at another width and seed."""
+    """configs/fashion_mnist.toml with another network and seed."""
+    own = options.network != "resnet34"
     return Config(
         data=DataConfig(
-            name="fashion_mnist", image_size=options.size, train_images=20_000, calibration_images=512, seed=seed
+            name="fashion_mnist", image_size=28, train_images=20_000, calibration_images=512, seed=seed
         ),
-        model=ModelConfig(width=options.width),
+        model=ModelConfig(factory=f"benchmarks.networks.depthwise:{options.network}") if own
+        else ModelConfig(width=options.width),
         train=TrainConfig(epochs=6, batch_size=64, learning_rate=1e-3, augmentation="none", seed=seed),
         quantize=QuantizeConfig(epochs=options.epochs, seed=seed),
     )
 
 
-def one_seed(config: Config, out: Path) -> dict[str, Any]:
-    """Top-1 answers of every arm on the test split, measured or read from an earlier call."""
-    name = f"width{config.model.width}-epochs{config.quantize.epochs}-seed{config.train.seed}"
-    file = out / f"{name}.json"
-    if file.is_file():
-        found: dict[str, Any] = json.loads(file.read_text())
+def one_seed(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Top-1 answers of every arm on the test split and the time it took, measured or read from an earlier call."""
+    config, out, title = config_of(options, seed), options.out, title_of(options)
+    file = out / f"{title}-epochs{options.epochs}-seed{seed}.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {
+        "seed": seed, "cpu": processor_identity(), "correct": {}, "seconds": {}, "refused": {},
+    }
+    missing = [arm for arm in options.arms if arm not in found["correct"] and arm not in found["refused"]]
+    if not missing:
         return found
     from edgeship.app.pipeline.pipeline import Pipeline
     from edgeship.model import build
     from edgeship.quantize.lowering.lower import lower
 
-    pipeline = Pipeline(config=config, out=out / f"width{config.model.width}-seed{config.train.seed}")
+    pipeline = Pipeline(config=config, out=out / f"{title}-seed{seed}")
+    start = time.perf_counter()
     pipeline.train()
+    found["seconds"].setdefault("float", time.perf_counter() - start)
     model, splits = build.load_model(pipeline.float_file), pipeline.splits
     spec = preprocessing_of(config.data)
     reference = np.concatenate([
         model.predict_on_batch(batch).argmax(-1) for batch in preprocessed_batches(splits.test, spec, size=256)
     ])
-    correct = {"float": reference == splits.test.labels}
-    for arm in ARMS:
-        say(f"{name}: {arm}")
-        correct[arm] = answers(train_arm(arm, lower(model), model, splits, config), splits, config)
-    result = {
-        "seed": config.train.seed, "steps": config.quantize.epochs * (len(splits.train) // config.quantize.batch_size),
-        "width": config.model.width, "cpu": processor_identity(),
-        "correct": {arm: "".join("01"[bool(item)] for item in values) for arm, values in correct.items()},
-    }
-    file.write_text(json.dumps(result))
-    return result
+    found["correct"]["float"] = _as_text(reference == splits.test.labels)
+    for arm in missing:
+        say(f"{title}, seed {seed}: {arm}")
+        start = time.perf_counter()
+        try:
+            content = train_arm(arm, lower(model), model, splits, config)
+        # What stock tfmot raises for a layer that it does not know: RuntimeError, ValueError and others.
+        except Exception as error:
+            if not arm.startswith("stock"):
+                raise
+            found["refused"][arm] = " ".join(str(error).split())
+            say(f"{title}: {arm} refused: {found['refused'][arm]}")
+            continue
+        found["seconds"][arm] = time.perf_counter() - start
+        found["correct"][arm] = _as_text(answers(content, splits, config))
+        file.write_text(json.dumps(found))
+    file.write_text(json.dumps(found))
+    return found
+
+
+def _as_text(values: np.ndarray) -> str:
+    return "".join("01"[bool(item)] for item in values)
 
 
 def train_arm(arm: str, flat: Any, model: Any, splits: Splits, config: Config) -> bytes:
@@ -103,15 +120,18 @@ def train_arm(arm: str, flat: Any, model: Any, splits: Splits, config: Config) -
 
     from edgeship.export.tflite.convert import convert_tflite
     from edgeship.model.train import Schedule, fit
-    from edgeship.quantize import qat
-    from edgeship.quantize.prepare import finish, prepare, seed_ranges
+    from edgeship.quantize import best, qat
+    from edgeship.quantize.prepare import CALIBRATION_BATCH, finish, prepare, seed_ranges
 
     spec, settings = preprocessing_of(config.data), config.quantize
-    if arm in ("ptq", "edgeship"):
+    if not arm.startswith("stock"):
         ours = prepare(flat, spec=spec, config=settings)
         if arm == "ptq":
             seed_ranges(ours, splits.calibration, spec=spec, method="min-max")
             finish(ours)
+        elif arm == "ptq best":
+            batches = list(preprocessed_batches(splits.calibration, spec, size=CALIBRATION_BATCH))
+            best.found(ours, *best.parts(batches))
         else:
             qat.train(
                 ours, calibration=splits.calibration, images=splits.train, spec=spec, config=settings,
@@ -151,170 +171,43 @@ def answers(content: bytes, splits: Splits, config: Config) -> np.ndarray:
     return np.array(found) == splits.test.labels
 
 
-def accuracy_table(results: list[dict[str, Any]]) -> str:
+def accuracy_table(options: argparse.Namespace, results: list[dict[str, Any]]) -> str:
     """Per seed: float top-1, and each arm's paired difference to float with its 95 % interval, in points."""
+    arms = [arm for arm in options.arms if all(arm in result["correct"] for result in results)]
+    pairs = [("stock", "edgeship"), ("ptq", "ptq best"), ("ptq best", "edgeship")]
+    pairs = [pair for pair in pairs if set(pair) <= set(arms)]
+    head = ["seed", "float top-1", *(f"{arm} - float" for arm in arms), *(f"{two} - {one}" for one, two in pairs)]
+    steps = options.epochs * (20_000 // QuantizeConfig().batch_size)
+    lines = [
+        f"{title_of(options)} on Fashion-MNIST, {steps:,} steps, 10,000 test images; "
+        f"CPU: {results[0]['cpu']['cpu_model']}",
+        "", f"| {' | '.join(head)} |", "|---" * len(head) + "|",
+    ]
+    pooled: dict[str, list[np.ndarray]] = {arm: [] for arm in ("float", *arms)}
+    for result in results:
+        for arm, values in pooled.items():
+            values.append(np.array([item == "1" for item in result["correct"][arm]]))
+        lines.append(_row(str(result["seed"]), {arm: values[-1] for arm, values in pooled.items()}, pairs))
+    lines.append(_row("all", {arm: np.concatenate(values) for arm, values in pooled.items()}, pairs))
+    seconds = {arm: [result["seconds"][arm] for result in results] for arm in ("float", *arms)}
+    medians = ", ".join(f"{arm} {np.median(values):.0f}" for arm, values in seconds.items())
+    lines += ["", f"Seconds, median of the seeds: {medians}"]
+    lines += [f"Refused: {arm}: {text}" for arm, text in results[0]["refused"].items()]
+    return "\n".join(lines)
+
+
+def _row(seed: str, right: dict[str, np.ndarray], pairs: list[tuple[str, str]]) -> str:
+    points = [_points(right["float"], values) for arm, values in right.items() if arm != "float"]
+    points += [_points(right[one], right[two]) for one, two in pairs]
+    return f"| {seed} | {right['float'].mean():.2%} | {' | '.join(points)} |"
+
+
+def _points(before: np.ndarray, after: np.ndarray) -> str:
     from edgeship.validate.questions.proportions import paired_difference_interval
 
-    first = results[0]
-    lines = [
-        f"ResNet-34 of width {first['width']} on Fashion-MNIST, {first['steps']:,} steps, 10,000 test images; "
-        f"CPU: {first['cpu']['cpu_model']}",
-        "",
-        "| seed | float top-1 | " + " | ".join(f"{arm} - float" for arm in ARMS) + " | edgeship - stock |",
-        "|---" * (3 + len(ARMS)) + "|",
-    ]
-
-    def points(before: np.ndarray, after: np.ndarray) -> str:
-        gained, lost = int(np.sum(after & ~before)), int(np.sum(before & ~after))
-        low, high = paired_difference_interval(gained=gained, lost=lost, count=len(before))
-        return f"{100 * (gained - lost) / len(before):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
-
-    pooled: dict[str, list[np.ndarray]] = {arm: [] for arm in ("float", *ARMS)}
-    for result in results:
-        right = {arm: np.array([item == "1" for item in text]) for arm, text in result["correct"].items()}
-        for arm, values in right.items():
-            pooled[arm].append(values)
-        lines.append(
-            f"| {result['seed']} | {right['float'].mean():.2%} | "
-            + " | ".join(points(right["float"], right[arm]) for arm in ARMS)
-            + f" | {points(right['stock'], right['edgeship'])} |"
-        )
-    every = {arm: np.concatenate(values) for arm, values in pooled.items()}
-    lines.append(
-        f"| all | {every['float'].mean():.2%} | " + " | ".join(points(every["float"], every[arm]) for arm in ARMS)
-        + f" | {points(every['stock'], every['edgeship'])} |"
-    )
-    return "\n".join(lines)
-
-
-def speed(*, width: int, size: int, rounds: int, batch: int = 64) -> str:
-    """Median ratio of each arm's training step to the float step, from interleaved steps in one process."""
-    import tensorflow as tf
-    import tensorflow_model_optimization as tfmot
-
-    from edgeship.model.resnet import build_resnet
-    from edgeship.quantize.insert import insert_fake_quantization
-    from edgeship.quantize.lowering.lower import lower
-    from edgeship.quantize.prepare import calibrate
-
-    model = build_resnet(input_shape=(size, size, 1), classes=10, width=width)
-    images = np.random.default_rng(0).random((batch, size, size, 1)).astype(np.float32)
-    labels = tf.constant(np.arange(batch) % 10)
-
-    def ours(*, frozen: bool) -> Any:
-        quantized = insert_fake_quantization(lower(model), input_ranges=[(0.0, 1.0)])
-        calibrate(quantized, [images], method="min-max")
-        for item in quantized.ranges if frozen else ():
-            item.freeze()
-        return quantized.model
-
-    arms = {
-        "float": step_of(model),
-        "edgeship, ranges frozen": step_of(ours(frozen=True)),
-        "edgeship, ranges follow": step_of(ours(frozen=False)),
-        "edgeship, ranges frozen, float model as teacher": step_of(ours(frozen=True), teacher=model),
-        "stock tfmot": step_of(tfmot.quantization.keras.quantize_model(lower(model))),
-    }
-    seconds: dict[str, list[float]] = {arm: [] for arm in arms}
-    for round_ in range(rounds + 2):  # the first two trace and warm up
-        for arm, step in arms.items():
-            start = time.perf_counter()
-            step(tf.constant(images), labels).numpy()
-            if round_ >= 2:
-                seconds[arm].append(time.perf_counter() - start)
-    base = np.array(seconds["float"])
-    flags = ", ".join(_cpu_flags()) or "none of those that matter"
-    lines = [
-        f"width {width}, {size}x{size}, batch {batch}, {rounds} interleaved rounds; CPU flags: {flags}", "",
-        "| training step | median ratio to the float step | middle half |", "|---|---|---|",
-    ]
-    for arm, values in seconds.items():
-        low, median, high = np.percentile(np.array(values) / base, [25, 50, 75])
-        lines.append(f"| {arm} | {median:.2f} | {low:.2f} to {high:.2f} |")
-    return "\n".join(lines)
-
-
-def parts(*, rounds: int) -> str:
-    """What the operations of a training step cost, forward and backward, interleaved: one layer in the middle."""
-    import tensorflow as tf
-
-    from edgeship.quantize.weights import _round_straight_through
-
-    generator = np.random.default_rng(0)
-    kernel = tf.constant(generator.normal(size=(3, 3, 256, 256)).astype(np.float32))
-    tensor = tf.constant(generator.random((64, 14, 14, 256)).astype(np.float32))
-    ones, zeros, none = tf.ones(256), tf.zeros(256), tf.zeros(0)
-
-    def limit() -> Any:
-        return tf.stop_gradient(tf.reduce_max(tf.abs(kernel), axis=(0, 1, 2)))
-
-    operations: dict[str, tuple[Any, Callable[[], Any]]] = {
-        "kernel 3x3x256x256, tf.quantization.fake_quant_with_min_max_vars_per_channel": (
-            kernel, lambda: tf.quantization.fake_quant_with_min_max_vars_per_channel(
-                kernel, -limit(), limit(), narrow_range=True
-            ),
-        ),
-        "kernel 3x3x256x256, round(w / s) * s with the gradient passed through": (
-            kernel, lambda: _round_straight_through(kernel, limit() / 127),
-        ),
-        "tensor 64x14x14x256, batch norm with the batch's statistics": (
-            tensor, lambda: tf.raw_ops.FusedBatchNormV3(
-                x=tensor, scale=ones, offset=zeros, mean=none, variance=none, is_training=True
-            ).y,
-        ),
-        "tensor 64x14x14x256, tf.quantization.fake_quant_with_min_max_vars": (
-            tensor, lambda: tf.quantization.fake_quant_with_min_max_vars(tensor, 0.0, 1.0),
-        ),
-        "tensor 64x14x14x256, relu": (tensor, lambda: tf.nn.relu(tensor)),
-    }
-
-    def compiled(source: Any, forward: Callable[[], Any]) -> Callable[[], Any]:
-        @tf.function
-        def run() -> Any:
-            with tf.GradientTape() as tape:
-                tape.watch(source)
-                result = forward()
-            return tape.gradient(result, source)
-
-        return run
-
-    functions = {name: compiled(*operation) for name, operation in operations.items()}
-    milliseconds: dict[str, list[float]] = {name: [] for name in functions}
-    for round_ in range(rounds + 2):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function().numpy()
-            if round_ >= 2:
-                milliseconds[name].append(1000 * (time.perf_counter() - start))
-    lines = ["| operation, forward and backward | fastest, ms | median, ms |", "|---|---|---|"]
-    lines += [f"| {name} | {min(values):.1f} | {np.median(values):.1f} |" for name, values in milliseconds.items()]
-    return "\n".join(lines)
-
-
-def step_of(model: Any, teacher: Any = None) -> Callable[[Any, Any], Any]:
-    """One compiled training step, as edgeship.model.train does it."""
-    import tensorflow as tf
-    import tf_keras
-
-    optimizer = tf_keras.optimizers.AdamW(1e-5, weight_decay=0.0)
-    variables = model.trainable_variables
-    optimizer.build(variables)
-
-    @tf.function
-    def step(images: Any, labels: Any) -> Any:
-        targets = tf.one_hot(labels, 10) if teacher is None else teacher(images, training=False)
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf_keras.losses.categorical_crossentropy(targets, model(images, training=True)))
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return loss
-
-    return step
-
-
-def _cpu_flags() -> list[str]:
-    from edgeship.validate.process.machine import describe_machine
-
-    return list(describe_machine()["cpu_flags"] or ())
+    gained, lost = int(np.sum(after & ~before)), int(np.sum(before & ~after))
+    low, high = paired_difference_interval(gained=gained, lost=lost, count=len(before))
+    return f"{100 * (gained - lost) / len(before):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
 if __name__ == "__main__":
