@@ -25,17 +25,23 @@ class Seen:
     extremes: dict[int, list[tuple[float, float]]] = field(default_factory=dict)  # by the tensor's number
     samples: list[np.ndarray] = field(default_factory=list)
     tops: list[np.ndarray] = field(default_factory=list)  # of logits: the largest of each answer
+    keeps_samples: bool = True  # min-max needs the extremes alone
 
     def add(self, values: np.ndarray, *, member: int = 0, logits: bool = False) -> None:
         """Record one batch of one of the tensors, of shape (images, ..., channels)."""
         if logits:
             self.tops.append(np.sort(values.max(axis=-1), axis=None)[:SAMPLES_PER_BATCH].astype(np.float32))
         self.extremes.setdefault(member, []).append((float(values.min()), float(values.max())))
+        if self.keeps_samples:
+            self.samples.append(self._sample(values))
+
+    @staticmethod
+    def _sample(values: np.ndarray) -> np.ndarray:
         stride = max(1, values.size // SAMPLES_PER_BATCH)
         # A stride that divides an image's size evenly would see some of its channels or columns only.
         while math.gcd(stride, math.prod(values.shape[1:])) > 1:
             stride += 1
-        self.samples.append(values.reshape(-1)[::stride].astype(np.float32))
+        return values.reshape(-1)[::stride].astype(np.float32)
 
     @property
     def values(self) -> np.ndarray:
@@ -104,6 +110,7 @@ def _squared_error(values: np.ndarray, counts: np.ndarray, low: float, high: flo
     return float(np.sum(counts * (codes * scale - values) ** 2))
 
 
+MIN_MAX = "min-max"
 CALIBRATIONS: dict[str, Callable[[Seen], tuple[float, float]]] = {
-    "min-max": min_max, "batch-mean": batch_mean, "percentile": percentile, "mse": mse,
+    MIN_MAX: min_max, "batch-mean": batch_mean, "percentile": percentile, "mse": mse,
 }

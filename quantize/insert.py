@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from edgeship.quantize.simplifying.twins import twins_of, without_twins
 from edgeship.quantize.weights import SymmetricWeights, with_quantized_weights
 from edgeship.quantize.window import Window
 
+MANY_WEIGHTS = 2**22  # 16 MB: a full collection of Python's garbage takes a quarter of a second
 NOISE_SPAN = (-1.0, 1.0)  # of an input whose range nobody knows yet
 
 
@@ -151,6 +153,21 @@ def insert_fake_quantization(
         LoweringError: a layer integers cannot compute and that is not kept, a name in `keep_float` that no layer has,
             an input that is not real numbers, or a network that with all rounding switched off differs from `flat`.
     """
+    quantized = _inserted(
+        flat, input_ranges=input_ranges, ema_decay=ema_decay, weight_bits=weight_bits, weight_range=weight_range,
+        keep_float=keep_float,
+    )
+    if flat.count_params() > MANY_WEIGHTS:
+        # The networks between `flat` and this one refer to themselves in circles, and each has a copy of all weights.
+        gc.collect()
+    quantized.check_in_float(noise_of(flat.inputs, [span or NOISE_SPAN for span in input_ranges]), on="noise")
+    return quantized
+
+
+def _inserted(
+    flat: tf_keras.Model, *, input_ranges: Sequence[tuple[float, float] | None], ema_decay: float, weight_bits: int,
+    weight_range: str, keep_float: Sequence[str],
+) -> QuantizedModel:
     require_real_inputs(flat)
     simple = simplify(flat)
     kept = _kept(simple, flat, keep_float)
@@ -196,12 +213,10 @@ def insert_fake_quantization(
     with float32_policy():
         model = rebuild(simple, replay, forward=forward)
     model.output_names = simple.output_names
-    quantized = QuantizedModel(
+    return QuantizedModel(
         model=model, ranges=list(ranges.values()), weights=weights, inputs=inputs, results=results,
         account=_account(flat, simple, kept, twins.layers, evened), flat=flat,
     )
-    quantized.check_in_float(noise_of(flat.inputs, [span or NOISE_SPAN for span in input_ranges]), on="noise")
-    return quantized
 
 
 def _range(

@@ -9,7 +9,7 @@ Post-training quantization is these three. Quantization-aware training (qat.py) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,14 @@ from edgeship.core.errors import ModelError
 from edgeship.core.layer_names import wrapper_name
 from edgeship.core.progress import say, track
 from edgeship.data import Images, preprocessed_batches
-from edgeship.quantize.calibration import Seen
+from edgeship.quantize.calibration import MIN_MAX, Seen
 from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
 from edgeship.quantize.ranges import LEAST_RANGE
 
 CALIBRATION_BATCH = 32
+# Of inputs that pass the model at once: a dozen pictures of 224x224x3. The first tensors of a network are several times
+# as large as its input, and three of them are in memory at a time; every pass rounds all weights anew.
+BATCH_NUMBERS = 2**21
 CHECKED_IMAGES = 8  # on which the network is held against the float model before it is calibrated
 # The largest bias integer that a scale may lead to: the accumulator (int32) needs room for the products too.
 LARGEST_BIAS_CODE = 2**30
@@ -72,15 +75,41 @@ def seed_ranges(
 
 
 def calibrate(quantized: QuantizedModel, batches: Iterable[Any], *, method: str) -> None:
-    """Run float32 batches (an array, or a list of them for several inputs) through the model and seed every range."""
-    seed(quantized, observe(quantized, batches), method=method)
+    """Run float32 batches (an array, or a list of them for several inputs) through the model and seed every range.
+
+    Extremes are the same in batches of any size; samples are not, and the mean of the batches' extremes is not.
+    """
+    if method == MIN_MAX:
+        seen = observe(quantized, _small(batches, quantized.model.inputs), samples=False)
+    else:
+        seen = observe(quantized, batches)
+    seed(quantized, seen, method=method)
     name_dead(quantized)
 
 
-def observe(quantized: QuantizedModel, batches: Iterable[Any]) -> list[Seen]:
-    """Run float32 batches through the model, its activations in float; returns what each of its ranges has seen."""
+def _small(batches: Iterable[Any], inputs: Sequence[Any]) -> Iterator[Any]:
+    """Yield the same examples in batches of at most `BATCH_NUMBERS` numbers, where the model takes any number."""
+    is_open = all(tensor.shape[0] is None for tensor in inputs)
+    for batch in batches:
+        arrays = tf.nest.flatten(batch)
+        count = len(arrays[0])
+        parts = min(count, -(-sum(map(np.size, arrays)) // BATCH_NUMBERS)) if is_open else 1
+        for places in np.array_split(np.arange(count), parts):
+            part = slice(places[0], places[-1] + 1)
+            yield tf.nest.map_structure(lambda array, part=part: array[part], batch)
+
+
+def observe(quantized: QuantizedModel, batches: Iterable[Any], *, samples: bool = True) -> list[Seen]:
+    """Run float32 batches through the model, its activations in float.
+
+    Args:
+        samples: of the values, beside their extremes.
+
+    Returns:
+        What each of the model's ranges has seen.
+    """
     for item in quantized.ranges:
-        item.observe()
+        item.observe(samples=samples)
     for batch in batches:
         quantized.model(tf.nest.map_structure(tf.constant, batch), training=False)
     return [item.seen for item in quantized.ranges]

@@ -91,7 +91,9 @@ class Range(layers.Layer):
         """Round a tensor; `member` tells which one it is, None one that is within the others' range anyway."""
         if self.mode in (Mode.OFF, Mode.OBSERVE):
             if self.mode is Mode.OBSERVE and member is not None and tf.executing_eagerly():
-                self.seen.add(self._clipped(inputs).numpy(), member=member, logits=self.window.softmax)
+                # `numpy()` would copy what is hundreds of megabytes for pictures of 224x224.
+                values = np.asarray(memoryview(self._clipped(inputs)))
+                self.seen.add(values, member=member, logits=self.window.softmax)
             return self._clipped(inputs)
         low, high = self.minimum, self.maximum
         if training and self.mode is Mode.FOLLOW and member is not None:
@@ -102,10 +104,14 @@ class Range(layers.Layer):
             return inputs + tf.stop_gradient(rounded - inputs)
         return rounded
 
-    def observe(self) -> None:
-        """Record what passes from now on, in float, and nothing of before; a fixed range stays as it is."""
+    def observe(self, *, samples: bool = True) -> None:
+        """Record what passes from now on, in float, and nothing of before; a fixed range stays as it is.
+
+        Args:
+            samples: of the values, beside their extremes.
+        """
         if not self.fixed:
-            self.mode, self.seen = Mode.OBSERVE, Seen()
+            self.mode, self.seen = Mode.OBSERVE, Seen(keeps_samples=samples)
 
     def seed(self, calibration: str) -> None:
         """Set the range from what was observed, by one of `CALIBRATIONS`, and start following.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,18 +28,19 @@ LEAST_SQNR_DB = 95.0
 # some hundred products rounds by ten such units (20 dB).
 UNIT = 2.0**-23
 UNITS_DB = 20.0
-PROBE_BATCH = 8
+PROBE_BATCH, LEAST_BATCH = 8, 2
+PROBE_NUMBERS = 2**17  # of an input: large pictures need no eight examples, and each of them is two forward passes
 PROBE_SIZE = 32  # for sizes the model leaves open
 
 
 def noise_of(inputs: Sequence[Any], spans: Sequence[tuple[float, float]], *, seed: int = 0) -> list[np.ndarray]:
     """Uniform noise for a model's inputs, each within its span: float32 `(batch, ...)`."""
     generator = np.random.default_rng(seed)
+    sizes = [[size or PROBE_SIZE for size in tensor.shape[1:]] for tensor in inputs]
+    batch = max(LEAST_BATCH, min(PROBE_BATCH, PROBE_NUMBERS // max(map(math.prod, sizes))))
     return [
-        generator.uniform(*span, size=(
-            tensor.shape[0] or PROBE_BATCH, *(size or PROBE_SIZE for size in tensor.shape[1:])
-        )).astype(np.float32)
-        for tensor, span in zip(inputs, spans, strict=True)
+        generator.uniform(*span, size=(tensor.shape[0] or batch, *size)).astype(np.float32)
+        for tensor, size, span in zip(inputs, sizes, spans, strict=True)
     ]
 
 

@@ -112,6 +112,11 @@ class _Wrapper(quantize_wrapper.QuantizeWrapperV2):
     The weights have one order, before and after the first call: a call takes the kernel from the inner layer.
     """
 
+    @tf.autograph.experimental.do_not_convert  # no condition in it depends on a tensor, and rewriting it takes seconds
+    def call(self, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
+        """Return what the layer computes with its rounded kernel."""
+        return super().call(inputs, training=training, **kwargs)
+
     @property
     def kernel_values(self) -> np.ndarray:
         """The float kernel."""

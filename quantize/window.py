@@ -65,6 +65,8 @@ def seen_inside(seen: Seen, window: Window) -> Seen:
         member: [(min(max(least, low), high), min(max(most, low), high)) for least, most in batches]
         for member, batches in seen.extremes.items()
     }
+    if not seen.samples:
+        return dataclasses.replace(seen, extremes=extremes)
     values = seen.values
     inside = values[(values >= low) & (values <= high)]
     return dataclasses.replace(

@@ -200,6 +200,10 @@ def test_a_model_whose_outputs_are_constant() -> None:
         edgeship.quantize_model(model, INPUTS)
 
 
+def test_sorted_examples_whose_first_have_one_answer() -> None:
+    edgeship.quantize_model(small(), np.concatenate([np.repeat(INPUTS[:1], 20, axis=0), INPUTS]))
+
+
 def test_another_network_in_the_place_of_the_quantized_one() -> None:
     quantized = edgeship.quantize_model(small(), INPUTS)
     quantized.keras = small()

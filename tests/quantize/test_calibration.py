@@ -140,3 +140,11 @@ def test_a_small_tensor_is_sampled_whole():
 def test_every_method_holds_zero_alone_for_zeros(method):
     low, high = CALIBRATIONS[method](seen(np.zeros((2, 5))))
     assert (low, high) == (0.0, 0.0)
+
+
+def test_extremes_need_no_samples():
+    found = Seen(keeps_samples=False)
+    for batch in (normal((8, 4, 4, 3)), 3 * normal((8, 4, 4, 3), seed=1)):
+        found.add(batch)
+    assert not found.samples
+    assert min_max(found) == min_max(seen(normal((8, 4, 4, 3)), 3 * normal((8, 4, 4, 3), seed=1)))

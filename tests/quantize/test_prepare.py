@@ -11,6 +11,7 @@ from edgeship.core.errors import ModelError
 from edgeship.data import Images, preprocess
 from edgeship.export.checks import check_tflite
 from edgeship.export.tflite.convert import convert_tflite
+from edgeship.quantize.insert import insert_fake_quantization
 from edgeship.quantize.lowering.lower import lower
 from edgeship.quantize.prepare import calibrate, finish, prepare, seed_ranges
 from edgeship.quantize.ranges import Mode
@@ -33,6 +34,31 @@ def test_every_calibration_gives_a_network_that_answers(float_model, method):
     assert np.mean(answers == float_model(images).numpy().argmax(-1)) > 0.9
     whole = ends(seeded(float_model))
     assert all(whole[name][0] <= low <= high <= whole[name][1] for name, (low, high) in ends(quantized).items())
+
+
+def test_min_max_takes_large_batches_in_parts(float_model, monkeypatch):
+    """The extremes are those of all examples, however many pass the model at once; float32 rounds as it sums them."""
+    whole = ends(seeded(float_model))
+    size = int(np.prod(float_model.input_shape[1:]))
+    monkeypatch.setattr("edgeship.quantize.prepare.BATCH_NUMBERS", 3 * size)
+    counts, quantized = [], prepared(float_model)
+    call = quantized.model.call
+    monkeypatch.setattr(
+        quantized.model, "call", lambda inputs, *args, **kwargs: counts.append(len(inputs)) or call(inputs, **kwargs)
+    )
+    calibrate(quantized, [preprocess(CALIBRATION.images, SPEC)], method="min-max")
+    assert max(counts) == 3 and sum(counts) == len(CALIBRATION.images)
+    for name, found in ends(quantized).items():
+        np.testing.assert_allclose(found, whole[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_of_a_fixed_batch_gets_the_batch_as_it_is(monkeypatch):
+    monkeypatch.setattr("edgeship.quantize.prepare.BATCH_NUMBERS", 1)
+    inputs = layers.Input(batch_shape=(4, 6))
+    model = randomize(tf_keras.Model(inputs, layers.Dense(2, name="out")(inputs)))
+    quantized = insert_fake_quantization(lower(model), input_ranges=[None])
+    calibrate(quantized, [np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)], method="min-max")
+    assert all(item.mode is Mode.FOLLOW for item in quantized.ranges)
 
 
 def test_weights_of_7_bits_are_so_in_the_file(float_model):

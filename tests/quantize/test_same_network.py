@@ -32,6 +32,13 @@ def test_noise_is_within_each_input_s_span_and_of_its_shape():
     assert one.dtype == np.float32 and one.min() >= 0 and one.max() <= 1 and two.min() >= -4 and two.max() <= -2
 
 
+def test_large_inputs_need_few_examples():
+    (large,) = noise_of([layers.Input((224, 224, 3))], [SPAN])
+    assert large.shape == (2, 224, 224, 3)
+    small, wide = noise_of([layers.Input((4,)), layers.Input((2**15,))], [SPAN, SPAN])
+    assert len(small) == len(wide) == 4
+
+
 def test_what_is_not_finite_must_be_equal():
     one = np.array([1.0, np.inf, 2.0], np.float32)
     assert is_same(one, one + np.float32(1e-6) * np.isfinite(one), least_db=95)

@@ -56,6 +56,12 @@ def test_every_calibration_is_inside(method):
     assert CALIBRATIONS["min-max"](seen_inside(seen, Window(low=-3.0))) == (-3, CALIBRATIONS["min-max"](seen)[1])
 
 
+def test_extremes_without_samples_are_inside():
+    seen = Seen(keeps_samples=False)
+    seen.add(np.linspace(-9, 9, 30, dtype=np.float32).reshape(2, 15))
+    assert CALIBRATIONS["min-max"](seen_inside(seen, Window(low=-3.0))) == (-3.0, 9.0)
+
+
 def test_nothing_inside_is_the_end():
     seen = Seen()
     seen.add(np.full((2, 3), -9.0, np.float32))
