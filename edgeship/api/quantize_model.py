@@ -262,8 +262,8 @@ def _check_outputs(flat: tf_keras.Model, golden: Batch) -> None:
 
     The first few examples settle that for nearly every model; more are asked where those have one answer.
     """
-    count, firsts = len(golden[0]), {}
-    constant = set(flat.output_names)
+    count, constant = len(golden[0]), set(flat.output_names)
+    firsts: dict[str, np.ndarray] = {}
     for start in range(0, count, CHECKED_EXAMPLES):
         batch = tuple(array[start : start + CHECKED_EXAMPLES] for array in golden)
         answers = tf.nest.flatten(flat(as_model_takes(batch), training=False))
