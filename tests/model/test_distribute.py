@@ -40,7 +40,7 @@ train_images = 256
 calibration_images = 64
 test_images = 64
 [model]
-factory = "plain_model:build"
+factory = "{factory}:build"
 [train]
 epochs = {epochs}
 batch_size = 32
@@ -63,6 +63,9 @@ freeze_ranges_at = 0.0
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distribute")
     (folder / "plain_model.py").write_text(MODULE)
+    (folder / "plain_model3.py").write_text(
+        MODULE.replace("import tf_keras\n", "import keras\n").replace("tf_keras", "keras")
+    )
     return folder
 
 
@@ -74,9 +77,9 @@ def alone(folder):
     return pipeline.out
 
 
-def configured(folder: Path, strategy: str, *, epochs: int = 2) -> Path:
-    path = folder / f"{strategy}.toml"
-    path.write_text(CONFIG.format(strategy=strategy, epochs=epochs))
+def configured(folder: Path, strategy: str, *, epochs: int = 2, factory: str = "plain_model") -> Path:
+    path = folder / f"{strategy} {factory}.toml"
+    path.write_text(CONFIG.format(strategy=strategy, epochs=epochs, factory=factory))
     return path
 
 
@@ -194,7 +197,7 @@ def test_workers_that_do_not_go_together_are_refused_before_they_train(folder):
         assert [line for line in text.splitlines() if line.startswith("ran")] == ["ran 0", "ran 0", "ran 1"]
 
 
-MIRRORED = """
+TWO_DEVICES = """
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -213,7 +216,8 @@ from edgeship.model.distribute import all_sum, share_of
 from edgeship.app.pipeline.pipeline import Pipeline
 
 config, out, folder = load_config(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[1]).parent
-
+"""
+MIRRORED = TWO_DEVICES + """
 def quantize(**changes):
     pipeline = Pipeline(
         config=replace(config, quantize=replace(config.quantize, **changes)), out=out, module_folder=folder
@@ -256,6 +260,21 @@ def test_two_devices_train_both_phases_as_one_does(folder, alone):
     assert int(moved.split()[-1]) >= 3  # the largest values behind the convolution, its ReLU and the head
     assert share == "share 2 0 2 [3.]"
     assert statistics == "statistics 2 moved True equal True"
+
+
+def test_two_devices_train_a_model_of_keras_3_as_one_does(folder):
+    config = configured(folder, "none", epochs=1, factory="plain_model3")
+    one = Pipeline(config=load_config(config), out=folder / "alone 3", module_folder=folder)
+    one.quantize()
+    config, two = configured(folder, "mirrored", epochs=1, factory="plain_model3"), folder / "two 3"
+    script = TWO_DEVICES + "Pipeline(config=config, out=out, module_folder=folder).quantize()"
+    found = subprocess.run(
+        [sys.executable, "-c", script, str(config), str(two)], cwd=ROOT, text=True, capture_output=True,
+        timeout=LONG_SECONDS,
+    )
+    assert found.returncode == 0, found.stderr
+    close_to(*(build.load_model(out / "float.keras").get_weights() for out in (one.out, two)))
+    close_to(*(quantized_weights(out) for out in (one.out, two)))
 
 
 def test_a_batch_that_the_replicas_do_not_divide_is_refused():
