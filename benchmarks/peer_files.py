@@ -21,19 +21,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import io
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from benchmarks import mlperf_tiny
 from benchmarks.ptq_best import Work, depthwise, digits, mlperf, quantize
-from benchmarks.side_by_side import ratios
+from benchmarks.side_by_side import Ratio, ratios
+from edgeship.core.errors import in_one_line
 from edgeship.core.integers import dequantize, sqnr_db
 from edgeship.core.progress import say
 from edgeship.core.variants import PORTABLE, processor_of, variants_on
@@ -77,15 +80,26 @@ def main() -> None:
 
 def times_of(work: Work, files: list[File], *, launches: int) -> dict[tuple[str, str], str]:
     """Return the cells of each file's time, by its name and format."""
-    processor = processor_of(platform.machine(), describe_machine()["cpu_flags"])
-    variant = "" if processor is None or variants_on(processor)[0] == PORTABLE else f" {variants_on(processor)[0]}"
-    cells = {}
-    for format, base in (("tflite", BEST), ("onnx", BEST + variant)):
+    found = ratios_of(work, files, launches=launches)
+    return {key: f" {ratio} | {ratio.milliseconds:.4f} |" for key, ratio in found.items()}
+
+
+def ratios_of(work: Work, files: list[File], *, launches: int) -> dict[tuple[str, str], Ratio]:
+    """Return the time of each file over that of edgeship's best in the same runtime, by its name and format."""
+    found = {}
+    for format, base in (("tflite", BEST), ("onnx", best_onnx())):
         contents = {name: content for name, form, content in files if form == format}
         say(f"{work.name}: {len(contents)} {format} files side by side")
-        found = ratios({base: contents[base], **contents}, format=format, example=work.tests[:1], launches=launches)
-        cells |= {(name, format): f" {ratio} | {ratio.milliseconds:.4f} |" for name, ratio in found.items()}
-    return cells
+        measured = ratios({base: contents[base], **contents}, format=format, example=work.tests[:1], launches=launches)
+        found |= {(name, format): ratio for name, ratio in measured.items()}
+    return found
+
+
+def best_onnx() -> str:
+    """Return the name of edgeship's best ONNX file in the variant for this processor."""
+    processor = processor_of(platform.machine(), describe_machine()["cpu_flags"])
+    variant = PORTABLE if processor is None else variants_on(processor)[0]
+    return BEST if variant == PORTABLE else f"{BEST} {variant}"
 
 
 def files_of(work: Work, models: Path | None) -> Iterator[File]:
@@ -104,12 +118,23 @@ def files_of(work: Work, models: Path | None) -> Iterator[File]:
             yield f"{name} u8s8", "onnx", convert_onnx(tflite, variant="u8s8")
     if models is not None and (own := models / mlperf_tiny.ENTRIES[work.name].own).is_file():
         yield "the benchmark's own", "tflite", own.read_bytes()
-    yield "converter", "tflite", mlperf_tiny.converter_file(work.model, work.calibration)
+    yield from _tried("converter", "tflite", lambda: mlperf_tiny.converter_file(work.model, work.calibration))
     if importlib.util.find_spec(LITERT_QUANTIZER) is None:
         say(f"{LITERT_QUANTIZER} is not installed: no row of it")
     else:
-        yield "litert-quantizer", "tflite", litert_quantizer_file(float_tflite, work.calibration)
+        made = functools.partial(litert_quantizer_file, float_tflite, work.calibration)
+        yield from _tried("litert-quantizer", "tflite", made)
     yield from ort_files(float_onnx, work.calibration)
+
+
+def _tried(name: str, format: str, make: Callable[[], bytes]) -> Iterator[File]:
+    """Yield a peer's file; where there is none, say why."""
+    try:
+        content = make()
+    except Exception as error:  # noqa: BLE001 - of other tools, which raise what they like
+        say(f"peer: {name}: no file ({in_one_line(error)})")
+    else:
+        yield name, format, content
 
 
 def litert_quantizer_file(float_tflite: bytes, calibration: np.ndarray) -> bytes:
@@ -153,28 +178,36 @@ def ort_files(
             example = next(self.examples, None)
             return None if example is None else {name: example[None]}
 
+    def made(weights: Any, way: str) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+            source.write_bytes(float_onnx)
+            with contextlib.redirect_stdout(io.StringIO()):
+                quantization.quantize_static(
+                    source, target, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+                    activation_type=quantization.QuantType.QUInt8, weight_type=weights,
+                    calibrate_method=getattr(quantization.CalibrationMethod, ORT_CALIBRATIONS[way]),
+                )
+            return target.read_bytes()
+
     for variant, weights in (("u8u8", quantization.QuantType.QUInt8), ("u8s8", quantization.QuantType.QInt8)):
         for way in ways:
             say(f"peer: quantize_static {variant} {way}")
-            with tempfile.TemporaryDirectory() as folder:
-                source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-                source.write_bytes(float_onnx)
-                with contextlib.redirect_stdout(io.StringIO()):
-                    quantization.quantize_static(
-                        source, target, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-                        activation_type=quantization.QuantType.QUInt8, weight_type=weights,
-                        calibrate_method=getattr(quantization.CalibrationMethod, ORT_CALIBRATIONS[way]),
-                    )
-                yield f"ort {variant} {way}", "onnx", target.read_bytes()
+            yield from _tried(f"ort {variant} {way}", "onnx", functools.partial(made, weights, way))
 
 
 def row_of(work: Work, wanted: np.ndarray, name: str, format: str, content: bytes) -> str:
     """Return the line of one file."""
-    _, (spec,), (outputs,) = specs_and_outputs(content, format=format, inputs=(work.tests,))
-    answers = dequantize(outputs, spec).reshape(wanted.shape)
-    db, same = sqnr_db(wanted, answers), np.mean(answers.argmax(-1) == wanted.argmax(-1))
+    db, same = closeness(work, wanted, format, content)
     noise = "exact" if db is None else f"{db:.1f}"
     return f"| {work.name} | {name} | {format} | {len(content):,} | {noise} | {same:.2%} |"
+
+
+def closeness(work: Work, wanted: np.ndarray, format: str, content: bytes) -> tuple[float | None, float]:
+    """Return a file's signal to noise against the float outputs (None: exact), and the share of equal top-1."""
+    _, (spec,), (outputs,) = specs_and_outputs(content, format=format, inputs=(work.tests,))
+    answers = dequantize(outputs, spec).reshape(wanted.shape)
+    return sqnr_db(wanted, answers), float(np.mean(answers.argmax(-1) == wanted.argmax(-1)))
 
 
 if __name__ == "__main__":
