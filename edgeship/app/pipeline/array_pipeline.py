@@ -8,7 +8,7 @@ answers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,31 +21,30 @@ from edgeship.app.pipeline import about
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.metric_trial import try_metric
 from edgeship.app.pipeline.model_key import model_key
-from edgeship.app.pipeline.output_record import OUTPUT_FILE, form_for_graphs, output_stage, read_output
+from edgeship.app.pipeline.output_record import form_for_graphs, output_stage
+from edgeship.app.pipeline.results import Results
 from edgeship.app.pipeline.source_key import forget_edited_modules, named_modules, put_first, source_key
 from edgeship.app.pipeline.stage import Stage
 from edgeship.core.artifact import MANIFEST_FILE
 from edgeship.core.config import Config
 from edgeship.core.config_file import config_to_dict
 from edgeship.core.errors import ConfigError, DataError
-from edgeship.core.files import sha256_of_file, sha256_of_json, write_atomically
+from edgeship.core.files import sha256_of_file, sha256_of_json
 from edgeship.core.measurement import REPORT_FILE, Report
 from edgeship.core.progress import fact, say, stage
-from edgeship.core.schemes import BOUNDED_SCHEMES, FAKE_QUANTIZED, SCHEMES, SEARCHED_SCHEMES, TRAINING
+from edgeship.core.schemes import BOUNDED_SCHEMES
 from edgeship.core.version import __version__
 from edgeship.data.array_source import ArraySplits, load_arrays
-from edgeship.data.examples import as_model_takes
 
 if TYPE_CHECKING:
     import tf_keras
 
+    from edgeship.app.pipeline.array_integers import ArrayIntegers
     from edgeship.quantize.insert import QuantizedModel
-
-CALIBRATION_BATCH = 32
 
 
 @dataclass
-class ArrayPipeline:
+class ArrayPipeline(Results):
     """One configuration of arrays and the folder its results go to."""
 
     config: Config
@@ -65,21 +64,6 @@ class ArrayPipeline:
         if self.config.train.strategy != "none":
             raise ConfigError("train.strategy: several replicas train on images only; leave it out for arrays")
 
-    @property
-    def float_file(self) -> Path:
-        """The trained float model, lowered."""
-        return self.out / "float.keras"
-
-    @property
-    def output_file(self) -> Path:
-        """The form of the output."""
-        return self.out / OUTPUT_FILE
-
-    @property
-    def bundle_folder(self) -> Path:
-        """The bundle."""
-        return self.out / "bundle"
-
     def train(self) -> None:
         """Train the float model, or take it as it is; leaves the lowered network."""
         self.cache.run(self._train_stage())
@@ -88,7 +72,7 @@ class ArrayPipeline:
         """Find the integer ranges of every scheme that has them."""
         self.train()
         self.cache.run(self._output_stage())
-        for scheme in self._fake_quantized:
+        for scheme in self.fake_quantized:
             self.cache.run(self._quantize_stage(scheme))
 
     def export(self) -> None:
@@ -109,11 +93,6 @@ class ArrayPipeline:
         if not self.cache.ran:
             say(f"nothing changed: all results are in {self.out}")
         return load_report(self.out / REPORT_FILE)
-
-    @property
-    def sensitivity_file(self) -> Path:
-        """Where sensitivities would be."""
-        return self.out / "sensitivity.json"
 
     def sensitivity(self) -> dict[str, Any]:
         """Refuse: sensitivities are measured by the classes of images. Raises ConfigError."""
@@ -138,21 +117,21 @@ class ArrayPipeline:
 
     def _quantize_stage(self, scheme: str) -> Stage:
         read = {
-            **self._read_by_all(), "float": sha256_of_file(self.float_file), "output": self._output,
+            **self._read_by_all(), "float": sha256_of_file(self.float_file), "output": self.output_form,
             "quantize": {**config_to_dict(self.config.quantize), "schemes": None},
         }
         return Stage(
             name=f"quantize {scheme}", about=about.ranges(self.config, scheme), read=read,
-            writes=(self._state_file(scheme),), work=functools.partial(self._quantize, scheme),
+            writes=(self.quantized_file(scheme),), work=functools.partial(self._quantize, scheme),
         )
 
     def _export_stage(self) -> Stage:
         read = {
             **self._read_by_all(), "float": sha256_of_file(self.float_file),
-            "quantized": {name: sha256_of_file(self._state_file(name)) for name in self._fake_quantized},
+            "quantized": {name: sha256_of_file(self.quantized_file(name)) for name in self.fake_quantized},
             "schemes": list(self.config.quantize.schemes), "keep_float": list(self.config.quantize.keep_float),
             "export": config_to_dict(self.config.export), "metric": self.config.validate.metric,
-            "output": self._output,
+            "output": self.output_form,
         }
         return Stage(
             name="export", about=about.files(self.config), read=read, writes=(self.bundle_folder / MANIFEST_FILE,),
@@ -178,15 +157,8 @@ class ArrayPipeline:
     # --- the work of each -----------------------------------------------------------------------------------------
 
     @property
-    def _fake_quantized(self) -> list[str]:
-        return [name for name in self.config.quantize.schemes if SCHEMES[name].source == FAKE_QUANTIZED]
-
-    @property
     def _modules(self) -> tuple[str, ...]:
         return named_modules(self.config.model, self.config.data.factory, self.config.validate.metric)
-
-    def _state_file(self, scheme: str) -> Path:
-        return self.out / "quantized" / f"{scheme}.npz"
 
     @cached_property
     def _initial(self) -> tf_keras.Model:
@@ -224,6 +196,7 @@ class ArrayPipeline:
 
     def _train(self, scratch: Path) -> None:
         from edgeship.app.pipeline import lowered
+        from edgeship.app.pipeline.array_integers import ArrayIntegers, calibration_batches
         from edgeship.model import build
         from edgeship.model.first_values import lost_in_rounding, squeezed
 
@@ -238,88 +211,43 @@ class ArrayPipeline:
             untrained = lowered.lowered(model, self._splits.test)
             check_form(self.config.export.output, untrained)
             try_metric(untrained, self._splits.test, metric=metric_named(self.config.validate.metric))
-            if self._fake_quantized:  # what integers cannot compute is refused before the training, not after it
-                self._prepare(untrained, self.config.quantize.keep_float)
+            if self.fake_quantized:  # what integers cannot compute is refused before the training, not after it
+                ArrayIntegers(self.config.quantize, self._splits, None).prepare(
+                    untrained, self.config.quantize.keep_float
+                )
             fit_arrays(model, self._splits.train, config=config, metric=self.config.validate.metric)
             build.check_weights(model)
         flat = lowered.lowered(model, self._splits.test)
         if not config.epochs:
             try_metric(flat, self._splits.test, metric=metric_named(self.config.validate.metric))
-        few = next(self._calibration_batches())
+        few = next(calibration_batches(self._splits))
         if isinstance(few, np.ndarray) and (found := squeezed(flat, few)) is not None:
             say(f"train: warning: {found}; was the model trained on inputs of another scale?")
-        lost = lost_in_rounding(flat, few) if isinstance(few, np.ndarray) and self._fake_quantized else None
+        lost = lost_in_rounding(flat, few) if isinstance(few, np.ndarray) and self.fake_quantized else None
         if lost is not None:
             say(f"train: warning: {lost}")
         lowered.save(flat, self.float_file, self._splits.test)
 
-    @property
-    def _output(self) -> str | None:
-        return read_output(self.output_file)
-
     def _choose_output(self) -> None:
         from edgeship.app.pipeline import lowered
+        from edgeship.app.pipeline.array_integers import calibration_batches
         from edgeship.app.pipeline.output_stage import choose_output
 
         choose_output(
-            lowered.load(self.float_file), lambda: self._calibration_batches(), asked=self.config.export.output,
+            lowered.load(self.float_file), lambda: calibration_batches(self._splits), asked=self.config.export.output,
             schemes=self.config.quantize.schemes, path=self.output_file,
         )
 
-    def _calibration_batches(self) -> Iterator[Any]:
-        return map(as_model_takes, self._splits.calibration.batches(CALIBRATION_BATCH))
+    @property
+    def _integers(self) -> ArrayIntegers:
+        from edgeship.app.pipeline.array_integers import ArrayIntegers
+
+        return ArrayIntegers(self.config.quantize, self._splits, self.output_form)
 
     def _quantize(self, scheme: str, scratch: Path) -> None:
         from edgeship.app.pipeline import lowered
-        from edgeship.quantize.distillation import distill
-        from edgeship.quantize.prepare import finish
-        from edgeship.quantize.state import state_bytes
 
-        config = self.config.quantize
-        quantized = self._with_output(lowered.load(self.float_file), config.keep_float)
-        fact(quantized.account.sentence)
-        notes: dict[str, Any] = {}
-        if scheme in SEARCHED_SCHEMES:
-            notes = self._find_best(quantized)
-        else:
-            self._calibrate(quantized, SCHEMES[scheme].ranges or config.calibration)
-        if SCHEMES[scheme].needs == TRAINING:
-            examples = self._splits.train or self._splits.calibration
-            distill(
-                quantized, examples, epochs=config.epochs, batch_size=config.batch_size,
-                learning_rate=config.learning_rate, freeze_ranges_at=config.freeze_ranges_at, seed=config.seed,
-            )
-        finish(quantized)
-        write_atomically(self._state_file(scheme), state_bytes(quantized, keep_float=config.keep_float, notes=notes))
-
-    def _with_output(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
-        from edgeship.quantize.output_form import for_training
-
-        return for_training(self._prepare(flat, keep_float), form_for_graphs(self._output))
-
-    def _prepare(self, flat: tf_keras.Model, keep_float: tuple[str, ...]) -> QuantizedModel:
-        from edgeship.quantize.insert import insert_fake_quantization
-
-        config = self.config.quantize
-        return insert_fake_quantization(
-            flat, input_ranges=[None] * len(flat.inputs), ema_decay=config.ema_decay, weight_bits=config.weight_bits,
-            weight_range=config.weight_range, keep_float=keep_float,
-        )
-
-    def _calibrate(self, quantized: QuantizedModel, method: str) -> None:
-        from edgeship.quantize.prepare import calibrate
-
-        calibration = self._splits.calibration
-        quantized.check_in_float(calibration.read(np.arange(min(8, len(calibration)))), on="calibration data")
-        calibrate(quantized, self._calibration_batches(), method=method)
-
-    def _find_best(self, quantized: QuantizedModel) -> dict[str, Any]:
-        from edgeship.quantize import best
-
-        calibration, held_out = best.parts(list(self._calibration_batches()))
-        first = calibration[0] if isinstance(calibration[0], list) else [calibration[0]]
-        quantized.check_in_float([array[:8] for array in first], on="calibration data")
-        return best.found(quantized, calibration, held_out)
+        self._integers.quantize(lowered.load(self.float_file), scheme, self.quantized_file(scheme))
 
     def _export(self, scratch: Path) -> None:
         from edgeship.app.pipeline import lowered
@@ -330,18 +258,19 @@ class ArrayPipeline:
         from edgeship.export.samples import Samples, noise_between
         from edgeship.model.build import weights_sha256
         from edgeship.quantize.output_form import float_form
+        from edgeship.quantize.prepare import CALIBRATION_BATCH
         from edgeship.quantize.state import load_state, restore
 
         flat, splits = lowered.load(self.float_file), self._splits
-        make: Callable[[tuple[str, ...]], QuantizedModel] = functools.partial(self._with_output, flat)
-        quantized = {name: restore(load_state(self._state_file(name)), make) for name in self._fake_quantized}
+        make: Callable[[tuple[str, ...]], QuantizedModel] = functools.partial(self._integers.prepare, flat)
+        quantized = {name: restore(load_state(self.quantized_file(name)), make) for name in self.fake_quantized}
         golden = splits.test.first(self.config.export.golden_images)
         inputs = golden.read(np.arange(len(golden)))
         samples = Samples(
             calibration=lambda: splits.calibration.batches(CALIBRATION_BATCH), golden=inputs,
             noise=tuple(noise_between(array, (float(array.min()), float(array.max()))) for array in inputs),
         )
-        output = self._output
+        output = self.output_form
         prepared = prepared_schemes(flat, quantized, config=self.config, output=output)
         exported = export_files(
             prepared, samples=samples, config=self.config, meanings=output_meanings(flat, output)

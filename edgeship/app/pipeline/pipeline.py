@@ -1,13 +1,7 @@
 """The stages composed: train -> quantize -> export -> validate, each cached by the hash of what it read.
 
-What one stage hands to the next lies in files in the output folder:
-
-    float.keras      the trained float network, lowered: no later stage needs the user's code
-    output.json      the form of the output: probabilities, float probabilities or logits
-    sensitivity.json what quantizing each layer alone costs (only where it was asked for)
-    quantized/       the weights and ranges of each integer scheme
-    bundle/          the artifacts with manifest.json and golden.npz
-    report.json      what was measured, and report.md
+What one stage hands to the next lies in files in the output folder (results.py); the last leaves report.json and
+report.md.
 """
 
 from __future__ import annotations
@@ -22,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from edgeship.app.pipeline import about
 from edgeship.app.pipeline.cache import StageCache
 from edgeship.app.pipeline.model_key import model_key
-from edgeship.app.pipeline.output_record import OUTPUT_FILE, form_for_graphs, output_stage, read_output
+from edgeship.app.pipeline.output_record import form_for_graphs, output_stage
+from edgeship.app.pipeline.results import Results
 from edgeship.app.pipeline.source_key import named_modules, put_first
 from edgeship.app.pipeline.stage import Stage
 from edgeship.core.artifact import MANIFEST_FILE, Preprocessing
@@ -32,7 +27,7 @@ from edgeship.core.config_file import config_to_dict
 from edgeship.core.files import sha256_of_file
 from edgeship.core.measurement import REPORT_FILE, Report
 from edgeship.core.progress import fact, say, stage
-from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, TRAINING
+from edgeship.core.schemes import SCHEMES, TRAINING
 from edgeship.core.version import __version__
 from edgeship.data import (
     CalibrationSplit,
@@ -56,7 +51,7 @@ OUTPUT_BATCH = 64  # calibration images whose float answers are looked at togeth
 
 
 @dataclass
-class Pipeline:
+class Pipeline(Results):
     """One configuration and the folder its results go to. TensorFlow is imported by the stages that need it."""
 
     config: Config
@@ -69,34 +64,6 @@ class Pipeline:
         self.cache = StageCache(self.out)
         if self.module_folder is not None:
             put_first(self.module_folder)
-
-    @property
-    def float_file(self) -> Path:
-        """The trained float model."""
-        return self.out / "float.keras"
-
-    def quantized_file(self, scheme: str) -> Path:
-        """The weights and ranges of a scheme."""
-        return self.out / "quantized" / f"{scheme}.npz"
-
-    @property
-    def output_file(self) -> Path:
-        """The form of the output."""
-        return self.out / OUTPUT_FILE
-
-    @property
-    def sensitivity_file(self) -> Path:
-        """What quantizing each layer alone costs."""
-        return self.out / "sensitivity.json"
-
-    @property
-    def _fake_quantized(self) -> list[str]:
-        return [name for name in self.config.quantize.schemes if SCHEMES[name].source == FAKE_QUANTIZED]
-
-    @property
-    def bundle_folder(self) -> Path:
-        """The bundle."""
-        return self.out / "bundle"
 
     @cached_property
     def splits(self) -> Splits:
@@ -131,9 +98,9 @@ class Pipeline:
         """Find the integer ranges of every scheme that has them: by calibration, by training, or by measuring."""
         self.train()
         self._run(self._output_stage())
-        for scheme in self._fake_quantized:
+        for scheme in self.fake_quantized:
             self._run(self._quantize_stage(scheme))
-        if not self._fake_quantized:
+        if not self.fake_quantized:
             say("quantize: no scheme has ranges to find")
 
     def sensitivity(self) -> dict[str, Any]:
@@ -245,7 +212,7 @@ class Pipeline:
 
     def _quantize_stage(self, scheme: str) -> Stage:
         read = {
-            **self._read_by_all(), "float": sha256_of_file(self.float_file), "output": self._output,
+            **self._read_by_all(), "float": sha256_of_file(self.float_file), "output": self.output_form,
             "quantize": {**config_to_dict(self.config.quantize), "schemes": None},
             **{key: getattr(self.config.train, key) for key in ("augmentation", "strategy")},
         }
@@ -259,7 +226,7 @@ class Pipeline:
         read = {
             **self._read_by_all(), "float": sha256_of_file(self.float_file),
             **{key: getattr(self.config.quantize, key) for key in ("calibration", "weight_bits", "weight_range")},
-            "output": self._output,
+            "output": self.output_form,
             "keep_float": list(self.config.quantize.keep_float),
         }
         return Stage(
@@ -270,9 +237,9 @@ class Pipeline:
     def _export_stage(self) -> Stage:
         read = {
             **self._read_by_all(), "float": sha256_of_file(self.float_file),
-            "quantized": {name: sha256_of_file(self.quantized_file(name)) for name in self._fake_quantized},
+            "quantized": {name: sha256_of_file(self.quantized_file(name)) for name in self.fake_quantized},
             "schemes": list(self.config.quantize.schemes), "keep_float": list(self.config.quantize.keep_float),
-            "export": config_to_dict(self.config.export), "output": self._output,
+            "export": config_to_dict(self.config.export), "output": self.output_form,
         }
         return Stage(
             name="export", about=about.files(self.config), read=read, writes=(self.bundle_folder / MANIFEST_FILE,),
@@ -303,11 +270,7 @@ class Pipeline:
     def _integers(self) -> QuantizeStage:
         from edgeship.app.pipeline.quantize_stage import QuantizeStage
 
-        return QuantizeStage(self.config, self.splits, self.spec, self.workers, self._float_model, self._output)
-
-    @property
-    def _output(self) -> str | None:
-        return read_output(self.output_file)
+        return QuantizeStage(self.config, self.splits, self.spec, self.workers, self._float_model, self.output_form)
 
     def _choose_output(self) -> None:
         from edgeship.app.pipeline.output_stage import choose_output
@@ -350,9 +313,9 @@ class Pipeline:
         flat = self._float_model()
         quantized = {
             scheme: restore(load_state(self.quantized_file(scheme)), functools.partial(self._integers.prepare, flat))
-            for scheme in self._fake_quantized
+            for scheme in self.fake_quantized
         }
-        output = self._output
+        output = self.output_form
         exported = export_schemes(
             flat, quantized, splits=self.splits, spec=self.spec, config=self.config, output=output
         )
