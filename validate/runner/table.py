@@ -1,7 +1,7 @@
 """The runtimes, one row each: everything that differs between them, for the runner and for those who ask it.
 
-A new runtime is a row here, its name in edgeship/core/config.py, and the module that the row's `opener` or `bridge`
-names. No field is keyword-only, since devices may have Python 3.9; rows name them all the same.
+A new runtime is a row here, its name in edgeship/core/config/validate.py, and the module that the row's `opener` or
+`bridge` names. No field is keyword-only, since devices may have Python 3.9; rows name them all the same.
 """
 
 from __future__ import annotations

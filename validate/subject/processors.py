@@ -12,7 +12,7 @@ from edgeship.core.variants import exact_on, in_words, is_for, processor_of, var
 from edgeship.validate.subject.rows import CPU, Candidate
 
 BROWSER = "browser"
-SAFE_BITS = 7  # two products of a uint8 and a 7-bit integer fit 16 bits (edgeship/core/config.py)
+SAFE_BITS = 7  # two products of a uint8 and a 7-bit integer fit 16 bits (edgeship/core/config/quantize.py)
 
 
 def this_processor() -> str | None:
