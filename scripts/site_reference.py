@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import inspect
 import io
 import tokenize
 from pathlib import Path
 
 from edgeship.app.cli.main import command_parser
-from edgeship.core import config as config_module
 from edgeship.core.config import Config
 
 IN_A_CELL = str.maketrans({"|": "\\|", "\n": " "})
@@ -27,11 +27,11 @@ def commands_page() -> str:
 
 def configuration_page() -> str:
     """Return the page of all keys: type and default of each field, and the comment beside it."""
-    comments = _comments(Path(config_module.__file__).read_text(encoding="utf-8"))
     lines = ["# Keys of the configuration", "", "A TOML file. Every key has a default; unknown keys are refused.", ""]
     for section in dataclasses.fields(Config):
         kind = section.default_factory
         assert isinstance(kind, type)
+        comments = _comments(Path(inspect.getfile(kind)).read_text(encoding="utf-8"))
         lines += [f"## [{section.name}]", "", "| key | type | default | what it is |", "|---|---|---|---|"]
         for field in dataclasses.fields(kind):
             cells = (f"`{field.name}`", f"`{field.type}`", f"`{field.default!r}`", comments[kind.__name__, field.name])
