@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import mlperf_tiny
+from benchmarks.cells import decibels, points
 from benchmarks.hidden_vnni import build_mask, hidden
 from edgeship.core.config_file import load_config
 from edgeship.core.integers import dequantize, sqnr_db
@@ -25,7 +26,6 @@ from edgeship.data import load_splits, preprocess, preprocessing_of
 from edgeship.export.proof.golden import specs_and_outputs
 from edgeship.graph import read_graph
 from edgeship.graph.saturation import saturation_of
-from edgeship.validate.questions.proportions import paired_difference_interval
 
 HEAD = "| bundle | file | unsafe pairs | top-1 | difference from float, points | SQNR, dB | answers that differ |"
 MASK = "avx512"
@@ -78,14 +78,11 @@ def rows_of(bundle: Path, asked: Asked, library: Path) -> Iterator[str]:
         with hidden(MASK, library):
             raw, values = asked.answers(path)
         right = asked.is_right(values)
-        low, high = paired_difference_interval(
-            gained=int(np.sum(right & ~float_right)), lost=int(np.sum(~right & float_right)), count=len(right)
-        )
         unsafe = sum(layer.unsafe_pairs for layer in saturation_of(read_graph(path)).layers)
         yield (
             f"| {bundle} | {path.name} | {unsafe:,} | {right.mean():.2%} "
-            f"| {100 * (right.mean() - float_right.mean()):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}] "
-            f"| {sqnr_db(floats, values):.1f} | {np.sum((raw != here).any(axis=1)):,} of {len(raw):,} |"
+            f"| {points(float_right, right)} | {decibels(sqnr_db(floats, values))} "
+            f"| {np.sum((raw != here).any(axis=1)):,} of {len(raw):,} |"
         )
 
 

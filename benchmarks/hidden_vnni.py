@@ -26,6 +26,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks import mlperf_tiny
+from benchmarks.cells import decibels
 from benchmarks.peer_files import ort_files
 from benchmarks.ptq_best import Work, digits, mlperf, quantize
 from benchmarks.side_by_side import ratios
@@ -123,9 +124,8 @@ def rows_of(work: Work, library: Path, *, launches: int) -> Iterator[str]:
                 exact.setdefault(name, outputs)
                 differ = int((outputs != exact[name]).reshape(len(outputs), -1).any(axis=1).sum())
                 db = sqnr_db(wanted, dequantize(outputs, spec).reshape(wanted.shape))
-                noise = "exact" if db is None else f"{db:.1f}"
                 yield (
-                    f"| {work.name} | {words} | {name} | {differ} of {len(outputs)} | {noise} | {found[name]} "
+                    f"| {work.name} | {words} | {name} | {differ} of {len(outputs)} | {decibels(db)} | {found[name]} "
                     f"| {found[name].milliseconds:.4f} |"
                 )
 

@@ -30,6 +30,7 @@ import numpy as np
 
 import edgeship
 from benchmarks import mlperf_inputs
+from benchmarks.cells import decibels
 from edgeship.core.artifact import TensorSpec
 from edgeship.core.errors import EdgeshipError
 from edgeship.core.integers import dequantize, grid_steps, sqnr_db
@@ -219,7 +220,7 @@ class Asked:
         return Row(
             file=file, size_bytes=path.stat().st_size, integer=integer, time=time, beside=beside,
             same_class=f"{same:.1%}" if self.entry.classifies else "no classes",
-            sqnr="exact" if db is None else f"{db:.1f}",
+            sqnr=decibels(db),
         )
 
     def beside(self, tflite: Path, onnx: Path) -> str:

@@ -25,6 +25,7 @@ import tf_keras
 from tf_keras import layers
 
 import edgeship
+from benchmarks.cells import points
 from benchmarks.mlperf_tiny import opening
 from edgeship.core.config import DataConfig
 from edgeship.core.integers import dequantize
@@ -32,7 +33,6 @@ from edgeship.core.native_output import quiet_native_output
 from edgeship.core.progress import say
 from edgeship.data.fashion_mnist import load_fashion_mnist
 from edgeship.export.proof.golden import specs_and_outputs
-from edgeship.validate.questions.proportions import paired_difference_interval
 
 BATCH, CALIBRATION = 64, 300
 SHOWN = 160  # characters of an error in the table
@@ -152,12 +152,9 @@ class Work:
         """Return the cells of a file, held against the images that the float model has right."""
         _, (spec,), (outputs,) = specs_and_outputs(content, format="tflite", inputs=(self.test,))
         now = dequantize(outputs, spec).argmax(-1) == self.test_labels
-        gained, lost = int(np.sum(now & ~right)), int(np.sum(right & ~now))
-        low, high = paired_difference_interval(gained=gained, lost=lost, count=len(right))
-        difference = f"{100 * (gained - lost) / len(right):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
         found = edgeship.inspect_file(content)
         total = found.integer_operations + found.float_operations
-        return f"{way} | {now.mean():.2%} | {difference} | {found.integer_operations}/{total}"
+        return f"{way} | {now.mean():.2%} | {points(right, now)} | {found.integer_operations}/{total}"
 
 
 def tfmot_model(model: tf_keras.Model) -> tf_keras.Model:

@@ -34,6 +34,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks import mlperf_tiny
+from benchmarks.cells import decibels
 from benchmarks.ptq_best import Work, depthwise, digits, mlperf, quantize
 from benchmarks.side_by_side import Ratio, ratios
 from edgeship.core.errors import in_one_line
@@ -199,8 +200,7 @@ def ort_files(
 def row_of(work: Work, wanted: np.ndarray, name: str, format: str, content: bytes) -> str:
     """Return the line of one file."""
     db, same = closeness(work, wanted, format, content)
-    noise = "exact" if db is None else f"{db:.1f}"
-    return f"| {work.name} | {name} | {format} | {len(content):,} | {noise} | {same:.2%} |"
+    return f"| {work.name} | {name} | {format} | {len(content):,} | {decibels(db)} | {same:.2%} |"
 
 
 def closeness(work: Work, wanted: np.ndarray, format: str, content: bytes) -> tuple[float | None, float]:

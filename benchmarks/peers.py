@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.cells import decibels
 from edgeship.app.pipeline.pipeline import Pipeline
 from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig
 from edgeship.core.config_file import load_config
@@ -267,7 +268,7 @@ def table(report: Report, *, accuracy: bool) -> str:
 def _sqnr_cell(row: Row) -> str:
     if row.parity is None:
         return "not measured"
-    return "exact" if row.parity.sqnr_db is None else f"{row.parity.sqnr_db:.1f}"
+    return decibels(row.parity.sqnr_db)
 
 
 def _speed_cells(row: Row, ours: Row | None) -> str:

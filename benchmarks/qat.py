@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.cells import points
 from edgeship.core.config import Config, DataConfig, ModelConfig, QuantizeConfig, TrainConfig
 from edgeship.core.cpu import processor_identity
 from edgeship.core.integers import quantize
@@ -177,7 +178,9 @@ def accuracy_table(options: argparse.Namespace, results: list[dict[str, Any]]) -
     pairs = [("stock", "edgeship"), ("ptq", "ptq best"), ("ptq best", "edgeship")]
     pairs = [pair for pair in pairs if set(pair) <= set(arms)]
     head = ["seed", "float top-1", *(f"{arm} - float" for arm in arms), *(f"{two} - {one}" for one, two in pairs)]
-    steps = options.epochs * (20_000 // QuantizeConfig().batch_size)
+    config = config_of(options, 0)
+    assert config.data.train_images is not None  # config_of says how many
+    steps = config.quantize.epochs * (config.data.train_images // config.quantize.batch_size)
     lines = [
         f"{title_of(options)} on Fashion-MNIST, {steps:,} steps, 10,000 test images; "
         f"CPU: {results[0]['cpu']['cpu_model']}",
@@ -197,17 +200,9 @@ def accuracy_table(options: argparse.Namespace, results: list[dict[str, Any]]) -
 
 
 def _row(seed: str, right: dict[str, np.ndarray], pairs: list[tuple[str, str]]) -> str:
-    points = [_points(right["float"], values) for arm, values in right.items() if arm != "float"]
-    points += [_points(right[one], right[two]) for one, two in pairs]
-    return f"| {seed} | {right['float'].mean():.2%} | {' | '.join(points)} |"
-
-
-def _points(before: np.ndarray, after: np.ndarray) -> str:
-    from edgeship.validate.questions.proportions import paired_difference_interval
-
-    gained, lost = int(np.sum(after & ~before)), int(np.sum(before & ~after))
-    low, high = paired_difference_interval(gained=gained, lost=lost, count=len(before))
-    return f"{100 * (gained - lost) / len(before):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+    cells = [points(right["float"], values) for arm, values in right.items() if arm != "float"]
+    cells += [points(right[one], right[two]) for one, two in pairs]
+    return f"| {seed} | {right['float'].mean():.2%} | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

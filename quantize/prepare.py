@@ -30,7 +30,7 @@ CALIBRATION_BATCH = 32
 # Of inputs that pass the model at once: a dozen pictures of 224x224x3. The first tensors of a network are several times
 # as large as its input, and three of them are in memory at a time; every pass rounds all weights anew.
 BATCH_NUMBERS = 2**21
-CHECKED_IMAGES = 8  # on which the network is held against the float model before it is calibrated
+CHECKED_EXAMPLES = 8  # on which the network is held against the float model before it is calibrated
 # The largest bias integer that a scale may lead to: the accumulator (int32) needs room for the products too.
 LARGEST_BIAS_CODE = 2**30
 
@@ -65,7 +65,7 @@ def seed_ranges(
         raise ModelError(
             "data.calibration_images: the calibration split is empty; the integer ranges need some images"
         )
-    first = next(iter(preprocessed_batches(calibration, spec, size=CHECKED_IMAGES)))
+    first = next(iter(preprocessed_batches(calibration, spec, size=CHECKED_EXAMPLES)))
     quantized.check_in_float([first] * len(quantized.model.inputs), on="calibration images")
     batches = track(
         preprocessed_batches(calibration, spec, size=CALIBRATION_BATCH), label="calibration",

@@ -35,10 +35,9 @@ from edgeship.quantize import best
 from edgeship.quantize.insert import insert_fake_quantization
 from edgeship.quantize.lowering.lower import input_specs, leaves_sizes_open, lower
 from edgeship.quantize.output_form import SoftmaxSeen
-from edgeship.quantize.prepare import calibrate
+from edgeship.quantize.prepare import CHECKED_EXAMPLES, calibrate
 
 GOLDEN_EXAMPLES = 32
-CHECKED_EXAMPLES = 8  # on which the quantized network, without rounding, is held against the float network
 BEST = "best"  # the method that tries all others
 
 

@@ -24,7 +24,7 @@ from edgeship.quantize import best
 from edgeship.quantize.distillation import distill
 from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
 from edgeship.quantize.output_form import for_training
-from edgeship.quantize.prepare import CALIBRATION_BATCH, CHECKED_IMAGES, calibrate, finish
+from edgeship.quantize.prepare import CALIBRATION_BATCH, CHECKED_EXAMPLES, calibrate, finish
 from edgeship.quantize.state import state_bytes
 
 ON = "calibration data"
@@ -72,11 +72,11 @@ class ArrayIntegers:
 
     def _calibrate(self, quantized: QuantizedModel, method: str) -> None:
         calibration = self.splits.calibration
-        quantized.check_in_float(calibration.read(np.arange(min(CHECKED_IMAGES, len(calibration)))), on=ON)
+        quantized.check_in_float(calibration.read(np.arange(min(CHECKED_EXAMPLES, len(calibration)))), on=ON)
         calibrate(quantized, calibration_batches(self.splits), method=method)
 
     def _find_best(self, quantized: QuantizedModel) -> dict[str, Any]:
         calibration, held_out = best.parts(list(calibration_batches(self.splits)))
         first = calibration[0] if isinstance(calibration[0], list) else [calibration[0]]
-        quantized.check_in_float([array[:CHECKED_IMAGES] for array in first], on=ON)
+        quantized.check_in_float([array[:CHECKED_EXAMPLES] for array in first], on=ON)
         return best.found(quantized, calibration, held_out)

@@ -29,7 +29,7 @@ from edgeship.quantize import best, qat
 from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.mixed import Choice, choose_float_layers
 from edgeship.quantize.output_form import for_training
-from edgeship.quantize.prepare import CALIBRATION_BATCH, CHECKED_IMAGES, finish, prepare, seed_ranges
+from edgeship.quantize.prepare import CALIBRATION_BATCH, CHECKED_EXAMPLES, finish, prepare, seed_ranges
 from edgeship.quantize.sensitivity import measure
 from edgeship.quantize.state import state_bytes
 
@@ -103,7 +103,7 @@ class QuantizeStage:
     def _find_best(self, quantized: QuantizedModel) -> dict[str, Any]:
         images = preprocessed_batches(self.splits.calibration, self.spec, size=CALIBRATION_BATCH)
         calibration, held_out = best.parts(list(images))
-        first = calibration[0][:CHECKED_IMAGES]
+        first = calibration[0][:CHECKED_EXAMPLES]
         quantized.check_in_float([first] * len(quantized.model.inputs), on="calibration images")
         return best.found(quantized, calibration, held_out)
 
