@@ -2,6 +2,7 @@
 
     min-max, batch-mean, percentile, mse    the ranges (`calibration.py`)
     equalization                            channels of one size between two layers (`equalization.py`)
+    joint equalization                      the same for all channels, those of sums and concatenations too
     bias-correction                         the mean error of every channel taken out (`bias_correction.py`)
     rounding                                weights rounded by what they do to answers (`rounding.py`), then the same
 
@@ -114,7 +115,9 @@ def find_best(quantized: QuantizedModel, calibration: Sequence[Any], held_out: S
     search = _Search(quantized, calibration, held_out)
     for method in track(CALIBRATIONS, label="ranges", total=len(CALIBRATIONS), share=0.3):
         search.attempt((method,), _ranges_by(method))
-    search.attempt((*search.steps, "equalization"), _equalized)
+    ranges, weights = search.steps, quantized.model.get_weights()
+    for name, jointly in _EQUALIZATIONS.items():
+        search.attempt((*ranges, name), partial(_equalized, weights=weights, method=ranges[0], jointly=jointly))
     # Both adjust the network as the ranges left it: behind a correction, its biases are not the float network's.
     ranges, weights = search.steps, quantized.model.get_weights()
     for steps, change in track(_ADJUSTMENTS.items(), label="adjustments", total=len(_ADJUSTMENTS)):
@@ -135,10 +138,9 @@ def repeat(
     examples = _tensors(batches)
     quantized.model.set_weights(start)
     _set_ranges(quantized, observe(quantized, examples), method)
-    if "equalization" in others:
-        equalize(quantized, examples)
+    if others and others[0] in _EQUALIZATIONS:
+        equalize(quantized, examples, jointly=_EQUALIZATIONS[others.pop(0)])
         _set_ranges(quantized, observe(quantized, examples), method)
-        others.remove("equalization")
     if others:
         _adjust(quantized, examples, _ADJUSTMENTS[tuple(others)])
 
@@ -227,11 +229,13 @@ def _set_ranges(quantized: QuantizedModel, seen: Any, method: str) -> None:
     finish(quantized)
 
 
-def _equalized(search: _Search) -> bool:
-    if not equalize(search.quantized, search.calibration):
+def _equalized(search: _Search, *, weights: list[np.ndarray], method: str, jointly: bool) -> bool:
+    """Equalize the network that has these weights; it stays as it is where no channel takes a factor."""
+    search.quantized.model.set_weights(weights)
+    if not equalize(search.quantized, search.calibration, jointly=jointly):
         return False
     search.seen = observe(search.quantized, search.calibration)
-    return _ranges_by(search.steps[0])(search)
+    return _ranges_by(method)(search)
 
 
 def _adjusted(search: _Search, *, weights: list[np.ndarray], change: Adjust) -> bool:
@@ -254,6 +258,7 @@ def _round_and_correct(layer: Any, seen: Seen) -> None:
     correct_bias(layer, seen)
 
 
+_EQUALIZATIONS = {"equalization": False, "joint equalization": True}  # name -> whether jointly
 _ADJUSTMENTS: dict[tuple[str, ...], Adjust] = {
     ("bias-correction",): correct_bias, ("rounding", "bias-correction"): _round_and_correct,
 }

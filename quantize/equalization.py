@@ -1,63 +1,85 @@
-"""Equalization: the channels between two layers get ranges of one size, and the network stays what it is.
+"""Equalization: channels get ranges of one size, and the network stays what it is.
 
 Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv 1906.04721), section
 4.1: a positive factor per channel passes through a ReLU, so the first layer's channel may be divided by what the second
 one's weights of that channel are multiplied by. There the factors balance the weights of both layers. Here every
 output channel has a scale of its own, so that the first layer's weights do not care, nor do a depthwise second layer's;
 what has one scale is the activation between them. Its channels' largest values are balanced against the second layer's
-weights, half and half (Xiao et al. 2022, "SmoothQuant", arXiv 2211.10438, with alpha 0.5); in front of a depthwise
-layer they become equal.
+weights, half and half (Xiao et al. 2022, "SmoothQuant", arXiv 2211.10438, with alpha 0.5); in front of depthwise
+layers they become equal.
+
+Where channels are added, joined or read by several layers, all that make or read them take part (channel_groups.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tf_keras
 from tf_keras import layers
 
-from edgeship.core.layer_names import wrapper_name
-from edgeship.model.keras2 import read_by
 from edgeship.quantize.channel_factors import divided, factors, multiplied, reach_of, read_shares
+from edgeship.quantize.channel_groups import ChannelGroups, channel_groups
 from edgeship.quantize.insert import QuantizedModel
-from edgeship.quantize.ranges import Range
-from edgeship.quantize.simplifying.rebuild import maker_through, readers_of
-from edgeship.quantize.simplifying.rewrites import is_relu, weights_of
+from edgeship.quantize.simplifying.rewrites import weights_of
 
 
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Two weighted layers with nothing but a ReLU and a range between them, and the tensor that the second reads."""
-
-    first: Any
-    second: Any
-    between: Any
-
-
-def equalize(quantized: QuantizedModel, batches: Sequence[Any]) -> int:
-    """Equalize every pair of layers; ranges must be found again afterwards.
+def equalize(quantized: QuantizedModel, batches: Sequence[Any], *, jointly: bool = False) -> int:
+    """Equalize the channels between two layers, or all; ranges must be found again afterwards.
 
     Args:
         batches: preprocessed examples, float32.
+        jointly: channels of several makers or readers too.
 
     Returns:
-        How many pairs there were.
+        How many sets of channels have other sizes now; a set is weighed against one scale.
     """
-    pairs = list(_pairs(quantized))
-    if not pairs:
+    groups = channel_groups(quantized.model, quantized.weights)
+    sets = [own for own in groups.sets() if not groups.is_fixed[own].all() and (jointly or _is_pair(groups, own))]
+    if not sets:
         return 0
-    between = [pair.between for pair in pairs]
-    read = [read_by(pair.first.inbound_nodes[0])[0] for pair in pairs]
-    network = tf_keras.Model(quantized.model.inputs, between + read)
+    largest = _largest_shares(quantized, groups, batches)
+    weights, reach = _weight_shares(groups), _reach(groups, largest)
+    divisors = np.ones(groups.count)
+    for own in sets:
+        divisors[own] = _divisors(largest[own], weights[own], reach[own], is_fixed=groups.is_fixed[own])
+    _scale(groups, divisors)
+    return sum(bool(np.any(divisors[own] != 1)) for own in sets)
+
+
+def _is_pair(groups: ChannelGroups, own: np.ndarray) -> bool:
+    """Whether one layer makes these channels, and one reads them."""
+    return all(
+        sum(bool(np.isin(channels, own).any()) for channels in uses.values()) == 1
+        for uses in (groups.made, groups.read)
+    )
+
+
+def _divisors(largest: np.ndarray, weights: np.ndarray, reach: np.ndarray, *, is_fixed: np.ndarray) -> np.ndarray:
+    # A channel that only depthwise layers read may have weights of any size.
+    has_weights = bool((weights > 0).any())
+    found = factors(largest, np.where(weights > 0, weights, 1.0) if has_weights else None, reach)
+    if is_fixed.any():
+        found /= found[is_fixed].max()
+        found[is_fixed] = 1.0
+    return found
+
+
+def _largest_shares(quantized: QuantizedModel, groups: ChannelGroups, batches: Sequence[Any]) -> np.ndarray:
+    """The largest value of each group on a grid, as a share of the largest on that grid."""
+    network = tf_keras.Model(quantized.model.inputs, [tensor for _, tensor, _ in groups.rounded])
     with quantized.in_float():
         seen = [_largest_values(network, batch) for batch in batches]
     largest = [np.max(values, axis=0) for values in zip(*seen, strict=True)]
-    for pair, values, inputs in zip(pairs, largest[: len(pairs)], largest[len(pairs) :], strict=True):
-        _scale(pair, factors(values, _weights_per_input(pair.second), _reach(pair.first, float(inputs.max()))))
-    return len(pairs)
+    tops: dict[int, float] = {}
+    for (item, _, _), values in zip(groups.rounded, largest, strict=True):
+        tops[id(item)] = max(tops.get(id(item), 0.0), float(values.max()))
+    found = np.zeros(groups.count)
+    for (item, _, own), values in zip(groups.rounded, largest, strict=True):
+        np.maximum.at(found, own, values / (tops[id(item)] or 1.0))
+    return found
 
 
 def _largest_values(network: tf_keras.Model, batch: Any) -> list[np.ndarray]:
@@ -66,49 +88,38 @@ def _largest_values(network: tf_keras.Model, batch: Any) -> list[np.ndarray]:
     return [np.abs(tensor.numpy()).reshape(-1, tensor.shape[-1]).max(axis=0) for tensor in tensors]
 
 
-def _pairs(quantized: QuantizedModel) -> Iterator[Pair]:
-    readers = readers_of(quantized.model)
-    wrapped = {wrapper_name(name) for name in quantized.weights}
-    for name in quantized.weights:
-        second = quantized.model.get_layer(wrapper_name(name))
-        if len(second.inbound_nodes) != 1 or not _reads_by_channel(second.layer):
-            continue
-        between = read_by(second.inbound_nodes[0])[0]
-        first = maker_through(between, readers, _passes)
-        if first is not None and first.name in wrapped and len(first.inbound_nodes) == 1:
-            yield Pair(first, second, between)
+def _weight_shares(groups: ChannelGroups) -> np.ndarray:
+    """The largest weight that reads each group, as a share of its output channel's largest.
+
+    0 where only depthwise layers read it.
+    """
+    found = np.zeros(groups.count)
+    for layer, own in groups.read.items():
+        if not isinstance(layer.layer, layers.DepthwiseConv2D):
+            np.maximum.at(found, own, read_shares(layer.kernel_values))
+    return found
 
 
-def _reads_by_channel(layer: Any) -> bool:
-    if isinstance(layer, layers.DepthwiseConv2D):
-        return True
-    return isinstance(layer, layers.Dense) or (isinstance(layer, layers.Conv2D) and layer.groups == 1)
+def _reach(groups: ChannelGroups, largest: np.ndarray) -> np.ndarray:
+    """The largest value that each group can have, in the unit of `largest`, up to a factor per layer: at least that."""
+    found: np.ndarray = np.maximum(largest, np.finfo(np.float32).tiny)
+    for layer, own in groups.made.items():
+        bias = layer.layer.bias.numpy() if layer.layer.use_bias else None
+        reach = reach_of(layer.kernel_values, bias, axes=_axes(layer), largest_input=1.0)
+        alive = reach > 0
+        unit = float((largest[own][alive] / reach[alive]).max(initial=0.0))
+        np.maximum.at(found, own, reach * unit)
+    return found
 
 
-def _passes(layer: Any, result: Any) -> bool:
-    """Return whether a layer is a range of its own or a ReLU without an upper end."""
-    own = isinstance(layer, Range) and layer.members == 1 and layer.cap is None and not layer.fixed
-    return own or is_relu(layer, without_end=True)
-
-
-def _weights_per_input(layer: Any) -> np.ndarray | None:
-    if isinstance(layer.layer, layers.DepthwiseConv2D):
-        return None
-    return read_shares(layer.kernel_values)
+def _scale(groups: ChannelGroups, divisors: np.ndarray) -> None:
+    for layer, own in groups.made.items():
+        layer.assign_kernel(divided(layer.kernel_values, divisors[own], axes=_axes(layer)))
+        if layer.layer.use_bias:
+            layer.layer.bias.assign(divided(layer.layer.bias.numpy(), divisors[own]))
+    for layer, own in groups.read.items():
+        layer.assign_kernel(multiplied(layer.kernel_values, divisors[own]))
 
 
 def _axes(layer: Any) -> int:
     return len(weights_of[type(layer.layer)].output_axes)
-
-
-def _reach(layer: Any, largest_input: float) -> np.ndarray:
-    bias = layer.layer.bias.numpy() if layer.layer.use_bias else None
-    return reach_of(layer.kernel_values, bias, axes=_axes(layer), largest_input=largest_input)
-
-
-def _scale(pair: Pair, divisors: np.ndarray) -> None:
-    first, second = pair.first, pair.second
-    first.assign_kernel(divided(first.kernel_values, divisors, axes=_axes(first)))
-    if first.layer.use_bias:
-        first.layer.bias.assign(divided(first.layer.bias.numpy(), divisors))
-    second.assign_kernel(multiplied(second.kernel_values, divisors))
