@@ -1,4 +1,4 @@
-"""Which channels of a quantized network can take a positive factor, and which of them must take the same one.
+"""Which channels of a network can take a positive factor, and which of them must take the same one.
 
 A factor per channel passes through a ReLU without an upper end, a pooling, a padding with zeros, a resize; it moves
 with the channels where they are joined, cut apart or brought into another order; and what is added must have the same
@@ -16,7 +16,6 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
-from edgeship.core.layer_names import wrapper_name
 from edgeship.model import flat_layers
 from edgeship.model.keras2 import read_by
 from edgeship.quantize.ranges import Range
@@ -33,6 +32,16 @@ MOVING = (
     layers.Reshape, layers.Flatten, layers.Permute, layers.Cropping2D, flat_layers.StridedSlice, flat_layers.Take,
     flat_layers.DepthToSpace,
 )
+
+
+def inner_of(layer: Any) -> Any:
+    """Return the layer in the wrapper that rounds its kernel, or the layer itself where it has none."""
+    return getattr(layer, "layer", layer)
+
+
+def is_depthwise(layer: Any) -> bool:
+    """Return whether a layer, wrapped or not, gives each channel of its kernel a scale of its own."""
+    return isinstance(inner_of(layer), layers.DepthwiseConv2D)
 
 
 class Unions:
@@ -65,19 +74,41 @@ class Unions:
         return groups
 
 
+Uses = dict[Any, np.ndarray]  # layer -> the group of each channel
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChannelGroups:
     """The channels of a network by group: those of one number must take one factor."""
 
     is_fixed: np.ndarray  # (groups,), bool: takes no factor but 1
-    made: dict[Any, np.ndarray]  # wrapped layer -> the groups of the channels that it makes
-    read: dict[Any, np.ndarray]  # wrapped layer -> the groups of the channels that it reads
+    made: Uses  # what each layer (wrapped where the network has fake quantization) makes
+    read: Uses  # what each reads
     rounded: list[tuple[Range, Any, np.ndarray]]  # what is on a grid: its range, the tensor, its channels' groups
 
     @property
     def count(self) -> int:
         """How many groups there are."""
         return len(self.is_fixed)
+
+    def users(self, own: np.ndarray) -> tuple[Uses, Uses]:
+        """Return the layers that make some of these groups, and those that read some, each with all that it has."""
+        is_own = np.zeros(self.count, bool)
+        is_own[own] = True
+        made, read = (
+            {layer: groups for layer, groups in uses.items() if is_own[groups].any()} for uses in (self.made, self.read)
+        )
+        return made, read
+
+    def made_together(self) -> Iterator[np.ndarray]:
+        """Yield the groups that one layer makes, or several whose channels are added, in the order of the network."""
+        unions = Unions(self.count)
+        for groups in self.made.values():
+            for group in groups:
+                unions.join(group, groups[0])
+        order = unions.groups()
+        for number in dict.fromkeys(order[groups[0]] for groups in self.made.values()):
+            yield np.flatnonzero(order == number)
 
     def sets(self) -> Iterator[np.ndarray]:
         """Yield groups whose factors depend on each other: those on one grid, and those that one scale of weights has.
@@ -91,7 +122,7 @@ class ChannelGroups:
             for group in groups:
                 unions.join(group, start)
         for layer, groups in self.read.items():
-            for group in groups if not isinstance(layer.layer, layers.DepthwiseConv2D) else ():
+            for group in groups if not is_depthwise(layer) else ():
                 unions.join(group, groups[0])
         order = unions.groups()
         for number in range(order.max(initial=-1) + 1):
@@ -99,12 +130,12 @@ class ChannelGroups:
 
 
 def channel_groups(model: tf_keras.Model, weighted: Collection[str]) -> ChannelGroups:
-    """Follow the channels through a network with fake quantization.
+    """Follow the channels through a simplified network, with fake quantization or before it.
 
     Args:
-        weighted: names of the layers whose kernels are integers.
+        weighted: names of the layers whose kernels are, or will be, integers.
     """
-    walk = _Walk(frozenset(map(wrapper_name, weighted)))
+    walk = _Walk(frozenset(weighted))
     for tensor in model.inputs:
         walk.of[id(tensor)] = walk.fixed(tensor)
     for node in nodes_of(model):
@@ -156,7 +187,7 @@ class _Walk:
         return read[0] if len(read) == 1 and _passes(layer, read_by(node)[0], result) else None
 
     def _product(self, layer: Any, read: np.ndarray, result: Any) -> np.ndarray:
-        inner = layer.layer
+        inner = inner_of(layer)
         if isinstance(inner, (layers.Dense, layers.DepthwiseConv2D)) or inner.groups == 1:
             self.read[layer] = read
         else:

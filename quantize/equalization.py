@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import tf_keras
-from tf_keras import layers
 
+from edgeship.core.layer_names import wrapper_name
 from edgeship.quantize.channel_factors import divided, factors, multiplied, reach_of, read_shares
-from edgeship.quantize.channel_groups import ChannelGroups, channel_groups
+from edgeship.quantize.channel_groups import ChannelGroups, channel_groups, is_depthwise
 from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.simplifying.rewrites import weights_of
 
@@ -36,7 +36,7 @@ def equalize(quantized: QuantizedModel, batches: Sequence[Any], *, jointly: bool
     Returns:
         How many sets of channels have other sizes now; a set is weighed against one scale.
     """
-    groups = channel_groups(quantized.model, quantized.weights)
+    groups = channel_groups(quantized.model, [wrapper_name(name) for name in quantized.weights])
     sets = [own for own in groups.sets() if not groups.is_fixed[own].all() and (jointly or _is_pair(groups, own))]
     if not sets:
         return 0
@@ -51,10 +51,7 @@ def equalize(quantized: QuantizedModel, batches: Sequence[Any], *, jointly: bool
 
 def _is_pair(groups: ChannelGroups, own: np.ndarray) -> bool:
     """Whether one layer makes these channels, and one reads them."""
-    return all(
-        sum(bool(np.isin(channels, own).any()) for channels in uses.values()) == 1
-        for uses in (groups.made, groups.read)
-    )
+    return all(len(users) == 1 for users in groups.users(own))
 
 
 def _divisors(largest: np.ndarray, weights: np.ndarray, reach: np.ndarray, *, is_fixed: np.ndarray) -> np.ndarray:
@@ -95,7 +92,7 @@ def _weight_shares(groups: ChannelGroups) -> np.ndarray:
     """
     found = np.zeros(groups.count)
     for layer, own in groups.read.items():
-        if not isinstance(layer.layer, layers.DepthwiseConv2D):
+        if not is_depthwise(layer):
             np.maximum.at(found, own, read_shares(layer.kernel_values))
     return found
 

@@ -1,34 +1,31 @@
 """Channels whose sizes differ so much that a scale for all of them would lose some, made even by their weights alone.
 
-Between two weighted layers, a factor per channel changes nothing in float (edgeship/quantize/equalization.py): the
-first layer's channel is divided by it, the second one's weights of that channel are multiplied by it. Batch norms that
-are folded into a layer can make its channels differ by orders of magnitude, and the weights behind it by as much the
-other way round. In float nobody sees it. The tensor between them has one scale, so that small channels get a few of its
-256 codes, or none. The equalization of `int8-ptq-best` balances all channels, by what they are on the calibration data,
-and is kept where it helps. Here only what no scale can hold is touched, in every integer scheme and before anything is
-trained.
+A factor per channel changes nothing in float (edgeship/quantize/equalization.py): the layer that makes the channel is
+divided by it, the weights that read the channel are multiplied by it, and where channels are added, joined or read by
+several layers, all of these take part (edgeship/quantize/channel_groups.py). Batch norms that are folded into a layer
+can make its channels differ by orders of magnitude, and the weights behind it by as much the other way round. In float
+nobody sees it. The tensor between them has one scale, so that small channels get a few of its 256 codes, or none. The
+equalization of `int8-ptq-best` balances all channels, by what they are on the calibration data, and is kept where it
+helps. Here only what no scale can hold is touched, in every integer scheme and before anything is trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import tf_keras
 from tf_keras import layers
 
-from edgeship.model.keras2 import node_of, read_by
 from edgeship.quantize.channel_factors import divided, factors, multiplied, reach_of, read_shares
-from edgeship.quantize.simplifying.rebuild import maker_through, nodes_of, readers_of
-from edgeship.quantize.simplifying.rewrites import is_relu, weights_of
+from edgeship.quantize.channel_groups import Uses, channel_groups, is_depthwise
+from edgeship.quantize.simplifying.rewrites import weights_of
 
 # A channel with a 64th of the largest one's reach has four of 256 codes. Where it counts behind the next layer as much
 # as a 64th of the one that counts most, its rounding is heard there.
 LOST_BELOW = 1 / 64
 MAKERS = (layers.Dense, layers.Conv2D, layers.DepthwiseConv2D)
-# Layers that a positive factor per channel passes through.
-PASSING = (layers.MaxPooling2D, layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D, layers.ZeroPadding2D)
 
 
 def even_channels(model: tf_keras.Model, *, kept: Collection[str]) -> tuple[str, ...]:
@@ -41,20 +38,30 @@ def even_channels(model: tf_keras.Model, *, kept: Collection[str]) -> tuple[str,
     Returns:
         The names of the layers whose channels were made even.
     """
-    evened = []
-    for first, second in _pairs(model, kept):
-        (kernel, *bias), (read, *others) = first.get_weights(), second.get_weights()
-        axes = len(weights_of[type(first)].output_axes)
-        reach = reach_of(kernel, bias[0] if bias else None, axes=axes, largest_input=1.0)
-        weights = read_shares(read)
-        if not _loses(reach, weights):
+    weighted = [layer.name for layer in model.layers if type(layer) in MAKERS and layer.name not in kept]
+    groups = channel_groups(model, weighted)
+    evened: set[str] = set()
+    # From the output to the input: how much a channel counts behind a depthwise layer is seen once what that one makes
+    # is even.
+    for own in reversed(list(groups.made_together())):
+        makers, readers = groups.users(own)
+        if groups.is_fixed[own].any() or not readers:
             continue
-        # Powers of two, so that no product is rounded otherwise.
-        divisors = np.exp2(np.rint(np.log2(factors(reach, weights, reach))))
-        first.set_weights([divided(kernel, divisors, axes=axes), *(divided(values, divisors) for values in bias)])
-        second.set_weights([multiplied(read, divisors), *others])
-        evened.append(first.name)
-    return tuple(evened)
+        divisors = np.ones(groups.count)
+        reach, weights = _reach(makers, groups.count)[own], _weight_shares(readers, groups.count)[own]
+        divisors[own] = _divisors(reach, weights, readers)
+        if (divisors != 1).any():
+            _scale(makers, readers, divisors)
+            evened |= {layer.name for layer in makers}
+    return tuple(layer.name for layer in groups.made if layer.name in evened)
+
+
+def _divisors(reach: np.ndarray, weights: np.ndarray, readers: Uses) -> np.ndarray:
+    """Powers of two, so that no product is rounded otherwise; 1 for all where no channel would be lost."""
+    if not _loses(reach, weights):
+        return np.ones(len(reach))
+    found = factors(reach, None if all(map(is_depthwise, readers)) else weights, reach)
+    return np.asarray(np.exp2(np.rint(np.log2(found))))
 
 
 def _loses(reach: np.ndarray, weights: np.ndarray) -> bool:
@@ -62,22 +69,39 @@ def _loses(reach: np.ndarray, weights: np.ndarray) -> bool:
     return bool(np.any((reach < reach.max() * LOST_BELOW) & (counts > counts.max() * LOST_BELOW)))
 
 
-def _pairs(model: tf_keras.Model, kept: Collection[str]) -> Iterator[tuple[Any, Any]]:
-    """Yield each two weighted layers between which a factor per channel can be moved, in the order of the network."""
-    readers = readers_of(model)
-    for node in nodes_of(model):
-        second = node.layer
-        by_channel = type(second) is layers.Dense or (type(second) is layers.Conv2D and second.groups == 1)
-        if not by_channel or len(second.inbound_nodes) != 1 or second.name in kept:
-            continue
-        first = maker_through(read_by(node)[0], readers, _passes)
-        if type(first) in MAKERS and len(first.inbound_nodes) == 1 and first.name not in kept:
-            yield first, second
+def _reach(makers: Uses, count: int) -> np.ndarray:
+    """The largest value that each group can have, as a share of the largest that its layer can make."""
+    found = np.zeros(count)
+    for layer, own in makers.items():
+        kernel, *bias = layer.get_weights()
+        reach = reach_of(kernel, bias[0] if bias else None, axes=_axes(layer), largest_input=1.0)
+        np.maximum.at(found, own, reach / (reach.max() or 1.0))
+    return found
 
 
-def _passes(layer: Any, result: Any) -> bool:
-    """Return whether a positive factor per channel (the last axis) comes out of a layer as it went in."""
-    # Channels lie side by side in memory: a last axis of the same size is the same channels.
-    if isinstance(layer, (layers.Reshape, layers.Flatten)):
-        return bool(read_by(node_of(result))[0].shape[-1] == result.shape[-1])
-    return isinstance(layer, PASSING) or is_relu(layer, without_end=True)
+def _weight_shares(readers: Uses, count: int) -> np.ndarray:
+    """How much of each group is read: beside others by a kernel, behind a depthwise layer on the grid of its result."""
+    found = np.zeros(count)
+    for layer, own in readers.items():
+        kernel = layer.get_weights()[0]
+        if is_depthwise(layer):
+            sizes = np.abs(kernel).sum(axis=(0, 1)).max(axis=-1)
+            shares = sizes / (sizes.max() or 1.0)
+        else:
+            shares = read_shares(kernel)
+        np.maximum.at(found, own, shares)
+    return found
+
+
+def _scale(makers: Uses, readers: Uses, divisors: np.ndarray) -> None:
+    for layer, own in makers.items():
+        kernel, *bias = layer.get_weights()
+        made = divided(kernel, divisors[own], axes=_axes(layer))
+        layer.set_weights([made, *(divided(values, divisors[own]) for values in bias)])
+    for layer, own in readers.items():
+        kernel, *bias = layer.get_weights()
+        layer.set_weights([multiplied(kernel, divisors[own]), *bias])
+
+
+def _axes(layer: Any) -> int:
+    return len(weights_of[type(layer)].output_axes)

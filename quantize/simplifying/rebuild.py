@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
-from edgeship.model.keras2 import arguments_with, maker_of, node_of, ordered_nodes, read_by
+from edgeship.model.keras2 import arguments_with, maker_of, ordered_nodes, read_by
 
 # A node of the old graph and its arguments in the new one -> its outputs in the new one.
 Replay = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -31,23 +31,6 @@ def readers_of(model: tf_keras.Model) -> dict[int, list[Any]]:
     for tensor in model.outputs:
         found.setdefault(id(tensor), []).append(None)
     return found
-
-
-def maker_through(tensor: Any, readers: dict[int, list[Any]], passes: Callable[[Any, Any], bool]) -> Any:
-    """Return the layer that makes a tensor, looking through layers that are called once and read by one; None: others.
-
-    Args:
-        readers: what `readers_of` says of the model.
-        passes: (layer, its result) -> whether to look through it.
-    """
-    while len(readers[id(tensor)]) == 1:
-        layer = maker_of(tensor)
-        if not passes(layer, tensor):
-            return layer
-        if len(layer.inbound_nodes) != 1:
-            return None
-        tensor = read_by(node_of(tensor))[0]
-    return None
 
 
 class Copies:

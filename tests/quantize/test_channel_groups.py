@@ -24,7 +24,7 @@ def groups_of(build):
     """The groups of a network from image (8, 8, 4), and its layers by name."""
     image = layers.Input(SHAPE, name="image")
     quantized, _ = quantized_model(lower(randomize(tf_keras.Model(image, build(image)))))
-    groups = channel_groups(quantized.model, quantized.weights)
+    groups = channel_groups(quantized.model, [wrapper_name(name) for name in quantized.weights])
 
     def of(uses, name):
         return uses[quantized.model.get_layer(wrapper_name(name))]

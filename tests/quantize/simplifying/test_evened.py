@@ -32,14 +32,22 @@ def network(
     x = layers.Conv2D(CHANNELS, 1, name="stem")(image) if first == "depthwise" else image
     x = layers.GlobalAveragePooling2D()(x) if first == "dense" else x
     x = between(made()(x))
-    last = layers.Dense(4, name="second") if second == "dense" else layers.Conv2D(4, 3, name="second")
+    last = {
+        "dense": lambda: layers.Dense(4, name="second"), "conv": lambda: layers.Conv2D(4, 3, name="second"),
+        "depthwise": lambda: layers.DepthwiseConv2D(3, name="second"),
+    }[second]()
     model = randomize(tf_keras.Model(image, last(x), name="model"))
     kernel, bias = model.get_layer("first").get_weights()
     sized = kernel * (sizes[:, None] if first == "depthwise" else sizes)
     model.get_layer("first").set_weights([sized, bias * sizes])
     kernel, bias = model.get_layer("second").get_weights()
-    model.get_layer("second").set_weights([kernel / sizes[:, None], bias])
+    model.get_layer("second").set_weights([kernel / per_input(kernel, sizes), bias])
     return model
+
+
+def per_input(kernel: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """A factor for each input channel of a kernel, which it may read at several places behind a Flatten."""
+    return np.tile(sizes, kernel.shape[-2] // len(sizes))[:, None]
 
 
 FORMS = {
@@ -50,6 +58,14 @@ FORMS = {
         lambda x: layers.Flatten()(layers.ReLU()(layers.MaxPooling2D(6)(x))), first="conv"
     ),
     "dense, ReLU, dense": lambda: network(layers.ReLU(), first="dense"),
+    "conv, flatten, dense": lambda: network(lambda x: layers.Flatten()(layers.MaxPooling2D(3)(layers.ReLU()(x)))),
+    "conv, a sum of two of its own, dense": lambda: network(
+        lambda x: layers.GlobalAveragePooling2D()(layers.Add()([layers.ReLU()(x), x]))
+    ),
+    "conv, leaky ReLU, larger, conv": lambda: network(
+        lambda x: layers.UpSampling2D(2)(layers.LeakyReLU(0.25)(x)), second="conv"
+    ),
+    "conv, ReLU, depthwise": lambda: network(layers.ReLU(), second="depthwise"),
     "depthwise, ReLU, dense": lambda: network(
         lambda x: layers.GlobalMaxPooling2D()(layers.ReLU()(x)), first="depthwise"
     ),
@@ -75,22 +91,65 @@ def test_no_channel_is_lost_and_float_stays_bit_for_bit(form: str) -> None:
 def network_of_even_channels(form: str) -> tf_keras.Model:
     """The form before its channels were given sizes."""
     model = FORMS[form]()
-    for name, factor in (("first", 1 / SIZES), ("second", SIZES[:, None])):
-        layer = model.get_layer(name)
-        kernel, bias = layer.get_weights()
-        by_channel = factor[:, None] if isinstance(layer, layers.DepthwiseConv2D) else factor
-        layer.set_weights([kernel * by_channel, bias * factor if name == "first" else bias])
+    first, second = model.get_layer("first"), model.get_layer("second")
+    kernel, bias = first.get_weights()
+    first.set_weights([kernel / (SIZES[:, None] if isinstance(first, layers.DepthwiseConv2D) else SIZES), bias / SIZES])
+    kernel, bias = second.get_weights()
+    second.set_weights([kernel * per_input(kernel, SIZES), bias])
     return model
+
+
+def stream(x: tf.Tensor) -> tuple[tf.Tensor, dict[str, str]]:
+    """A sum of two layers, read by a third and, as a gate has it, by the mean."""
+    x = layers.Conv2D(CHANNELS, 3, padding="same", name="stem")(x)
+    x = layers.Add()([x, layers.ReLU()(layers.Conv2D(CHANNELS, 3, padding="same", name="branch")(x))])
+    gate = layers.Dense(CHANNELS, activation="sigmoid", name="gate")(layers.GlobalAveragePooling2D()(x))
+    gated = layers.Multiply()([x, layers.Reshape((1, 1, CHANNELS))(gate)])
+    return gated, {"stem": "made", "branch": "made and read", "gate": "read", "last": "read"}
+
+
+def two_heads(x: tf.Tensor) -> tuple[tf.Tensor, dict[str, str]]:
+    """One layer that two read, and a second one beside it in a concatenation."""
+    x = layers.ReLU()(layers.Conv2D(CHANNELS, 3, padding="same", name="first")(x))
+    left = layers.DepthwiseConv2D(3, padding="same", name="left")(x)
+    return layers.Concatenate()([layers.Conv2D(CHANNELS, 1, name="right")(x), left]), {
+        "first": "made", "left": "read", "right": "read",
+    }
+
+
+@pytest.mark.parametrize("form", [stream, two_heads])
+def test_channels_of_several_makers_or_readers_are_made_even_together(
+    form: Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, str]]]
+) -> None:
+    image = layers.Input(IMAGE, name="image")
+    x, uses = form(image)
+    even = randomize(tf_keras.Model(image, layers.Conv2D(4, 3, name="last")(x), name="model"))
+    model = tf_keras.models.clone_model(even)
+    for layer in even.layers:
+        own, weights = uses.get(layer.name, ""), layer.get_weights()
+        if "read" in own:
+            weights[0] = weights[0] / SIZES[:, None]
+        if "made" in own:
+            weights = [values * SIZES for values in weights]
+        model.get_layer(layer.name).set_weights(weights)
+    images = np.random.default_rng(0).random((256, *IMAGE), np.float32)
+    quantized = edgeship.quantize_model(model, images)
+    assert quantized.account.evened == tuple(name for name, own in uses.items() if "made" in own)
+    least = sqnr_db(even(images).numpy(), edgeship.quantize_model(even, images).keras(images).numpy()) - 6.02
+    assert sqnr_db(model(images).numpy(), quantized.keras(images).numpy()) > least
+    wanted = model(images).numpy()
+    even_channels(model, kept=())
+    np.testing.assert_array_equal(model(images).numpy(), wanted)
 
 
 def forked(x: tf.Tensor) -> tf.Tensor:
     """Read by a second operation, which would see the factors."""
-    return layers.Add()([layers.ReLU()(x), x])
+    return layers.Add()([layers.ReLU()(x), layers.Activation("tanh")(x)])
 
 
 @pytest.mark.parametrize("between", [
-    layers.ReLU(6.0), layers.Activation("tanh"), layers.Activation("sigmoid"), forked, layers.Flatten(),
-], ids=["ReLU6", "tanh", "sigmoid", "two readers", "flatten"])
+    layers.ReLU(6.0), layers.Activation("tanh"), layers.Activation("sigmoid"), forked,
+], ids=["ReLU6", "tanh", "sigmoid", "two readers"])
 def test_what_no_factor_passes_is_left_alone(between: Callable[[tf.Tensor], tf.Tensor]) -> None:
     image = layers.Input(IMAGE)
     x = between(layers.Conv2D(CHANNELS, 8, name="first")(image))
