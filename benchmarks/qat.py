@@ -1,9 +1,12 @@
 """Quantization-aware training beside stock tfmot: same float model, same images, same number of steps, several seeds.
 
     python -m benchmarks.qat --out DIR [--network resnet34] [--width 16] [--epochs 1] [--seeds 3] [--arms ...]
+                             [--unseen]
 
 Trains a network on Fashion-MNIST (20,000 training images) once per seed, quantizes each float model in the ways below,
-exports each to int8 TFLite, and runs every file in LiteRT on the 10,000 test images. Finished seeds are kept in DIR.
+exports each to int8 TFLite, and runs every file in LiteRT on the 10,000 test images; with `--unseen` also on the 39,000
+images of the training split that served for nothing, so that intervals are less than half as wide. Finished seeds are
+kept in DIR.
 Networks: the home model of a width, or those of benchmarks/networks/depthwise.py.
 
     float         the float model, in Keras
@@ -17,6 +20,7 @@ Networks: the home model of a width, or those of benchmarks/networks/depthwise.p
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -29,7 +33,8 @@ from edgeship.core.config import Config, DataConfig, ModelConfig, QuantizeConfig
 from edgeship.core.cpu import processor_identity
 from edgeship.core.integers import quantize
 from edgeship.core.progress import say
-from edgeship.data import Splits, preprocessed_batches, preprocessing_of
+from edgeship.data import Splits, load_splits, preprocessed_batches, preprocessing_of
+from edgeship.data.images import Images, image_hashes
 
 ARMS = ("ptq", "ptq best", "edgeship", "stock", "stock adam")
 NETWORKS = ("resnet34", "mobilenet_v1", "mobilenet_v2", "efficientnet")
@@ -44,6 +49,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1, help="of quantization-aware training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--unseen", action="store_true", help="judge on the training images left over too")
     options = parser.parse_args()
     results = [one_seed(options, seed) for seed in range(options.seeds)]
     print(accuracy_table(options, results))
@@ -71,7 +77,7 @@ def config_of(options: argparse.Namespace, seed: int) -> Config:
 def one_seed(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Top-1 answers of every arm on the test split and the time it took, measured or read from an earlier call."""
     config, out, title = config_of(options, seed), options.out, title_of(options)
-    file = out / f"{title}-epochs{options.epochs}-seed{seed}.json"
+    file = out / f"{title}-epochs{options.epochs}-seed{seed}{'-unseen' if options.unseen else ''}.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {
         "seed": seed, "cpu": processor_identity(), "correct": {}, "seconds": {}, "refused": {},
     }
@@ -88,10 +94,11 @@ def one_seed(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     found["seconds"].setdefault("float", time.perf_counter() - start)
     model, splits = build.load_model(pipeline.float_file), pipeline.splits
     spec = preprocessing_of(config.data)
-    reference = np.concatenate([
-        model.predict_on_batch(batch).argmax(-1) for batch in preprocessed_batches(splits.test, spec, size=256)
-    ])
-    found["correct"]["float"] = _as_text(reference == splits.test.labels)
+    judges = [splits.test, *([left_over(splits, config)] if options.unseen else [])]
+    found["correct"]["float"] = _as_text(np.concatenate([
+        model.predict_on_batch(batch).argmax(-1) for part in judges
+        for batch in preprocessed_batches(part, spec, size=256)
+    ]) == np.concatenate([part.labels for part in judges]))
     for arm in missing:
         say(f"{title}, seed {seed}: {arm}")
         start = time.perf_counter()
@@ -105,10 +112,17 @@ def one_seed(options: argparse.Namespace, seed: int) -> dict[str, Any]:
             say(f"{title}: {arm} refused: {found['refused'][arm]}")
             continue
         found["seconds"][arm] = time.perf_counter() - start
-        found["correct"][arm] = _as_text(answers(content, splits, config))
+        found["correct"][arm] = _as_text(np.concatenate([answers(content, part, config) for part in judges]))
         file.write_text(json.dumps(found))
     file.write_text(json.dumps(found))
     return found
+
+
+def left_over(splits: Splits, config: Config) -> Images:
+    """Return the images of the training split that neither train nor calibrate, nor are copies of one that does."""
+    rest = load_splits(dataclasses.replace(config.data, train_images=None)).train
+    trained = set(image_hashes(splits.train))
+    return rest.select(np.array([place for place, image in enumerate(image_hashes(rest)) if image not in trained]))
 
 
 def _as_text(values: np.ndarray) -> str:
@@ -153,8 +167,8 @@ def train_arm(arm: str, flat: Any, model: Any, splits: Splits, config: Config) -
     return convert_tflite(stock, scheme="int8-qat")
 
 
-def answers(content: bytes, splits: Splits, config: Config) -> np.ndarray:
-    """Whether an int8 TFLite file is right, for every test image, in LiteRT (XNNPACK)."""
+def answers(content: bytes, images: Images, config: Config) -> np.ndarray:
+    """Whether an int8 TFLite file is right, for every image, in LiteRT (XNNPACK)."""
     from ai_edge_litert.interpreter import Interpreter
 
     from edgeship.export.proof.golden import specs_of
@@ -164,12 +178,12 @@ def answers(content: bytes, splits: Splits, config: Config) -> np.ndarray:
     entry, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     (spec,), _ = specs_of(content, format="tflite")
     found = []
-    for batch in preprocessed_batches(splits.test, preprocessing_of(config.data), size=256):
+    for batch in preprocessed_batches(images, preprocessing_of(config.data), size=256):
         for image in quantize(batch, spec):
             interpreter.set_tensor(entry, image[None])
             interpreter.invoke()
             found.append(int(interpreter.get_tensor(result).argmax()))
-    return np.array(found) == splits.test.labels
+    return np.array(found) == images.labels
 
 
 def accuracy_table(options: argparse.Namespace, results: list[dict[str, Any]]) -> str:
@@ -182,7 +196,8 @@ def accuracy_table(options: argparse.Namespace, results: list[dict[str, Any]]) -
     assert config.data.train_images is not None  # config_of says how many
     steps = config.quantize.epochs * (config.data.train_images // config.quantize.batch_size)
     lines = [
-        f"{title_of(options)} on Fashion-MNIST, {steps:,} steps, 10,000 test images; "
+        f"{title_of(options)} on Fashion-MNIST, {steps:,} steps, "
+        f"{len(results[0]['correct']['float']):,} images that it has not seen; "
         f"CPU: {results[0]['cpu']['cpu_model']}",
         "", f"| {' | '.join(head)} |", "|---" * len(head) + "|",
     ]
