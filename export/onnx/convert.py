@@ -8,18 +8,15 @@ TFLite file, whose integers it takes over.
 from __future__ import annotations
 
 import functools
-import logging
 import re
-import tempfile
-import warnings
 from collections.abc import Collection
 from pathlib import Path
 
 import onnx
 
 from edgeship.core.errors import ExportError
-from edgeship.core.native_output import quiet_native_output
 from edgeship.export.onnx.float_form import with_float_layers
+from edgeship.export.onnx.tf2onnx_call import from_tflite
 from edgeship.export.onnx_passes import run_passes
 from edgeship.export.onnx_passes.editing import producers, rename_tensor
 from edgeship.export.onnx_passes.unshare import DEQUANTIZED as DEQUANTIZED_BY
@@ -27,8 +24,6 @@ from edgeship.export.tflite.for_onnx import with_matrix_products
 from edgeship.export.tflite.names import DEQUANTIZED
 from edgeship.graph import Graph, read_tflite
 
-# 18 and later turn MEAN into Transpose + ReduceMean, for which ONNX Runtime has no integer kernel.
-OPSET = 17
 # tf2onnx's name of what becomes the TFLite tensor in the first group: of what QuantizeLinear reads, and of a Gemm.
 RESULT = re.compile(r"(.+?)(?:/fully_connected|/products)?(?:_prequant|_prequant_Gemm__\d+:0|_Gemm__\d+:0)")
 
@@ -65,7 +60,7 @@ def convert_onnx(
 def _converted(tflite: bytes) -> bytes:
     """What the passes start from: the variants of one file share it, and tf2onnx takes the longest."""
     content = with_matrix_products(tflite)
-    model = _from_tflite(content)
+    model = from_tflite(content)
     _name_merged(model, read_tflite(content, where=Path("model.tflite")))
     _name_results(model)
     return bytes(model.SerializeToString(deterministic=True))
@@ -74,7 +69,7 @@ def _converted(tflite: bytes) -> bytes:
 def _name_merged(model: onnx.ModelProto, graph: Graph) -> None:
     """Name what tf2onnx made of equal constants (two biases of a shared layer) after the first of them.
 
-    It merges the operations that dequantize them, and which of these is left follows from addresses in memory.
+    It merges the operations that dequantize them, and which of these is left is its own affair.
     """
     alike: dict[tuple[object, ...], list[str]] = {}
     for name, tensor in graph.tensors.items():
@@ -110,20 +105,3 @@ def _name_results(model: onnx.ModelProto) -> None:
             if node.input[0] != integer and integer not in taken:
                 taken.add(integer)
                 rename_tensor(model, node.input[0], integer)
-
-
-def _from_tflite(content: bytes) -> onnx.ModelProto:
-    import tf2onnx  # imports TensorFlow, seconds
-
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
-        path = Path(folder) / "model.tflite"
-        path.write_bytes(content)
-        with warnings.catch_warnings(), quiet_native_output():
-            # tf2onnx still uses tf.lite.Interpreter, whose removal is announced; the toolchain is pinned.
-            warnings.simplefilter("ignore")
-            try:
-                model, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
-            except Exception as error:
-                raise ExportError(f"tf2onnx refused the TFLite file: {error}") from error
-    return model
