@@ -252,9 +252,11 @@ def _moved(layer: Any, shape: Any, channels: np.ndarray) -> np.ndarray | None:
     Args:
         shape: of what the layer reads, without the batch.
     """
-    if None in shape or shape[-1] != len(channels):
+    if not len(shape) or None in shape or shape[-1] != len(channels):
         return None
     # float32 holds these numbers: a tensor has fewer than 2**24 channels.
     places = layer(tf.broadcast_to(tf.range(len(channels), dtype=tf.float32), (1, *shape))).numpy()
+    if places.ndim < 2:  # one number for each example
+        return None
     places = places.reshape(-1, places.shape[-1]).astype(int)
     return channels[places[0]] if (places == places[0]).all() else None

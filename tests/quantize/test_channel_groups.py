@@ -83,6 +83,15 @@ def test_a_reshape_that_mixes_channels_ends_them():
     assert groups.is_fixed[made("first")].all()
 
 
+@pytest.mark.parametrize("form", [
+    lambda x: layers.Dense(1, name="first")(layers.Flatten()(x))[:, 0],
+    lambda x: tf.reshape(layers.Dense(1, name="first")(layers.Flatten()(x))[:, 0], (-1, 1)),
+])
+def test_a_number_for_each_example_has_no_channels(form):
+    groups, made, _ = groups_of(form)
+    assert groups.is_fixed[made("first")].all()
+
+
 def test_channels_behind_a_gate_keep_their_factor():
     def build(image):
         x = conv("first", activation="relu")(image)
