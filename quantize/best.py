@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from edgeship.core.channel_sizes import CHANNEL_SIZES, Sizes, record_of
 from edgeship.core.errors import ModelError
 from edgeship.core.progress import doing, fact, track
 from edgeship.quantize.bias_correction import correct_bias
@@ -128,30 +129,32 @@ def find_best(quantized: QuantizedModel, calibration: Sequence[Any], held_out: S
 
 def repeat(
     quantized: QuantizedModel, steps: Sequence[str], batches: Sequence[Any], *, start: Sequence[np.ndarray]
-) -> None:
-    """Do the chosen steps once more on all examples.
+) -> Sizes:
+    """Do the chosen steps once more on all examples; return what equalization divided channels by.
 
     Args:
         start: the weights of the prepared model before anything was tried.
     """
+    sizes: Sizes = {}
     method, *others = steps
     examples = _tensors(batches)
     quantized.model.set_weights(start)
     _set_ranges(quantized, observe(quantized, examples), method)
     if others and others[0] in _EQUALIZATIONS:
-        equalize(quantized, examples, jointly=_EQUALIZATIONS[others.pop(0)])
+        sizes = equalize(quantized, examples, jointly=_EQUALIZATIONS[others.pop(0)])
         _set_ranges(quantized, observe(quantized, examples), method)
     if others:
         _adjust(quantized, examples, _ADJUSTMENTS[tuple(others)])
+    return sizes
 
 
 def found(quantized: QuantizedModel, calibration: Sequence[Any], held_out: Sequence[Any]) -> dict[str, Any]:
     """Find the best, do it again on all examples, say what it is, and return its record."""
     start = quantized.model.get_weights()
     best = find_best(quantized, calibration, held_out)
-    repeat(quantized, best.steps, [*calibration, *held_out], start=start)
+    sizes = repeat(quantized, best.steps, [*calibration, *held_out], start=start)
     fact(best.sentence)
-    return best.record
+    return {**best.record, **({CHANNEL_SIZES: record_of(sizes)} if sizes else {})}
 
 
 class _Search:

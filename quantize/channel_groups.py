@@ -7,6 +7,7 @@ one. A layer with a kernel gives its channels any factor, and takes any factor a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
+from edgeship.core.channel_sizes import Sizes
+from edgeship.core.layer_names import layer_name
 from edgeship.model import flat_layers
 from edgeship.model.keras2 import read_by
 from edgeship.quantize.ranges import Range
@@ -85,6 +88,7 @@ class ChannelGroups:
     made: Uses  # what each layer (wrapped where the network has fake quantization) makes
     read: Uses  # what each reads
     rounded: list[tuple[Range, Any, np.ndarray]]  # what is on a grid: its range, the tensor, its channels' groups
+    results: list[tuple[str, np.ndarray]]  # the layer of each call whose result has channels, and their groups
 
     @property
     def count(self) -> int:
@@ -99,6 +103,18 @@ class ChannelGroups:
             {layer: groups for layer, groups in uses.items() if is_own[groups].any()} for uses in (self.made, self.read)
         )
         return made, read
+
+    def sizes(self, divisors: np.ndarray) -> Sizes:
+        """Return what the channels of layers' results were divided by, of those results alone that were.
+
+        Args:
+            divisors: of each group.
+        """
+        calls = Counter(name for name, _ in self.results)
+        return {
+            layer_name(name): divisors[own] for name, own in self.results
+            if calls[name] == 1 and np.any(divisors[own] != 1)  # of two results of one name nothing can be said
+        }
 
     def made_together(self) -> Iterator[np.ndarray]:
         """Yield the groups that one layer makes, or several whose channels are added, in the order of the network."""
@@ -154,6 +170,7 @@ class _Walk:
     made: dict[Any, np.ndarray] = field(default_factory=dict)
     read: dict[Any, np.ndarray] = field(default_factory=dict)
     rounded: list[tuple[Range, Any, np.ndarray]] = field(default_factory=list)
+    results: list[tuple[str, np.ndarray]] = field(default_factory=list)
     unions: Unions = field(default_factory=Unions)
     _fixed: list[int] = field(default_factory=list)
 
@@ -167,8 +184,12 @@ class _Walk:
                 self.fix(own)
         for tensor in results:
             self.of[id(tensor)] = self.fixed(tensor) if channels is None else channels
-        if isinstance(node.layer, Range) and channels is not None and len(channels) == results[0].shape[-1]:
+        if channels is None or len(channels) != results[0].shape[-1]:
+            return
+        if isinstance(node.layer, Range):
             self.rounded.append((node.layer, results[0], channels))
+        else:
+            self.results.append((node.layer.name, channels))
 
     def _result(self, node: Any, read: list[np.ndarray], result: Any) -> np.ndarray | None:
         """The channels of a result; None: no factor passes."""
@@ -230,6 +251,7 @@ class _Walk:
             made={layer: groups[own] for layer, own in self.made.items()},
             read={layer: groups[own] for layer, own in self.read.items()},
             rounded=[(item, tensor, groups[own]) for item, tensor, own in self.rounded],
+            results=[(name, groups[own]) for name, own in self.results],
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import tf_keras
 
+from edgeship.core.channel_sizes import Sizes
 from edgeship.core.layer_names import wrapper_name
 from edgeship.quantize.channel_factors import divided, factors, multiplied, reach_of, read_shares
 from edgeship.quantize.channel_groups import ChannelGroups, channel_groups, is_depthwise
@@ -26,7 +27,7 @@ from edgeship.quantize.insert import QuantizedModel
 from edgeship.quantize.simplifying.rewrites import weights_of
 
 
-def equalize(quantized: QuantizedModel, batches: Sequence[Any], *, jointly: bool = False) -> int:
+def equalize(quantized: QuantizedModel, batches: Sequence[Any], *, jointly: bool = False) -> Sizes:
     """Equalize the channels between two layers, or all; ranges must be found again afterwards.
 
     Args:
@@ -34,19 +35,19 @@ def equalize(quantized: QuantizedModel, batches: Sequence[Any], *, jointly: bool
         jointly: channels of several makers or readers too.
 
     Returns:
-        How many sets of channels have other sizes now; a set is weighed against one scale.
+        What the channels of results were divided by; nothing where none takes a factor.
     """
     groups = channel_groups(quantized.model, [wrapper_name(name) for name in quantized.weights])
     sets = [own for own in groups.sets() if not groups.is_fixed[own].all() and (jointly or _is_pair(groups, own))]
     if not sets:
-        return 0
+        return {}
     largest = _largest_shares(quantized, groups, batches)
     weights, reach = _weight_shares(groups), _reach(groups, largest)
     divisors = np.ones(groups.count)
     for own in sets:
         divisors[own] = _divisors(largest[own], weights[own], reach[own], is_fixed=groups.is_fixed[own])
     _scale(groups, divisors)
-    return sum(bool(np.any(divisors[own] != 1)) for own in sets)
+    return groups.sizes(divisors)
 
 
 def _is_pair(groups: ChannelGroups, own: np.ndarray) -> bool:

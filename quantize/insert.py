@@ -13,6 +13,7 @@ import numpy as np
 import tf_keras
 from tf_keras import layers
 
+from edgeship.core.channel_sizes import CHANNEL_SIZES, Sizes, joined, record_of, sizes_from
 from edgeship.core.config import FULL
 from edgeship.core.errors import LoweringError
 from edgeship.core.text import some
@@ -80,6 +81,7 @@ class QuantizedModel:
     results: dict[str, Range]  # layer name -> the range its result (after a fused ReLU) is rounded to
     account: Account
     flat: tf_keras.Model  # the float network it was made from
+    sizes: Sizes = field(default_factory=dict)  # what channels were divided by to make them even
     notes: Mapping[str, Any] = field(default_factory=dict)  # how the scheme was found, as JSON values
 
     @property
@@ -98,8 +100,13 @@ class QuantizedModel:
                 name for name, tensor in zip(self.model.output_names, self.model.outputs, strict=True)
                 if not isinstance(maker_of(tensor), Range)
             ),
-            notes={**({"evened": list(self.account.evened)} if self.account.evened else {}), **self.notes},
+            notes={**({"evened": list(self.account.evened)} if self.account.evened else {}), **self._all_notes()},
         )
+
+    def _all_notes(self) -> dict[str, Any]:
+        """The notes, with the sizes of channels that were made even before any of them was written."""
+        sizes = joined(self.sizes, sizes_from(self.notes.get(CHANNEL_SIZES)))
+        return {**self.notes, **({CHANNEL_SIZES: record_of(sizes)} if sizes else {})}
 
     def check_in_float(self, batch: Sequence[np.ndarray], *, on: str) -> None:
         """Hold the model with all rounding switched off against the float network it was made from.
@@ -215,7 +222,7 @@ def _inserted(
     model.output_names = simple.output_names
     return QuantizedModel(
         model=model, ranges=list(ranges.values()), weights=weights, inputs=inputs, results=results,
-        account=_account(flat, simple, kept, twins.layers, evened), flat=flat,
+        account=_account(flat, simple, kept, twins.layers, evened.layers), flat=flat, sizes=evened.sizes,
     )
 
 

@@ -12,12 +12,14 @@ helps. Here only what no scale can hold is touched, in every integer scheme and 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tf_keras
 from tf_keras import layers
 
+from edgeship.core.channel_sizes import Sizes
 from edgeship.quantize.channel_factors import divided, factors, multiplied, reach_of, read_shares
 from edgeship.quantize.channel_groups import Uses, channel_groups, is_depthwise
 from edgeship.quantize.simplifying.rewrites import weights_of
@@ -28,32 +30,38 @@ LOST_BELOW = 1 / 64
 MAKERS = (layers.Dense, layers.Conv2D, layers.DepthwiseConv2D)
 
 
-def even_channels(model: tf_keras.Model, *, kept: Collection[str]) -> tuple[str, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Evened:
+    """What was made even."""
+
+    layers: tuple[str, ...]  # those that make the channels
+    sizes: Sizes  # what each result's channels were divided by
+
+
+def even_channels(model: tf_keras.Model, *, kept: Collection[str]) -> Evened:
     """Make the channels even, in place, where some would be lost; the answers stay bit for bit.
 
     Args:
         model: a simplified network with weights of its own.
         kept: names of layers that stay in float, which are left as they are.
-
-    Returns:
-        The names of the layers whose channels were made even.
     """
     weighted = [layer.name for layer in model.layers if type(layer) in MAKERS and layer.name not in kept]
     groups = channel_groups(model, weighted)
-    evened: set[str] = set()
+    divisors = np.ones(groups.count)
     # From the output to the input: how much a channel counts behind a depthwise layer is seen once what that one makes
     # is even.
     for own in reversed(list(groups.made_together())):
         makers, readers = groups.users(own)
         if groups.is_fixed[own].any() or not readers:
             continue
-        divisors = np.ones(groups.count)
         reach, weights = _reach(makers, groups.count)[own], _weight_shares(readers, groups.count)[own]
-        divisors[own] = _divisors(reach, weights, readers)
-        if (divisors != 1).any():
-            _scale(makers, readers, divisors)
-            evened |= {layer.name for layer in makers}
-    return tuple(layer.name for layer in groups.made if layer.name in evened)
+        found = np.ones(groups.count)
+        found[own] = _divisors(reach, weights, readers)
+        if (found != 1).any():
+            _scale(makers, readers, found)
+            divisors *= found
+    evened = tuple(layer.name for layer, own in groups.made.items() if (divisors[own] != 1).any())
+    return Evened(layers=evened, sizes=groups.sizes(divisors))
 
 
 def _divisors(reach: np.ndarray, weights: np.ndarray, readers: Uses) -> np.ndarray:

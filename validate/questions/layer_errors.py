@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeship.core.artifact import Artifact
+from edgeship.core.channel_sizes import CHANNEL_SIZES, Sizes, sizes_from
 from edgeship.core.errors import ArtifactError, RuntimeFailure
 from edgeship.core.integers import dequantize, quantize, sqnr_db
 from edgeship.core.measurement import LayerError, LayerErrors
@@ -137,12 +138,18 @@ def _measure(
     twins = list(dict.fromkeys(twin for pair in pairs for twin in pair.twins))
     expected = keep.results(floats, twins)
     places = {twin: str(index) for index, twin in enumerate(twins)}
+    account = bundle.manifest.quantization.get(artifact.scheme)
+    sizes = sizes_from(None if account is None else account.found.get(CHANNEL_SIZES))
     layers, unlike = [], []
     with np.load(found, allow_pickle=False) as integers, np.load(expected, allow_pickle=False) as reals:
         for index, pair in enumerate(pairs):  # one at a time: all of them are as large as the network's memory
             codes = integers[str(index)]
             candidates = {twin: reals[places[twin]] for twin in pair.twins}
-            alike = [(twin, view) for twin, real in candidates.items() for view in _views(real, codes.shape)]
+            divisors = _divisors(sizes, pair)
+            alike = [
+                (twin, resized) for twin, real in candidates.items() for view in _views(real, codes.shape)
+                for resized in _resized(view, divisors)
+            ]
             if alike:
                 layers.append(max((_layer_error(pair, twin, codes, real) for twin, real in alike), key=_db))
             else:
@@ -213,6 +220,29 @@ def _saturated(codes: np.ndarray, wanted: np.ndarray, zero_point: int) -> float:
     limits = np.iinfo(codes.dtype)
     ends = [end for end in (limits.min, limits.max) if end != zero_point]
     return float(sum(np.mean((codes == end) & (wanted != end)) for end in ends))
+
+
+def _divisors(sizes: Sizes, pair: Pair) -> np.ndarray | None:
+    """What a result's channels were divided by, under the name of the layer or of a part of it; None: nothing."""
+    for name in (pair.tensor.name, *pair.twins):
+        while name:
+            if name in sizes:
+                return sizes[name]
+            name = name.rpartition("/")[0]
+    return None
+
+
+def _resized(real: np.ndarray, divisors: np.ndarray | None) -> Iterator[np.ndarray]:
+    """A float result as it is, and with its channels divided; which axis they are, the values tell.
+
+    One name may stand for a result before and behind what takes a size away, so that it as it is may be the right one.
+    """
+    yield real
+    if divisors is None:
+        return
+    for axis in range(1, real.ndim):
+        if real.shape[axis] == len(divisors):
+            yield real / divisors.reshape(-1, *[1] * (real.ndim - 1 - axis)).astype(real.dtype)
 
 
 def _views(real: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:

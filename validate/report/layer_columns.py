@@ -14,8 +14,8 @@ FIRST_BAD = "first bad layer"
 LAYER_LEGEND = (
     "each result of the integer file against the same result of the float file of its format, over all elements of a "
     "few golden examples; in the order in which they run",
-    "training for integers (int8-qat) moves the weights, and channels that were made even (in the log of quantize, and "
-    "by equalization) have other sizes: such layers differ from float on purpose",
+    "training for integers (int8-qat) moves the weights: its layers differ from float on purpose; channels that were "
+    "given other sizes (made even, equalized) are compared at their sizes",
     "max LSB: the largest distance, in steps of the result's scale",
     "saturated: share of the integers at an end of their range whose float value belongs elsewhere",
     f"{FIRST_BAD}: the first one under {BAD_DB:g} dB and more than {OWN_DB:g} dB under all that it reads, so that "
