@@ -25,12 +25,12 @@ from edgeship.quantize.ranges import Range
 from edgeship.quantize.simplifying.rebuild import nodes_of
 from edgeship.quantize.simplifying.rewrites import is_relu
 
-# What comes out of a channel (the last axis) is times a factor what it was, where what went in is.
+# A channel (the last axis) that goes in times a factor comes out times the same factor.
 PASSING = (
     layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D,
     layers.ZeroPadding2D, layers.UpSampling2D, layers.Resizing, layers.LeakyReLU, flat_layers.Resize,
 )
-# Values come out of these in other places, none of them changed.
+# Layers that move values to other places and change none.
 MOVING = (
     layers.Reshape, layers.Flatten, layers.Permute, layers.Cropping2D, flat_layers.StridedSlice, flat_layers.Take,
     flat_layers.DepthToSpace,
