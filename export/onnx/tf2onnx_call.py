@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import onnx
 
@@ -44,7 +43,7 @@ def from_tflite(content: bytes) -> onnx.ModelProto:
             # tf2onnx still uses tf.lite.Interpreter, whose removal is announced; the toolchain is pinned.
             warnings.simplefilter("ignore")
             try:
-                with mock.patch.dict(os.environ, {CATCH_ERRORS: "false"}):
+                with _in_place():
                     return _convert(path)
             except Exception:  # noqa: BLE001 - what an optimizer raises may be anything; the copies do without it
                 pass
@@ -62,14 +61,31 @@ def _convert(path: Path) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
+def _in_place() -> Iterator[None]:
+    """Let tf2onnx optimize its graph without copies, and raise what goes wrong, until the block ends."""
+    before = os.environ.get(CATCH_ERRORS)
+    os.environ[CATCH_ERRORS] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[CATCH_ERRORS]
+        if before is not None:
+            os.environ[CATCH_ERRORS] = before
+
+
+@contextlib.contextmanager
 def _in_one_order() -> Iterator[None]:
     """Let tf2onnx's graphs answer nodes in the order of their names, until the block ends."""
     from tf2onnx.graph import Graph
 
-    with contextlib.ExitStack() as stack:
-        for name in ("extract_sub_graph_nodes", "find_output_consumers"):
-            stack.enter_context(mock.patch.object(Graph, name, _by_name(getattr(Graph, name))))
+    real = {name: getattr(Graph, name) for name in ("extract_sub_graph_nodes", "find_output_consumers")}
+    for name, method in real.items():
+        setattr(Graph, name, _by_name(method))
+    try:
         yield
+    finally:
+        for name, method in real.items():
+            setattr(Graph, name, method)
 
 
 def _by_name(method: Any) -> Any:

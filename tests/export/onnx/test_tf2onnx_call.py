@@ -20,7 +20,7 @@ from tf_keras import Model, layers
 import edgeship
 from edgeship.core.errors import ExportError
 from edgeship.export.onnx.convert import _converted, convert_onnx
-from edgeship.export.onnx.tf2onnx_call import from_tflite
+from edgeship.export.onnx.tf2onnx_call import CATCH_ERRORS, from_tflite
 from tests.support.networks import randomize
 
 # Other hash seeds give other orders of names, and each process has other addresses.
@@ -87,3 +87,11 @@ def test_a_refusal_is_one_sentence(attention: bytes, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tf2onnx.convert, "process_tf_graph", refuse)
     with pytest.raises(ExportError, match=r"^tf2onnx refused the TFLite file: unsupported$"):
         from_tflite(attention)
+
+
+def test_nothing_is_left_changed(attention: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CATCH_ERRORS, "true")
+    before = Graph.extract_sub_graph_nodes, Graph.find_output_consumers
+    from_tflite(attention)
+    assert (Graph.extract_sub_graph_nodes, Graph.find_output_consumers) == before
+    assert os.environ[CATCH_ERRORS] == "true"
