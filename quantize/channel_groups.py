@@ -63,6 +63,11 @@ class Unions:
         """Make one group of two."""
         self._parents[self.root(one)] = self.root(other)
 
+    def join_all(self, numbers: np.ndarray) -> None:
+        """Make one group of several."""
+        for number in numbers[1:]:
+            self.join(number, numbers[0])
+
     def root(self, number: int) -> int:
         """Return the number that stands for its group."""
         number, parents = int(number), self._parents
@@ -120,8 +125,7 @@ class ChannelGroups:
         """Yield the groups that one layer makes, or several whose channels are added, in the order of the network."""
         unions = Unions(self.count)
         for groups in self.made.values():
-            for group in groups:
-                unions.join(group, groups[0])
+            unions.join_all(groups)
         order = unions.groups()
         for number in dict.fromkeys(order[groups[0]] for groups in self.made.values()):
             yield np.flatnonzero(order == number)
@@ -134,12 +138,11 @@ class ChannelGroups:
         unions = Unions(self.count)
         first: dict[int, int] = {}  # id(range) -> a group on its grid
         for item, _, groups in self.rounded:
-            start = first.setdefault(id(item), groups[0])
-            for group in groups:
-                unions.join(group, start)
+            unions.join_all(groups)
+            unions.join(groups[0], first.setdefault(id(item), groups[0]))
         for layer, groups in self.read.items():
-            for group in groups if not is_depthwise(layer) else ():
-                unions.join(group, groups[0])
+            if not is_depthwise(layer):
+                unions.join_all(groups)
         order = unions.groups()
         for number in range(order.max(initial=-1) + 1):
             yield np.flatnonzero(order == number)

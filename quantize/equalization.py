@@ -21,10 +21,10 @@ import tf_keras
 
 from edgeship.core.channel_sizes import Sizes
 from edgeship.core.layer_names import wrapper_name
-from edgeship.quantize.channel_factors import divided, factors, multiplied, reach_of, read_shares
+from edgeship.quantize.channel_factors import factors, read_shares
 from edgeship.quantize.channel_groups import ChannelGroups, channel_groups, is_depthwise
+from edgeship.quantize.channel_weights import kernel_of, layer_reach, scale
 from edgeship.quantize.insert import QuantizedModel
-from edgeship.quantize.simplifying.rewrites import weights_of
 
 
 def equalize(quantized: QuantizedModel, batches: Sequence[Any], *, jointly: bool = False) -> Sizes:
@@ -46,7 +46,7 @@ def equalize(quantized: QuantizedModel, batches: Sequence[Any], *, jointly: bool
     divisors = np.ones(groups.count)
     for own in sets:
         divisors[own] = _divisors(largest[own], weights[own], reach[own], is_fixed=groups.is_fixed[own])
-    _scale(groups, divisors)
+    scale(groups.made, groups.read, divisors)
     return groups.sizes(divisors)
 
 
@@ -94,7 +94,7 @@ def _weight_shares(groups: ChannelGroups) -> np.ndarray:
     found = np.zeros(groups.count)
     for layer, own in groups.read.items():
         if not is_depthwise(layer):
-            np.maximum.at(found, own, read_shares(layer.kernel_values))
+            np.maximum.at(found, own, read_shares(kernel_of(layer)))
     return found
 
 
@@ -102,22 +102,8 @@ def _reach(groups: ChannelGroups, largest: np.ndarray) -> np.ndarray:
     """The largest value that each group can have, in the unit of `largest`, up to a factor per layer: at least that."""
     found: np.ndarray = np.maximum(largest, np.finfo(np.float32).tiny)
     for layer, own in groups.made.items():
-        bias = layer.layer.bias.numpy() if layer.layer.use_bias else None
-        reach = reach_of(layer.kernel_values, bias, axes=_axes(layer), largest_input=1.0)
+        reach = layer_reach(layer)
         alive = reach > 0
         unit = float((largest[own][alive] / reach[alive]).max(initial=0.0))
         np.maximum.at(found, own, reach * unit)
     return found
-
-
-def _scale(groups: ChannelGroups, divisors: np.ndarray) -> None:
-    for layer, own in groups.made.items():
-        layer.assign_kernel(divided(layer.kernel_values, divisors[own], axes=_axes(layer)))
-        if layer.layer.use_bias:
-            layer.layer.bias.assign(divided(layer.layer.bias.numpy(), divisors[own]))
-    for layer, own in groups.read.items():
-        layer.assign_kernel(multiplied(layer.kernel_values, divisors[own]))
-
-
-def _axes(layer: Any) -> int:
-    return len(weights_of[type(layer.layer)].output_axes)

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tf_keras
 from tf_keras import layers
 
 from edgeship.core.channel_sizes import Sizes
-from edgeship.quantize.channel_factors import divided, factors, multiplied, reach_of, read_shares
+from edgeship.quantize.channel_factors import factors, read_shares
 from edgeship.quantize.channel_groups import Uses, channel_groups, is_depthwise
-from edgeship.quantize.simplifying.rewrites import weights_of
+from edgeship.quantize.channel_weights import kernel_of, layer_reach, scale
 
 # A channel with a 64th of the largest one's reach has four of 256 codes. Where it counts behind the next layer as much
 # as a 64th of the one that counts most, its rounding is heard there.
@@ -58,7 +57,7 @@ def even_channels(model: tf_keras.Model, *, kept: Collection[str]) -> Evened:
         found = np.ones(groups.count)
         found[own] = _divisors(reach, weights, readers)
         if (found != 1).any():
-            _scale(makers, readers, found)
+            scale(makers, readers, found)
             divisors *= found
     evened = tuple(layer.name for layer, own in groups.made.items() if (divisors[own] != 1).any())
     return Evened(layers=evened, sizes=groups.sizes(divisors))
@@ -81,8 +80,7 @@ def _reach(makers: Uses, count: int) -> np.ndarray:
     """The largest value that each group can have, as a share of the largest that its layer can make."""
     found = np.zeros(count)
     for layer, own in makers.items():
-        kernel, *bias = layer.get_weights()
-        reach = reach_of(kernel, bias[0] if bias else None, axes=_axes(layer), largest_input=1.0)
+        reach = layer_reach(layer)
         np.maximum.at(found, own, reach / (reach.max() or 1.0))
     return found
 
@@ -91,7 +89,7 @@ def _weight_shares(readers: Uses, count: int) -> np.ndarray:
     """How much of each group is read: beside others by a kernel, behind a depthwise layer on the grid of its result."""
     found = np.zeros(count)
     for layer, own in readers.items():
-        kernel = layer.get_weights()[0]
+        kernel = kernel_of(layer)
         if is_depthwise(layer):
             sizes = np.abs(kernel).sum(axis=(0, 1)).max(axis=-1)
             shares = sizes / (sizes.max() or 1.0)
@@ -99,17 +97,3 @@ def _weight_shares(readers: Uses, count: int) -> np.ndarray:
             shares = read_shares(kernel)
         np.maximum.at(found, own, shares)
     return found
-
-
-def _scale(makers: Uses, readers: Uses, divisors: np.ndarray) -> None:
-    for layer, own in makers.items():
-        kernel, *bias = layer.get_weights()
-        made = divided(kernel, divisors[own], axes=_axes(layer))
-        layer.set_weights([made, *(divided(values, divisors[own]) for values in bias)])
-    for layer, own in readers.items():
-        kernel, *bias = layer.get_weights()
-        layer.set_weights([multiplied(kernel, divisors[own]), *bias])
-
-
-def _axes(layer: Any) -> int:
-    return len(weights_of[type(layer)].output_axes)

@@ -72,17 +72,17 @@ def test_channels_that_an_output_shows_are_left_alone():
 def joined(x, sizes):
     """Two tensors side by side, one fifty times larger."""
     small = conv(4, "small", sizes=0.02)(x)
-    return layers.Concatenate(name="joined")([small, conv(4, "large")(x)]), [small]
+    return layers.Concatenate(name="joined")([small, conv(4, "large")(x)])
 
 
 def added(x, sizes):
     x = conv(8, "stem", sizes=sizes)(x)
-    return layers.Add(name="sum")([x, conv(8, "branch", sizes=sizes)(x)]), []
+    return layers.Add(name="sum")([x, conv(8, "branch", sizes=sizes)(x)])
 
 
 def read_twice(x, sizes):
     x = layers.ReLU(name="relu")(conv(8, "first", sizes=sizes)(x))
-    return layers.Concatenate(name="both")([conv(4, "left")(x), conv(4, "right")(x)]), []
+    return layers.Concatenate(name="both")([conv(4, "left")(x), conv(4, "right")(x)])
 
 
 def conv(channels, name, *, sizes=None):
@@ -94,7 +94,7 @@ def conv(channels, name, *, sizes=None):
 @pytest.mark.parametrize("form", [joined, added, read_twice])
 def test_channels_of_several_makers_or_readers_are_nearer_to_float_together(form):
     image = layers.Input((8, 8, 3), name="image")
-    x, _ = form(image, SIZES)
+    x = form(image, SIZES)
     model = randomize(tf_keras.Model(image, layers.Dense(5, name="last")(layers.GlobalMaxPooling2D()(
         layers.Conv2D(6, 1, name="reads", activation="relu")(x)
     ))))
