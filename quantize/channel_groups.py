@@ -48,20 +48,35 @@ def is_depthwise(layer: Any) -> bool:
 
 
 class Unions:
-    """Numbers from 0 on, some of which are joined into one group (a disjoint-set forest: Tarjan 1975)."""
+    """Numbers from 0 on, some of which are joined into one group (a disjoint-set forest: Tarjan 1975).
+
+    A group with a marked number is marked.
+    """
 
     def __init__(self, count: int = 0) -> None:
         self._parents = list(range(count))
+        self._marked = [False] * count  # read at roots alone
 
     def new(self, count: int) -> np.ndarray:
         """Return further numbers, each a group of its own."""
         first = len(self._parents)
         self._parents.extend(range(first, first + count))
+        self._marked.extend([False] * count)
         return np.arange(first, first + count)
 
     def join(self, one: int, other: int) -> None:
         """Make one group of two."""
-        self._parents[self.root(one)] = self.root(other)
+        low, high = self.root(one), self.root(other)
+        self._parents[low] = high
+        self._marked[high] |= self._marked[low]
+
+    def mark(self, number: int) -> None:
+        """Mark the group of a number."""
+        self._marked[self.root(number)] = True
+
+    def is_marked(self, number: int) -> bool:
+        """Return whether the group of a number has a mark."""
+        return self._marked[self.root(number)]
 
     def join_all(self, numbers: np.ndarray) -> None:
         """Make one group of several."""
@@ -174,8 +189,7 @@ class _Walk:
     read: dict[Any, np.ndarray] = field(default_factory=dict)
     rounded: list[tuple[Range, Any, np.ndarray]] = field(default_factory=list)
     results: list[tuple[str, np.ndarray]] = field(default_factory=list)
-    unions: Unions = field(default_factory=Unions)
-    _fixed: list[int] = field(default_factory=list)
+    unions: Unions = field(default_factory=Unions)  # marked: the groups that take no factor but 1
 
     def visit(self, node: Any) -> None:
         """Give the results of a call their channels."""
@@ -229,13 +243,13 @@ class _Walk:
 
     def _gated(self, read: list[np.ndarray], result: Any) -> np.ndarray | None:
         """Channels times what takes no factor, such as a gate behind a sigmoid."""
-        fixed = {self.unions.root(number) for number in self._fixed}
-        free = [own for own in read if not fixed.issuperset(map(self.unions.root, own))]
+        free = [own for own in read if not all(map(self.unions.is_marked, own))]
         return free[0] if len(free) == 1 and len(free[0]) == result.shape[-1] else None
 
     def fix(self, channels: np.ndarray) -> None:
         """Let channels take no factor."""
-        self._fixed.extend(map(int, channels))
+        for number in channels:
+            self.unions.mark(number)
 
     def fixed(self, tensor: Any) -> np.ndarray:
         """Return new channels that take no factor; one for all of a tensor whose last axis is open."""
@@ -248,7 +262,7 @@ class _Walk:
         """Return what was found, by group."""
         groups = self.unions.groups()
         is_fixed = np.zeros(groups.max(initial=-1) + 1, bool)
-        is_fixed[groups[self._fixed]] = True
+        is_fixed[groups] = [self.unions.is_marked(number) for number in range(len(groups))]
         return ChannelGroups(
             is_fixed=is_fixed,
             made={layer: groups[own] for layer, own in self.made.items()},

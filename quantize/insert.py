@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +19,14 @@ from edgeship.core.text import some
 from edgeship.model.keras2 import maker_of, node_of, read_by
 from edgeship.model.prepared import Prepared
 from edgeship.quantize.grids import Grid, plan_grids
+from edgeship.quantize.keep_float import kept_parts
 from edgeship.quantize.ranges import Mode, Range
 from edgeship.quantize.real_inputs import require_real_inputs
 from edgeship.quantize.same_network import check_same, noise_of
 from edgeship.quantize.saturating import windows_of
 from edgeship.quantize.simplifying.evened import even_channels
 from edgeship.quantize.simplifying.precision import float32_policy
-from edgeship.quantize.simplifying.rebuild import Copies, call, nodes_of, readers_of, rebuild
+from edgeship.quantize.simplifying.rebuild import Copies, call, nodes_of, rebuild
 from edgeship.quantize.simplifying.rewrites import weights_of
 from edgeship.quantize.simplifying.roles import Role, role_of
 from edgeship.quantize.simplifying.simplify import simplify
@@ -177,7 +177,7 @@ def _inserted(
 ) -> QuantizedModel:
     require_real_inputs(flat)
     simple = simplify(flat)
-    kept = _kept(simple, flat, keep_float)
+    kept = kept_parts(simple, flat, keep_float)
     twins = twins_of(simple, apart=kept)
     simple = without_twins(simple, twins)
     evened = even_channels(simple, kept=kept)
@@ -261,68 +261,6 @@ def _call_weighted(
     outputs = made(*args)
     made.trainable = layer.trainable
     return outputs
-
-
-def kept_layers(flat: tf_keras.Model, names: Sequence[str]) -> tuple[str, ...]:
-    """The layers of a lowered model that `names` mean: a layer itself, or all that a composite `x` became (`x_...`).
-
-    A part that was split off a layer (`conv_gelu` of `conv`) may be named too; the lowered model has no such layer.
-
-    Raises:
-        LoweringError: a name that means no layer.
-    """
-    kept: dict[str, None] = {}
-    for name in names:
-        kept.update(dict.fromkeys(_roots(name, _names(flat), lambda: _names(simplify(flat)))))
-    return tuple(kept)
-
-
-def _roots(name: str, present: list[str], split: Callable[[], list[str]]) -> list[str]:
-    """The lowered layers that a name means; none for a part that was split off, which only the simplified model has."""
-    found = _meant(name, present)
-    if not found and name not in split():
-        raise LoweringError(
-            f"keep_float: no layer is called {name!r}; the layers are {', '.join(present)}"
-        )
-    return found
-
-
-def _names(model: tf_keras.Model) -> list[str]:
-    return [layer.name for layer in model.layers if not isinstance(layer, layers.InputLayer)]
-
-
-def _meant(name: str, present: list[str]) -> list[str]:
-    if name in present:
-        return [name]
-    # What follows a composite's name is the name of a layer in it; a number belongs to the name of another composite.
-    return [layer for layer in present if re.match(rf"{re.escape(name)}_(?!\d+(_|$))", layer)]
-
-
-def _kept(simple: tf_keras.Model, flat: tf_keras.Model, names: Sequence[str]) -> frozenset[str]:
-    """The simplified layers that come from the named ones: themselves, and what was split off them."""
-    before, after = _names(flat), _names(simple)
-    kept: set[str] = set()
-    for name in names:
-        roots = _roots(name, before, lambda: after)
-        found = [layer for layer in after if _origin(layer, before) in roots] if roots else [name]
-        if not found:
-            raise LoweringError(
-                f"keep_float: {name!r} is no operation of its own: it does nothing in inference, or is folded "
-                "into the weights of the layer before it; name that layer"
-            )
-        kept |= set(found)
-    # A ReLU that is part of a product's operation goes with it.
-    readers = readers_of(simple)
-    for node in nodes_of(simple):
-        read = readers.get(id(node.outputs), []) if node.layer.name in kept else []
-        if len(read) == 1 and read[0] is not None and type(read[0].layer) is layers.ReLU:
-            kept.add(read[0].layer.name)
-    return frozenset(kept)
-
-
-def _origin(layer: str, before: list[str]) -> str:
-    """The lowered layer that a simplified one comes from: it has its name, or its name and what the part does."""
-    return max((name for name in before if f"{layer}_".startswith(f"{name}_")), key=len)
 
 
 def weighted_layers(flat: tf_keras.Model) -> tuple[str, ...]:

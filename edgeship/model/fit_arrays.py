@@ -40,8 +40,8 @@ def fit_arrays(model: tf_keras.Model, examples: Examples, *, config: TrainConfig
     name = config.loss or _loss_of(metric, model)
     if name is None:
         raise ConfigError(
-            "train.loss: expected the name of a Keras loss, since validate.metric tells none; set it, or train.epochs "
-            "= 0 for a model that is trained"
+            f"train.loss: expected the name of a Keras loss, since {_told_by(metric)}; set it, or a validate.metric "
+            f"that tells one ({', '.join(LOSSES)}), or train.epochs = 0 for a model that is trained"
         )
     steps = -(-len(examples) // config.batch_size) * config.epochs
     rate = tf_keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
@@ -62,6 +62,10 @@ def fit_arrays(model: tf_keras.Model, examples: Examples, *, config: TrainConfig
     if not np.isfinite(last):
         raise ModelError(f"{model.name}: the loss became {last}; lower train.learning_rate")
     fact(f"{name} {history.history['loss'][0]:.4g} in the first epoch, {last:.4g} in the last")
+
+
+def _told_by(metric: str | None) -> str:
+    return f"validate.metric = {metric!r} tells none" if metric else "there is no validate.metric to tell it"
 
 
 def _loss_of(metric: str | None, model: tf_keras.Model) -> str | None:

@@ -42,6 +42,18 @@ def test_numbers_are_joined_into_groups():
     assert len(Unions().groups()) == 0
 
 
+def test_a_group_is_marked_with_any_of_its_numbers_before_or_after_they_are_joined():
+    unions = Unions()
+    unions.new(5)
+    unions.mark(0)
+    unions.join(0, 3)  # a marked group into another
+    unions.join(3, 4)
+    unions.join(1, 2)
+    assert [unions.is_marked(number) for number in range(5)] == [True, False, False, True, True]
+    unions.mark(2)
+    assert unions.is_marked(1)
+
+
 def test_what_is_added_takes_one_factor():
     def build(image):
         x = conv("first")(image)

@@ -11,7 +11,8 @@ from tf_keras import layers
 from edgeship.core.errors import LoweringError
 from edgeship.model import flat_layers
 from edgeship.model.resnet import RESNET34_STAGES, build_resnet
-from edgeship.quantize.insert import insert_fake_quantization, kept_layers, weighted_layers
+from edgeship.quantize.insert import insert_fake_quantization, weighted_layers
+from edgeship.quantize.keep_float import kept_layers
 from edgeship.quantize.lowering.lower import lower
 from edgeship.quantize.prepare import calibrate
 from edgeship.quantize.ranges import Mode, Range

@@ -20,7 +20,8 @@ from edgeship.export.proof.exported import Exported
 from edgeship.export.samples import samples_of_images
 from edgeship.model.prepared import Prepared
 from edgeship.quantize.float_schemes import prepared_float
-from edgeship.quantize.insert import QuantizedModel, kept_layers
+from edgeship.quantize.insert import QuantizedModel
+from edgeship.quantize.keep_float import kept_layers
 from edgeship.quantize.output_form import for_files, softmax_outputs
 
 

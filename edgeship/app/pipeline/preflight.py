@@ -22,7 +22,8 @@ from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.data import Splits
 from edgeship.data.examples import examples_of_images
 from edgeship.model import build
-from edgeship.quantize.insert import QuantizedModel, kept_layers
+from edgeship.quantize.insert import QuantizedModel
+from edgeship.quantize.keep_float import kept_layers
 from edgeship.quantize.output_form import check_form, for_training
 from edgeship.quantize.prepare import finish, prepare, seed_ranges
 

@@ -144,11 +144,13 @@ def test_what_integers_cannot_compute_is_refused_before_the_training(
     ({"data": "digits", "model": "regression"}, r"data.factory: .*: train: expected facts: float32 \(n, 10\), found"),
     ({"data": "digits", "metric": "accuracy"}, "metric: expected one of top1, .* found 'accuracy'"),
     ({"data": "digits", "metric": "tasks:nothing"}, "metric: expected a function 'nothing' in a module"),
-    ({"data": "corners", "model": "detection", "metric": "tasks:closeness"}, "train.loss: expected the name"),
+    ({"data": "corners", "model": "detection", "metric": "tasks:closeness"},
+     "train.loss: expected the name of a Keras loss, since validate.metric = 'tasks.*:closeness' tells none; set it, "),
+    ({"data": "digits"}, r"since there is no validate.metric to tell it; set it, or a validate.metric .*\(top1, "),
     ({"data": "digits", "metric": "binary_accuracy"}, r"binary_accuracy: expected (probabilities|targets of)"),
     ({"data": "masks", "model": "segmentation", "metric": "auc"}, "metric auc: expected one score per example"),
     ({"data": "digits", "metric": "tasks:one_logit", "epochs": 0}, "one_logit failed: TypeError: .*; correct the func"),
-], ids=range(8))
+], ids=range(9))
 def test_what_does_not_fit_is_refused_before_the_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
 ) -> None:
