@@ -258,7 +258,7 @@ def _ratio(own: Path, ours: Path, *, seconds: float) -> str:
     return f"{timing.ratio:.2f} [{low}, {high}], {timing.launches} launches"
 
 
-def converter_file(model: Any, calibration: np.ndarray) -> bytes:
+def converter_file(model: Any, calibration: np.ndarray, *, per_channel: bool = True) -> bytes:
     """Return the int8 file of the TFLite converter's own post-training quantization."""
     import tensorflow as tf
 
@@ -267,6 +267,8 @@ def converter_file(model: Any, calibration: np.ndarray) -> bytes:
     converter.representative_dataset = lambda: ([example[None]] for example in calibration)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
+    converter._experimental_disable_per_channel = not per_channel
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = not per_channel
     with quiet_native_output():
         content: bytes = converter.convert()
     return content

@@ -1,6 +1,6 @@
 """edgeship's best int8 files beside everybody else's on the families of docs/families.md, a line for each.
 
-    python -m benchmarks.peer_families [NAME ...] [--times LAUNCHES]
+    python -m benchmarks.peer_families [NAME ...] [--times LAUNCHES] [--weight-scales per-tensor]
 
 The files are those of benchmarks/peer_files.py, which says what each is; the networks have random weights and a head
 that tells ten kinds of patterns apart (benchmarks/networks/images.py). Per format: signal to noise against the float
@@ -20,6 +20,7 @@ from benchmarks.networks import families
 from benchmarks.networks.images import inputs_of, largest_pixel
 from benchmarks.peer_files import BEST, MIN_MAX, best_onnx, closeness, files_of, ratios_of
 from benchmarks.ptq_best import CALIBRATION, Work
+from edgeship.core.config import PER_CHANNEL, PER_TENSOR
 from edgeship.core.errors import EdgeshipError
 from edgeship.core.progress import say
 
@@ -35,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {'; '.join(families.FAMILIES)}")
     parser.add_argument("--times", type=int, metavar="LAUNCHES", help="launches per runtime, 6 at the least")
+    parser.add_argument("--weight-scales", choices=(PER_CHANNEL, PER_TENSOR), default=PER_CHANNEL)
     options = parser.parse_args()
     print(mlperf_tiny.opening(HEAD + (TIME_HEAD if options.times else "")), flush=True)
     for name in options.names or families.FAMILIES:
@@ -45,6 +47,7 @@ def main() -> None:
         work = Work(
             name=name, model=model, calibration=inputs_of(model, CALIBRATION, seed=3),
             tests=inputs_of(model, TESTS, seed=4), input_range=(0.0, largest_pixel(model)),
+            weight_scales=options.weight_scales,
         )
         try:
             print("\n".join(rows_of(work, launches=options.times)), flush=True)

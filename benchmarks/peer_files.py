@@ -8,6 +8,8 @@ Per file: its bytes, the signal to noise of its outputs against the float model'
 top-1, in LiteRT or ONNX Runtime with their default options. `--times LAUNCHES` adds its CPU time over that of
 edgeship's best file of the same runtime (U8S8 where the processor has VNNI, else U8U8; benchmarks/side_by_side.py).
 
+`--weight-scales per-tensor` lets all of them have one scale per kernel (litert-quantizer: TENSORWISE).
+
     float                     the float32 file
     edgeship min-max, best    int8-ptq and int8-ptq-best; of ONNX "best" is U8U8, and "best u8s8" the same integers
     the benchmark's own       MLPerf Tiny's int8 file
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import io
@@ -37,6 +40,7 @@ from benchmarks import mlperf_tiny
 from benchmarks.cells import decibels
 from benchmarks.ptq_best import Work, depthwise, digits, mlperf, quantize
 from benchmarks.side_by_side import Ratio, ratios
+from edgeship.core.config import PER_CHANNEL, PER_TENSOR
 from edgeship.core.errors import in_one_line
 from edgeship.core.integers import dequantize, sqnr_db
 from edgeship.core.progress import say
@@ -63,6 +67,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="of mlperf: a folder with files of the benchmark")
     parser.add_argument("--names", nargs="+", default=list(mlperf_tiny.ENTRIES), help="of mlperf: which models")
     parser.add_argument("--times", type=int, metavar="LAUNCHES", help="launches per runtime, 6 at the least")
+    parser.add_argument("--weight-scales", choices=(PER_CHANNEL, PER_TENSOR), default=PER_CHANNEL)
     options = parser.parse_args()
     if {"digits": options.model, "mlperf": options.models}.get(options.what, True) is None:
         parser.error(f"{options.what}: expected {'--model' if options.what == 'digits' else '--models'}")
@@ -71,7 +76,8 @@ def main() -> None:
         "depthwise": depthwise,
     }
     print(mlperf_tiny.opening(HEAD + (TIME_HEAD if options.times else "")), flush=True)
-    for work in makers[options.what]():
+    for made in makers[options.what]():
+        work = dataclasses.replace(made, weight_scales=options.weight_scales)
         wanted = work.model.predict(work.tests, batch_size=100, verbose=0)
         files = list(files_of(work, options.models))
         times = times_of(work, files, launches=options.times) if options.times else {}
@@ -105,7 +111,7 @@ def best_onnx() -> str:
 
 def files_of(work: Work, models: Path | None) -> Iterator[File]:
     """Yield the files of every route; a peer that is not installed has none, and that is said."""
-    flat = lower(work.model)
+    flat, per_channel = lower(work.model), work.weight_scales == PER_CHANNEL
     float_tflite = convert_tflite(flat)
     float_onnx = convert_onnx(float_tflite, variant=None)
     yield "float", "tflite", float_tflite
@@ -119,13 +125,15 @@ def files_of(work: Work, models: Path | None) -> Iterator[File]:
             yield f"{name} u8s8", "onnx", convert_onnx(tflite, variant="u8s8")
     if models is not None and (own := models / mlperf_tiny.ENTRIES[work.name].own).is_file():
         yield "the benchmark's own", "tflite", own.read_bytes()
-    yield from _tried("converter", "tflite", lambda: mlperf_tiny.converter_file(work.model, work.calibration))
+    yield from _tried("converter", "tflite", lambda: mlperf_tiny.converter_file(
+        work.model, work.calibration, per_channel=per_channel
+    ))
     if importlib.util.find_spec(LITERT_QUANTIZER) is None:
         say(f"{LITERT_QUANTIZER} is not installed: no row of it")
     else:
-        made = functools.partial(litert_quantizer_file, float_tflite, work.calibration)
+        made = functools.partial(litert_quantizer_file, float_tflite, work.calibration, per_channel=per_channel)
         yield from _tried("litert-quantizer", "tflite", made)
-    yield from ort_files(float_onnx, work.calibration)
+    yield from ort_files(float_onnx, work.calibration, per_channel=per_channel)
 
 
 def _tried(name: str, format: str, make: Callable[[], bytes]) -> Iterator[File]:
@@ -138,9 +146,9 @@ def _tried(name: str, format: str, make: Callable[[], bytes]) -> Iterator[File]:
         yield name, format, content
 
 
-def litert_quantizer_file(float_tflite: bytes, calibration: np.ndarray) -> bytes:
+def litert_quantizer_file(float_tflite: bytes, calibration: np.ndarray, *, per_channel: bool = True) -> bytes:
     """Quantize a float TFLite file by the static int8 recipe."""
-    from litert_quantizer import quantizer, recipe
+    from litert_quantizer import qtyping, quantizer, recipe
 
     say("peer: litert-quantizer")
     with tempfile.TemporaryDirectory() as folder:
@@ -148,7 +156,11 @@ def litert_quantizer_file(float_tflite: bytes, calibration: np.ndarray) -> bytes
         source.write_bytes(float_tflite)
         (signature, name), = _signatures(float_tflite)
         with contextlib.redirect_stdout(io.StringIO()):  # the table is there
-            made = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+            wanted = recipe.static_wi8_ai8()
+            if not per_channel:
+                for entry in wanted:
+                    entry["op_config"]["weight_tensor_config"]["granularity"] = qtyping.QuantGranularity.TENSORWISE
+            made = quantizer.Quantizer(str(source), wanted)
             ranges = made.calibrate({signature: [{name: example[None]} for example in calibration]}, num_threads=1)
             made.quantize(ranges).export_model(str(target), overwrite=True)
         return target.read_bytes()
@@ -162,7 +174,8 @@ def _signatures(tflite: bytes) -> Iterator[tuple[str, str]]:
 
 
 def ort_files(
-    float_onnx: bytes, calibration: np.ndarray, *, ways: Sequence[str] = tuple(ORT_CALIBRATIONS)
+    float_onnx: bytes, calibration: np.ndarray, *, ways: Sequence[str] = tuple(ORT_CALIBRATIONS),
+    per_channel: bool = True,
 ) -> Iterator[File]:
     """Yield ONNX Runtime's own static quantization of a float ONNX file, with each of these calibrations."""
     from onnxruntime import quantization
@@ -185,7 +198,7 @@ def ort_files(
             source.write_bytes(float_onnx)
             with contextlib.redirect_stdout(io.StringIO()):
                 quantization.quantize_static(
-                    source, target, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+                    source, target, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=per_channel,
                     activation_type=quantization.QuantType.QUInt8, weight_type=weights,
                     calibrate_method=getattr(quantization.CalibrationMethod, ORT_CALIBRATIONS[way]),
                 )

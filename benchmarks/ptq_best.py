@@ -5,6 +5,7 @@
     python -m benchmarks.ptq_best mlperf --models DIR                        MLPerf Tiny's models that are in DIR
     python -m benchmarks.ptq_best spread                                     Dense units that differ 1000 times
 
+`--weight-scales per-tensor`: one scale per kernel, for devices that know no other.
 Per network two tables. The first has the trials: signal to noise at the logits on held-out calibration examples, and
 the time of each step. The second has the files: signal to noise of the outputs and top-1 agreement, both against the
 float model, on test examples that nothing was found on.
@@ -13,6 +14,7 @@ float model, on test examples that nothing was found on.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +25,7 @@ import tf_keras
 from tf_keras import layers
 
 from benchmarks import mlperf_tiny
-from edgeship.core.config import FULL, DataConfig
+from edgeship.core.config import FULL, PER_CHANNEL, PER_TENSOR, DataConfig
 from edgeship.core.integers import dequantize, sqnr_db
 from edgeship.core.progress import say
 from edgeship.data.fashion_mnist import load_fashion_mnist
@@ -53,6 +55,7 @@ class Work:
     calibration: np.ndarray
     tests: np.ndarray
     input_range: tuple[float, float] | None = None
+    weight_scales: str = PER_CHANNEL
 
 
 def main() -> None:
@@ -63,6 +66,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="of mlperf: a folder with files of the benchmark")
     parser.add_argument("--names", nargs="+", default=list(mlperf_tiny.ENTRIES), help="of mlperf: which models")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--weight-scales", choices=(PER_CHANNEL, PER_TENSOR), default=PER_CHANNEL)
     options = parser.parse_args()
     if {"digits": options.model, "mlperf": options.models}.get(options.what, True) is None:
         parser.error(f"{options.what}: expected {'--model' if options.what == 'digits' else '--models'}")
@@ -70,7 +74,8 @@ def main() -> None:
         "digits": partial(digits, options.model), "mlperf": partial(mlperf, options.models, options.names),
         "depthwise": depthwise, "spread": spread,
     }
-    for work in makers[options.what]():
+    for made in makers[options.what]():
+        work = dataclasses.replace(made, weight_scales=options.weight_scales)
         print("\n".join([mlperf_tiny.machine(), "", *tables(work, options.ways)]), flush=True)
 
 
@@ -187,7 +192,9 @@ def quantize(
     flat: tf_keras.Model, work: Work, way: str, *, weight_range: str = FULL
 ) -> tuple[QuantizedModel, Best | None]:
     """Return the network on integers, and what the search found where there was one."""
-    quantized = insert_fake_quantization(flat, input_ranges=[work.input_range], weight_range=weight_range)
+    quantized = insert_fake_quantization(
+        flat, input_ranges=[work.input_range], weight_range=weight_range, weight_scales=work.weight_scales
+    )
     if way == "best":
         start, (calibration, held_out) = quantized.model.get_weights(), parts(_batches(work.calibration))
         best = find_best(quantized, calibration, held_out)

@@ -1,13 +1,14 @@
 """Quantization-aware training beside stock tfmot: same float model, same images, same number of steps, several seeds.
 
     python -m benchmarks.qat --out DIR [--network resnet34] [--width 16] [--epochs 1] [--seeds 3] [--arms ...]
-                             [--unseen]
+                             [--unseen] [--weight-scales per-tensor]
     python -m benchmarks.qat --out DIR --pooled NETWORK ... [--arms ...] [--unseen]
 
 Trains a network on Fashion-MNIST (20,000 training images) once per seed, quantizes each float model in the ways below,
 exports each to int8 TFLite, and runs every file in LiteRT on the 10,000 test images; with `--unseen` also on the 39,000
 images of the training split that served for nothing, so that intervals are less than half as wide. Finished seeds are
 kept in DIR. `--pooled` prints the line of all finished seeds of several networks together.
+`--weight-scales per-tensor`: edgeship's arms with one scale per kernel, for devices that know no other.
 Networks: the home model of a width, or those of benchmarks/networks/depthwise.py.
 
     float         the float model, in Keras
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cells import points
-from edgeship.core.config import Config, DataConfig, ModelConfig, QuantizeConfig, TrainConfig
+from edgeship.core.config import PER_CHANNEL, PER_TENSOR, Config, DataConfig, ModelConfig, QuantizeConfig, TrainConfig
 from edgeship.core.cpu import processor_identity
 from edgeship.core.integers import quantize
 from edgeship.core.progress import say
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1, help="of quantization-aware training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--weight-scales", choices=(PER_CHANNEL, PER_TENSOR), default=PER_CHANNEL)
     parser.add_argument("--unseen", action="store_true", help="judge on the training images left over too")
     parser.add_argument("--pooled", nargs="+", choices=NETWORKS, metavar="NETWORK", help="finished before")
     options = parser.parse_args()
@@ -75,14 +77,15 @@ def config_of(options: argparse.Namespace, seed: int) -> Config:
         model=ModelConfig(factory=f"benchmarks.networks.depthwise:{options.network}") if own
         else ModelConfig(width=options.width),
         train=TrainConfig(epochs=6, batch_size=64, learning_rate=1e-3, augmentation="none", seed=seed),
-        quantize=QuantizeConfig(epochs=options.epochs, seed=seed),
+        quantize=QuantizeConfig(epochs=options.epochs, seed=seed, weight_scales=options.weight_scales),
     )
 
 
 def one_seed(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Top-1 answers of every arm on the test split and the time it took, measured or read from an earlier call."""
     config, out, title = config_of(options, seed), options.out, title_of(options)
-    file = out / f"{title}-epochs{options.epochs}-seed{seed}{'-unseen' if options.unseen else ''}.json"
+    form = ("-per-tensor" if options.weight_scales == PER_TENSOR else "") + ("-unseen" if options.unseen else "")
+    file = out / f"{title}-epochs{options.epochs}-seed{seed}{form}.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {
         "seed": seed, "cpu": processor_identity(), "correct": {}, "seconds": {}, "refused": {},
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship.core.config import FULL, PAIR_SAFE
+from edgeship.core.config import FULL, PAIR_SAFE, PER_CHANNEL, PER_TENSOR
 from edgeship.core.errors import ExportError
 from edgeship.core.integers import SHIFTS
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
@@ -29,7 +29,8 @@ INTEGER_TYPES = {"int8": ("int8", "int32"), "int16": ("int8", "int16", "int32", 
 
 def check_tflite(
     content: bytes, *, name: str, scheme: str, layers: Collection[str] = (), kept_float: Collection[str] = (),
-    weight_bits: int = 8, weight_range: str = FULL, float_outputs: Collection[str] = (),
+    weight_bits: int = 8, weight_range: str = FULL, weight_scales: str = PER_CHANNEL,
+    float_outputs: Collection[str] = (),
 ) -> None:
     """Hold a TFLite file against every promise of its scheme.
 
@@ -38,6 +39,7 @@ def check_tflite(
         kept_float: those that stay in float; what converts to and from float around them may too.
         weight_bits: 8, or 7 for weights of +-63.
         weight_range: "pair-safe" for weights of which no two neighbours saturate 16 bits.
+        weight_scales: "per-channel", or "per-tensor" for one scale per kernel.
         float_outputs: outputs whose softmax is computed in float, on purpose.
 
     Raises:
@@ -47,7 +49,7 @@ def check_tflite(
     promised = SCHEMES[scheme]
     broken = _weight_dtypes(graph, promised.weights, layers, kept_float) + _sane_scales(graph)
     if promised.quantizes_weights:
-        broken += _per_channel(graph, CHECKED_CONVOLUTIONS) + _weight_codes(graph, weight_bits)
+        broken += _weight_scales(graph, CHECKED_CONVOLUTIONS, weight_scales) + _weight_codes(graph, weight_bits)
         broken += _pairs(graph, weight_range)
     if promised.integer:
         floats = frozenset(
@@ -60,16 +62,16 @@ def check_tflite(
         broken += _no_requantization(graph, floats) + _bias_scales(graph)
     if promised.source == FAKE_QUANTIZED:
         # The converter's own calibration decides for itself.
-        broken += _relu_zero_points(graph) + _per_channel(graph, {"FULLY_CONNECTED"})
+        broken += _relu_zero_points(graph) + _weight_scales(graph, {"FULLY_CONNECTED"}, weight_scales)
     _raise_if_any(name, broken)
 
 
 def check_onnx(
     content: bytes, *, name: str, activations: str, weights: str, weight_bits: int = 8, weight_range: str = FULL,
-    float_weights: int = 0, layers: Collection[str] = (), kept_float: Collection[str] = (),
-    float_outputs: Collection[str] = (),
+    weight_scales: str = PER_CHANNEL, float_weights: int = 0, layers: Collection[str] = (),
+    kept_float: Collection[str] = (), float_outputs: Collection[str] = (),
 ) -> None:
-    """Hold an integer ONNX file against every promise: types, per-channel weights, bias scales, no Pad in float.
+    """Hold an integer ONNX file against every promise: types, scales of weights and biases, no Pad in float.
 
     Args:
         layers: the names of the Keras model's layers, after which the file's tensors are named.
@@ -102,7 +104,7 @@ def check_onnx(
         wanted = "float32" if tensor in float_outputs else activations
         if graph.tensors[tensor].dtype != wanted and not float_weights:
             broken.append(f"{tensor}: {graph.tensors[tensor].dtype}, not {wanted}")
-    broken += _per_channel(graph, CHECKED_CONVOLUTIONS) + _weight_codes(graph, weight_bits)
+    broken += _weight_scales(graph, CHECKED_CONVOLUTIONS, weight_scales) + _weight_codes(graph, weight_bits)
     broken += _pairs(graph, weight_range) + _bias_scales(graph) + _sane_scales(graph)
     _raise_if_any(name, broken)
 
@@ -205,8 +207,8 @@ def _no_requantization(graph: Graph, floats: Collection[str]) -> list[str]:
     return broken
 
 
-def _per_channel(graph: Graph, kinds: Collection[str]) -> list[str]:
-    """One scale per output channel, symmetric: every zero point 0, or 128 where weights are uint8."""
+def _weight_scales(graph: Graph, kinds: Collection[str], wanted: str) -> list[str]:
+    """One scale per output channel or per kernel, symmetric: every zero point 0, or 128 where weights are uint8."""
     broken = []
     for weighted in graph.weighted_operations():
         if weighted.operation.kind not in kinds or not weighted.weights.is_integer:
@@ -214,8 +216,8 @@ def _per_channel(graph: Graph, kinds: Collection[str]) -> list[str]:
         weights, name = weighted.weights, weighted.operation.name
         channels = output_channels(weighted)
         found = 0 if weights.scales is None else len(weights.scales)
-        if found != channels:
-            broken.append(f"{name}: {found} weight scales for {channels} output channels")
+        if found != (1 if wanted == PER_TENSOR else channels):
+            broken.append(f"{name}: {found} weight scales for {channels} output channels, not {wanted}")
         elif np.any(weights.zero_points != SHIFTS.get(weights.dtype, 0)):
             broken.append(f"{name}: weights are not symmetric")
     return broken

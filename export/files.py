@@ -10,7 +10,7 @@ from typing import Any
 import tf_keras
 
 from edgeship.core.artifact import Preprocessing, Quantization
-from edgeship.core.config import FULL, Config
+from edgeship.core.config import FULL, PER_CHANNEL, Config
 from edgeship.core.errors import ExportError
 from edgeship.core.progress import doing, fact, track
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES, Scheme
@@ -115,10 +115,10 @@ def export_files(
 
 
 def _codes(scheme: Scheme, config: Config) -> dict[str, Any]:
-    """What is asked of a scheme's weights: their bits and range, which are the user's choice in the int8 schemes."""
+    """What is asked of a scheme's weights, which is the user's choice in the int8 schemes: bits, range, scales."""
     if scheme.source != FAKE_QUANTIZED:
-        return {"weight_bits": 8, "weight_range": FULL}
-    return {"weight_bits": config.quantize.weight_bits, "weight_range": config.quantize.weight_range}
+        return {"weight_bits": 8, "weight_range": FULL, "weight_scales": PER_CHANNEL}
+    return {key: getattr(config.quantize, key) for key in ("weight_bits", "weight_range", "weight_scales")}
 
 
 class _FloatFiles:

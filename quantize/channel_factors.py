@@ -51,14 +51,24 @@ def reach_of(kernel: np.ndarray, bias: np.ndarray | None, *, axes: int, largest_
     return reach if bias is None else reach + np.abs(bias)
 
 
-def read_shares(kernel: np.ndarray) -> np.ndarray:
-    """Return the largest weight that reads each input channel, as a share of its output channel's largest.
+def read_shares(kernel: np.ndarray, *, one_scale: bool = False) -> np.ndarray:
+    """Return the largest weight that reads each input channel, as a share of the largest of the same scale.
 
     Args:
-        kernel: (..., inputs, outputs), of a dense layer or a convolution of one group.
+        kernel: (..., inputs, outputs), of a dense layer or a convolution of one group; of a depthwise layer
+            (..., channels, multiplier), where all weights have one scale.
+        one_scale: of the whole kernel; else each output channel has a scale of its own.
     """
     largest = np.abs(kernel).reshape(-1, *kernel.shape[-2:]).max(axis=0)
-    shares: np.ndarray = (largest / np.maximum(largest.max(axis=0), np.finfo(np.float32).tiny)).max(axis=1)
+    tops = largest.max() if one_scale else largest.max(axis=0)
+    shares: np.ndarray = (largest / np.maximum(tops, np.finfo(np.float32).tiny)).max(axis=1)
+    return shares
+
+
+def made_shares(kernel: np.ndarray, *, axes: int) -> np.ndarray:
+    """Return the largest weight of each output channel, as a share of the kernel's largest; `axes` as in `reach_of`."""
+    largest = np.abs(kernel).reshape(-1, int(np.prod(kernel.shape[-axes:]))).max(axis=0)
+    shares: np.ndarray = largest / np.maximum(largest.max(), np.finfo(np.float32).tiny)
     return shares
 
 

@@ -43,8 +43,18 @@ def inner_of(layer: Any) -> Any:
 
 
 def is_depthwise(layer: Any) -> bool:
-    """Return whether a layer, wrapped or not, gives each channel of its kernel a scale of its own."""
+    """Return whether a layer, wrapped or not, reads each channel by itself."""
     return isinstance(inner_of(layer), layers.DepthwiseConv2D)
+
+
+def has_one_scale(layer: Any) -> bool:
+    """Return whether all channels that a wrapped layer makes share one scale of weights."""
+    return getattr(layer, "has_one_scale", False)
+
+
+def has_scale_per_input(layer: Any) -> bool:
+    """Return whether each channel that a layer reads has a scale of weights of its own."""
+    return is_depthwise(layer) and not has_one_scale(layer)
 
 
 class Unions:
@@ -148,7 +158,7 @@ class ChannelGroups:
     def sets(self) -> Iterator[np.ndarray]:
         """Yield groups whose factors depend on each other: those on one grid, and those that one scale of weights has.
 
-        The weights of a depthwise layer's channels have a scale each.
+        The weights of a depthwise layer's channels have a scale each, but where one is for the whole kernel.
         """
         unions = Unions(self.count)
         first: dict[int, int] = {}  # id(range) -> a group on its grid
@@ -156,7 +166,10 @@ class ChannelGroups:
             unions.join_all(groups)
             unions.join(groups[0], first.setdefault(id(item), groups[0]))
         for layer, groups in self.read.items():
-            if not is_depthwise(layer):
+            if not has_scale_per_input(layer):
+                unions.join_all(groups)
+        for layer, groups in self.made.items():
+            if has_one_scale(layer):
                 unions.join_all(groups)
         order = unions.groups()
         for number in range(order.max(initial=-1) + 1):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.quantize.channel_factors import divided, multiplied, reach_of
+from edgeship.quantize.channel_factors import divided, made_shares, multiplied, reach_of
 from edgeship.quantize.channel_groups import Uses, inner_of
 from edgeship.quantize.simplifying.rewrites import weights_of
 
@@ -25,6 +25,11 @@ def layer_reach(layer: Any) -> np.ndarray:
     inner = inner_of(layer)
     bias = inner.bias.numpy() if inner.use_bias else None
     return reach_of(kernel_of(layer), bias, axes=_axes(layer), largest_input=1.0)
+
+
+def layer_shares(layer: Any) -> np.ndarray:
+    """Return the largest weight that makes each channel, as a share of the kernel's largest."""
+    return made_shares(kernel_of(layer), axes=_axes(layer))
 
 
 def scale(makers: Uses, readers: Uses, divisors: np.ndarray) -> None:

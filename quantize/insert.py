@@ -13,7 +13,7 @@ import tf_keras
 from tf_keras import layers
 
 from edgeship.core.channel_sizes import CHANNEL_SIZES, Sizes, joined, record_of, sizes_from
-from edgeship.core.config import FULL
+from edgeship.core.config import FULL, PER_CHANNEL, PER_TENSOR
 from edgeship.core.errors import LoweringError
 from edgeship.core.text import some
 from edgeship.model.keras2 import maker_of, node_of, read_by
@@ -31,7 +31,7 @@ from edgeship.quantize.simplifying.rewrites import weights_of
 from edgeship.quantize.simplifying.roles import Role, role_of
 from edgeship.quantize.simplifying.simplify import simplify
 from edgeship.quantize.simplifying.twins import twins_of, without_twins
-from edgeship.quantize.weights import SymmetricWeights, with_quantized_weights
+from edgeship.quantize.weights import SymmetricWeights, WeightForm, with_quantized_weights
 from edgeship.quantize.window import Window
 
 MANY_WEIGHTS = 2**22  # 16 MB: a full collection of Python's garbage takes a quarter of a second
@@ -89,7 +89,8 @@ class QuantizedModel:
         """The configuration's keys for the integers of the kernels; none: there are no kernels."""
         quantizer = next(iter(self.weights.values()), None)
         return {} if quantizer is None else {
-            "weight_bits": quantizer.bits, "weight_range": quantizer.weight_range,
+            "weight_bits": quantizer.form.bits, "weight_range": quantizer.form.weight_range,
+            "weight_scales": quantizer.form.scales,
         }
 
     def prepared(self, scheme: str) -> Prepared:
@@ -145,6 +146,7 @@ def insert_fake_quantization(
     ema_decay: float = 0.99,
     weight_bits: int = 8,
     weight_range: str = FULL,
+    weight_scales: str = PER_CHANNEL,
     keep_float: Sequence[str] = (),
 ) -> QuantizedModel:
     """Insert fake quantization into a lowered float model; ranges are not seeded yet.
@@ -154,6 +156,7 @@ def insert_fake_quantization(
             data.
         weight_bits: 8, or 7 for CPUs whose uint8 x int8 products saturate.
         weight_range: "full", or "pair-safe" for the same CPUs: 8 bits on ranges of two neighbours together.
+        weight_scales: "per-channel", or "per-tensor" for devices that know one scale per kernel.
         keep_float: names of layers that stay in float, of the flat model or of the simplified one.
 
     Raises:
@@ -161,8 +164,8 @@ def insert_fake_quantization(
             an input that is not real numbers, or a network that with all rounding switched off differs from `flat`.
     """
     quantized = _inserted(
-        flat, input_ranges=input_ranges, ema_decay=ema_decay, weight_bits=weight_bits, weight_range=weight_range,
-        keep_float=keep_float,
+        flat, input_ranges=input_ranges, ema_decay=ema_decay, keep_float=keep_float,
+        form=WeightForm(bits=weight_bits, weight_range=weight_range, scales=weight_scales),
     )
     if flat.count_params() > MANY_WEIGHTS:
         # The networks between `flat` and this one refer to themselves in circles, and each has a copy of all weights.
@@ -172,15 +175,15 @@ def insert_fake_quantization(
 
 
 def _inserted(
-    flat: tf_keras.Model, *, input_ranges: Sequence[tuple[float, float] | None], ema_decay: float, weight_bits: int,
-    weight_range: str, keep_float: Sequence[str],
+    flat: tf_keras.Model, *, input_ranges: Sequence[tuple[float, float] | None], ema_decay: float, form: WeightForm,
+    keep_float: Sequence[str],
 ) -> QuantizedModel:
     require_real_inputs(flat)
     simple = simplify(flat)
     kept = kept_parts(simple, flat, keep_float)
     twins = twins_of(simple, apart=kept)
     simple = without_twins(simple, twins)
-    evened = even_channels(simple, kept=kept)
+    evened = even_channels(simple, kept=kept, one_scale=form.scales == PER_TENSOR)
     grids = plan_grids(simple, kept)
     windows = windows_of(simple, grids, kept)
     known = {
@@ -204,7 +207,7 @@ def _inserted(
             return copies.of(layer, lambda: layers.ReLU(name=layer.name))(*args)
         if role_of(layer) is Role.WEIGHTED and layer.name not in kept:
             inputs.setdefault(layer.name, []).append(range_of(grids.of[id(read_by(node)[0])]))
-            return _call_weighted(copies, layer, args, weights, bits=weight_bits, weight_range=weight_range)
+            return _call_weighted(copies, layer, args, weights, form)
         return call(copies, layer, args, kwargs)
 
     def forward(old: Any, new: Any) -> Any:
@@ -245,11 +248,11 @@ def _range(
 
 
 def _call_weighted(
-    copies: Copies, layer: Any, args: Any, weights: dict[str, SymmetricWeights], *, bits: int, weight_range: str
+    copies: Copies, layer: Any, args: Any, weights: dict[str, SymmetricWeights], form: WeightForm
 ) -> Any:
     def make() -> Any:
         own = type(layer).from_config(layer.get_config())
-        wrapped = with_quantized_weights(own, bits=bits, weight_range=weight_range)
+        wrapped = with_quantized_weights(own, form=form)
         weights[layer.name] = wrapped.quantize_config.quantizer
         return wrapped
 

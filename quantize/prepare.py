@@ -45,7 +45,8 @@ def prepare(
     """
     return insert_fake_quantization(
         flat, input_ranges=[spec.input_range] * len(flat.inputs), ema_decay=config.ema_decay,
-        weight_bits=config.weight_bits, weight_range=config.weight_range, keep_float=keep_float,
+        weight_bits=config.weight_bits, weight_range=config.weight_range, weight_scales=config.weight_scales,
+        keep_float=keep_float,
     )
 
 

@@ -38,11 +38,11 @@ def round_by_answers(layer: Any, seen: Seen) -> None:
     if make is None:
         return
     quantizer = layer.quantize_config.quantizer
-    kernel, scales = layer.kernel_values, layer.kernel_scales
+    kernel = layer.kernel_values
     moments = _moments(make, inner, seen)
     grouped = _grouped(kernel, inner)  # (groups, inputs, outputs of one group)
-    steps = scales.reshape(len(grouped), 1, -1).astype(np.float64)
-    codes = rounded_codes(grouped / steps, moments, largest=LARGEST_CODE[quantizer.bits])
+    steps = _steps(layer.kernel_scales.astype(np.float64), grouped)
+    codes = rounded_codes(grouped / steps, moments, largest=LARGEST_CODE[quantizer.form.bits])
     layer.assign_kernel(_ungrouped(codes * steps, kernel.shape, inner).astype(np.float32))
 
 
@@ -77,6 +77,12 @@ def rounded_codes(weights: np.ndarray, moments: np.ndarray, *, largest: int) -> 
     # With few inputs there may be none left to make good what was lost.
     is_better = _errors(codes - weights, moments) < _errors(nearest - weights, moments)
     return np.where(is_better[:, None, :], codes, nearest)
+
+
+def _steps(scales: np.ndarray, grouped: np.ndarray) -> np.ndarray:
+    """(groups, 1, outputs of one group): the scale of every output, of a scale for each or of one for all."""
+    groups, _, outputs = grouped.shape
+    return np.broadcast_to(scales, groups * outputs).reshape(groups, 1, outputs)
 
 
 def _errors(changes: np.ndarray, moments: np.ndarray) -> np.ndarray:

@@ -1,15 +1,19 @@
-"""Fake quantization of weights: symmetric, narrow range, one scale per output channel, always from the weights."""
+"""Fake quantization of weights: symmetric, narrow range, always on scales from the weights themselves.
+
+A scale per output channel; or one for the whole kernel, for devices whose kernels know no other.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from edgeship.core.config import FULL, PAIR_SAFE
+from edgeship.core.config import FULL, PAIR_SAFE, PER_CHANNEL, PER_TENSOR
 from edgeship.core.layer_names import wrapper_name
 from edgeship.quantize.pair_range import has_pairs, largest_pair_sum
 from edgeship.quantize.simplifying.rewrites import weights_of
@@ -24,19 +28,33 @@ LARGEST_CODE = {8: 127, 7: 63}
 LEAST_WEIGHT = 0.5e-6
 
 
+@dataclass(frozen=True, kw_only=True)
+class WeightForm:
+    """How kernels become integers, as the configuration's keys have it."""
+
+    bits: int = 8
+    weight_range: str = FULL
+    scales: str = PER_CHANNEL
+
+
 class SymmetricWeights(tfmot.quantization.keras.quantizers.Quantizer):
     """Rounds a kernel to `bits`; the scale follows the kernel, so there is nothing to observe or refresh."""
 
-    def __init__(self, layer: Any, *, bits: int, weight_range: str = FULL) -> None:
-        self.bits, self.weight_range = bits, weight_range
-        self._in_pairs = weight_range == PAIR_SAFE and has_pairs(layer)
+    def __init__(self, layer: Any, *, form: WeightForm) -> None:
+        self.form = form
+        self._in_pairs = form.weight_range == PAIR_SAFE and has_pairs(layer)
         self.enabled = True  # Python state, read when a graph is traced
         self._axes = weights_of[type(layer)].output_axes
-        # The least |weight| that a scale is made for; per channel once the biases are known.
+        # The least |weight| that a scale is made for; one for each scale once the biases are known.
         self._least = np.array(LEAST_WEIGHT, np.float32)
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
         return {}
+
+    @property
+    def has_one_scale(self) -> bool:
+        """Whether one scale is for the whole kernel."""
+        return self.form.scales == PER_TENSOR
 
     def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
         if not self.enabled:
@@ -44,30 +62,38 @@ class SymmetricWeights(tfmot.quantization.keras.quantizers.Quantizer):
         shape = inputs.shape
         # Output channels come last in every kernel; the depthwise kernel has them as (channels, multiplier).
         kernel = tf.reshape(inputs, (*shape[: self._axes[0]], -1))
-        limit = tf.stop_gradient(self._largest(kernel)) * (127 / LARGEST_CODE[self.bits])
+        limit = tf.stop_gradient(self._largest(kernel)) * (127 / LARGEST_CODE[self.form.bits])
         if training:
             return tf.reshape(_round_straight_through(kernel, limit / 127), shape)
+        if self.has_one_scale:
+            # As a vector: the TFLite converter loses the fake quantization of a kernel in the shape that the layer has,
+            # where two layers have one and the same kernel (the 1/6 of two hard swishes).
+            return tf.reshape(tf.quantization.fake_quant_with_min_max_vars(
+                tf.reshape(inputs, (-1,)), -limit[0], limit[0], num_bits=8, narrow_range=True
+            ), shape)
         fake_quantize = tf.quantization.fake_quant_with_min_max_vars_per_channel
         return tf.reshape(fake_quantize(kernel, -limit, limit, num_bits=8, narrow_range=True), shape)
 
     def scales(self, kernel: np.ndarray) -> np.ndarray:
-        """Return the scale of every output channel, float32."""
+        """Return the scale of every output channel, or the one of the kernel; float32, (channels,) or (1,)."""
         largest = self._largest(tf.reshape(kernel, (*kernel.shape[: self._axes[0]], -1))).numpy()
-        return np.asarray(largest / np.float32(LARGEST_CODE[self.bits]), np.float32)
+        return np.asarray(largest / np.float32(LARGEST_CODE[self.form.bits]), np.float32)
 
     def _largest(self, kernel: Any) -> Any:
-        if self._in_pairs:
-            return tf.maximum(largest_pair_sum(kernel), self._least)
         axes = list(range(len(kernel.shape) - 1))
-        return tf.maximum(tf.reduce_max(tf.abs(kernel), axis=axes), self._least)
+        largest = largest_pair_sum(kernel) if self._in_pairs else tf.reduce_max(tf.abs(kernel), axis=axes)
+        if self.has_one_scale:
+            largest = tf.reduce_max(largest, keepdims=True)
+        return tf.maximum(largest, self._least)
 
     def keep_biases_below(self, code: int, *, biases: np.ndarray, input_scale: float) -> None:
         """Let no weight scale be so small that a bias, in units of input scale x weight scale, passes `code`."""
         least = 127 * np.abs(biases).astype(np.float64) / (code * input_scale)
+        least = least.max(keepdims=True) if self.has_one_scale else least
         self._least = np.maximum(least, LEAST_WEIGHT).astype(np.float32)
 
     def get_config(self) -> dict[str, Any]:
-        return {"bits": self.bits, "weight_range": self.weight_range}
+        return {"bits": self.form.bits, "weight_range": self.form.weight_range, "scales": self.form.scales}
 
 
 @tf.custom_gradient
@@ -83,9 +109,9 @@ def _round_straight_through(kernel: Any, scale: Any) -> Any:
 class WeightsConfig(tfmot.quantization.keras.QuantizeConfig):
     """Tells tfmot's wrapper which weights of a layer are quantized: its kernel, nothing else."""
 
-    def __init__(self, layer: Any, *, bits: int, weight_range: str) -> None:
+    def __init__(self, layer: Any, *, form: WeightForm) -> None:
         self.attribute = weights_of[type(layer)].attribute
-        self.quantizer = SymmetricWeights(layer, bits=bits, weight_range=weight_range)
+        self.quantizer = SymmetricWeights(layer, form=form)
 
     def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
         return [(getattr(layer, self.attribute), self.quantizer)]
@@ -134,8 +160,13 @@ class _Wrapper(quantize_wrapper.QuantizeWrapperV2):
         return kernel
 
     @property
+    def has_one_scale(self) -> bool:
+        """Whether one scale is for the whole kernel."""
+        return bool(self.quantize_config.quantizer.has_one_scale)
+
+    @property
     def kernel_scales(self) -> np.ndarray:
-        """The scale of every output channel of the kernel; the export looks for this."""
+        """The scale of every output channel of the kernel, or the one that all have; the export looks for this."""
         scales: np.ndarray = self.quantize_config.quantizer.scales(self.kernel_values)
         return scales
 
@@ -159,6 +190,6 @@ class _Wrapper(quantize_wrapper.QuantizeWrapperV2):
         return self._dedup_weights(frozen + super().non_trainable_weights)
 
 
-def with_quantized_weights(layer: Any, *, bits: int, weight_range: str = FULL) -> Any:
+def with_quantized_weights(layer: Any, *, form: WeightForm) -> Any:
     """The layer, computing with its kernel rounded to integers; its wrapper's name is `wrapper_name` of it."""
-    return _Wrapper(layer, WeightsConfig(layer, bits=bits, weight_range=weight_range), name=wrapper_name(layer.name))
+    return _Wrapper(layer, WeightsConfig(layer, form=form), name=wrapper_name(layer.name))

@@ -50,6 +50,7 @@ def quantize_model(
     keep_float: Sequence[str] = (),
     weight_bits: int = 8,
     weight_range: str = "full",
+    weight_scales: str = "per-channel",
     ema_decay: float = 0.99,
     progress: Progress = False,
 ) -> QuantizedModel:
@@ -69,6 +70,7 @@ def quantize_model(
         keep_float: names of layers that stay in float.
         weight_bits: 8, or 7 for processors whose uint8 x int8 products saturate.
         weight_range: "full", or "pair-safe": 8 bits whose products cannot saturate on these processors.
+        weight_scales: "per-channel", or "per-tensor": one scale for a whole kernel, for devices that know no other.
         ema_decay: of the ranges' moving average, per training step.
         progress: True writes lines to standard error; a function gets them.
 
@@ -93,8 +95,8 @@ def quantize_model(
     """
     searches = method == BEST
     options = {
-        "weight_bits": weight_bits, "weight_range": weight_range, "ema_decay": ema_decay,
-        "calibration": "min-max" if searches else method,
+        "weight_bits": weight_bits, "weight_range": weight_range, "weight_scales": weight_scales,
+        "ema_decay": ema_decay, "calibration": "min-max" if searches else method,
     }
     config: QuantizeConfig = section(QuantizeConfig, "quantize", options)
     with showing(progress), stage("quantize", f"int8, ranges by {method}"):
@@ -104,7 +106,7 @@ def quantize_model(
         spans = _known_spans(input_ranges, ports)
         made = insert_fake_quantization(
             flat, input_ranges=spans, ema_decay=config.ema_decay, weight_bits=config.weight_bits,
-            weight_range=config.weight_range, keep_float=several(keep_float),
+            weight_range=config.weight_range, weight_scales=config.weight_scales, keep_float=several(keep_float),
         )
         seen = _Seen(given)
         first = next(seen)

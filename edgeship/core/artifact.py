@@ -6,8 +6,8 @@ Schema history of `manifest.json`:
     3   `quantization`, the account of each scheme's kernels
     4   models that are no image classifiers: `preprocessing` may be null, `labels` empty, `splits` without a test
         split; `metric`; 3 is read too
-    5   `saturation` of each artifact; `output`, the form of a classifier's output, `float_outputs` and
-        `weight_range` of each scheme; 3 and 4 are read too
+    5   `saturation` of each artifact; `output`, the form of a classifier's output, `float_outputs`, `weight_range`
+        and `weight_scales` of each scheme; 3 and 4 are read too
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ class Quantization:
     weights_quantized: int  # layers whose kernels are
     weight_bits: int  # 8: codes of +-127; 7: of +-63
     weight_range: str = "full"  # or "pair-safe": no two neighbours' products saturate 16 bits
+    weight_scales: str = "per-channel"  # or "per-tensor": one scale for a whole kernel
     float_outputs: tuple[str, ...] = ()  # outputs whose softmax is computed in float, from int8 logits
     # How the scheme was found: what int8-ptq-best chose and gained, which layers int8-mixed kept and why.
     found: dict[str, Any] = field(default_factory=dict)

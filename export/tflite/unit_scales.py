@@ -58,10 +58,14 @@ def kernels_in_float(model: tf_keras.Model) -> Iterator[None]:
 
 
 def _quantized_dense(model: tf_keras.Model) -> list[Any]:
-    """Wrapped layers (`quantize/weights.py`), known by what they say of themselves."""
+    """Wrapped layers (`quantize/weights.py`), known by what they say of themselves.
+
+    One scale for all units is what the converter makes of their fake quantization.
+    """
     return [
         layer for layer in model.layers
         if hasattr(layer, "kernel_scales") and isinstance(layer.layer, tf_keras.layers.Dense)
+        and not layer.has_one_scale
     ]
 
 

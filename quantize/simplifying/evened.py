@@ -37,12 +37,13 @@ class Evened:
     sizes: Sizes  # what each result's channels were divided by
 
 
-def even_channels(model: tf_keras.Model, *, kept: Collection[str]) -> Evened:
+def even_channels(model: tf_keras.Model, *, kept: Collection[str], one_scale: bool = False) -> Evened:
     """Make the channels even, in place, where some would be lost; the answers stay bit for bit.
 
     Args:
         model: a simplified network with weights of its own.
         kept: names of layers that stay in float, which are left as they are.
+        one_scale: whether each kernel has one scale; else each of its output channels has one.
     """
     weighted = [layer.name for layer in model.layers if type(layer) in MAKERS and layer.name not in kept]
     groups = channel_groups(model, weighted)
@@ -53,9 +54,10 @@ def even_channels(model: tf_keras.Model, *, kept: Collection[str]) -> Evened:
         makers, readers = groups.users(own)
         if groups.is_fixed[own].any() or not readers:
             continue
-        reach, weights = _reach(makers, groups.count)[own], _weight_shares(readers, groups.count)[own]
+        reach, weights = _reach(makers, groups.count), _weight_shares(readers, groups.count, one_scale)
+        has_scales = not one_scale and all(map(is_depthwise, readers))  # so that weights of any size cost nothing
         found = np.ones(groups.count)
-        found[own] = _divisors(reach, weights, readers)
+        found[own] = _divisors(reach[own], weights[own], has_scales=has_scales)
         if (found != 1).any():
             scale(makers, readers, found)
             divisors *= found
@@ -63,11 +65,11 @@ def even_channels(model: tf_keras.Model, *, kept: Collection[str]) -> Evened:
     return Evened(layers=evened, sizes=groups.sizes(divisors))
 
 
-def _divisors(reach: np.ndarray, weights: np.ndarray, readers: Uses) -> np.ndarray:
+def _divisors(reach: np.ndarray, weights: np.ndarray, *, has_scales: bool) -> np.ndarray:
     """Powers of two, so that no product is rounded otherwise; 1 for all where no channel would be lost."""
     if not _loses(reach, weights):
         return np.ones(len(reach))
-    found = factors(reach, None if all(map(is_depthwise, readers)) else weights, reach)
+    found = factors(reach, None if has_scales else weights, reach)
     return np.asarray(np.exp2(np.rint(np.log2(found))))
 
 
@@ -85,7 +87,7 @@ def _reach(makers: Uses, count: int) -> np.ndarray:
     return found
 
 
-def _weight_shares(readers: Uses, count: int) -> np.ndarray:
+def _weight_shares(readers: Uses, count: int, one_scale: bool) -> np.ndarray:
     """How much of each group is read: beside others by a kernel, behind a depthwise layer on the grid of its result."""
     found = np.zeros(count)
     for layer, own in readers.items():
@@ -94,6 +96,6 @@ def _weight_shares(readers: Uses, count: int) -> np.ndarray:
             sizes = np.abs(kernel).sum(axis=(0, 1)).max(axis=-1)
             shares = sizes / (sizes.max() or 1.0)
         else:
-            shares = read_shares(kernel)
+            shares = read_shares(kernel, one_scale=one_scale)
         np.maximum.at(found, own, shares)
     return found

@@ -18,7 +18,7 @@ from edgeship.graph import read_onnx, read_tflite
 from edgeship.graph.saturation import pair_sums, saturation_of, unsafe_layers
 from edgeship.quantize.pair_range import has_pairs, largest_pair_sum
 from edgeship.quantize.prepare import finish
-from edgeship.quantize.weights import SymmetricWeights
+from edgeship.quantize.weights import SymmetricWeights, WeightForm
 from tests.support.bars import seeded, trained_bars
 
 RANDOM = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def test_codes_of_any_kernel_are_safe(shape: tuple[int, ...], training: bool) ->
         RANDOM.normal(size=shape), RANDOM.laplace(size=shape) ** 3, np.full(shape, 0.7), -np.full(shape, 1e-3),
         RANDOM.choice([-1.0, 1.0, 0.5], shape), np.full(shape, 63.5 / 127),
     ):
-        quantizer = SymmetricWeights(layer, bits=8, weight_range="pair-safe")
+        quantizer = SymmetricWeights(layer, form=WeightForm(weight_range="pair-safe"))
         rounded = quantizer(tf.constant(kernel, tf.float32), training, {}).numpy()
         scale = np.maximum(largest_pair_sum(tf.constant(kernel, tf.float32)).numpy(), 5e-7) / 127
         codes = np.rint(rounded / scale).reshape(-1, 8).T
@@ -60,7 +60,7 @@ def test_depthwise_convolutions_keep_their_range() -> None:
     layer = layers.DepthwiseConv2D(3)
     layer.build((None, 8, 8, 2))
     kernel = tf.ones((3, 3, 2, 1))
-    full, safe = (SymmetricWeights(layer, bits=8, weight_range=name) for name in ("full", "pair-safe"))
+    full, safe = (SymmetricWeights(layer, form=WeightForm(weight_range=name)) for name in ("full", "pair-safe"))
     np.testing.assert_array_equal(full(kernel, True, {}), safe(kernel, True, {}))
 
 
@@ -68,7 +68,7 @@ def test_the_gradient_passes_whole() -> None:
     layer = layers.Conv2D(8, 3)
     layer.build((None, None, None, 4))
     kernel = tf.Variable(RANDOM.normal(size=(3, 3, 4, 8)).astype(np.float32))
-    quantizer = SymmetricWeights(layer, bits=8, weight_range="pair-safe")
+    quantizer = SymmetricWeights(layer, form=WeightForm(weight_range="pair-safe"))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(quantizer(kernel, True, {}) * 3)
     np.testing.assert_array_equal(tape.gradient(loss, kernel), np.full((3, 3, 4, 8), 3))

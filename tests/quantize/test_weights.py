@@ -6,7 +6,8 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
-from edgeship.quantize.weights import LARGEST_CODE, LEAST_WEIGHT, SymmetricWeights, with_quantized_weights
+from edgeship.core.config import PER_CHANNEL, PER_TENSOR
+from edgeship.quantize.weights import LARGEST_CODE, LEAST_WEIGHT, SymmetricWeights, WeightForm, with_quantized_weights
 from tests.support.networks import EPS
 
 KERNELS = {
@@ -17,28 +18,31 @@ KERNELS = {
 }
 
 
-def quantizer_and_kernel(name, *, bits=8):
+def quantizer_and_kernel(name, *, bits=8, scales=PER_CHANNEL):
     make, shape = KERNELS[name]
     generator = np.random.default_rng(0)
     # Channels of very different size, so that one scale for all would show.
     outputs = shape[2:] if name == "depthwise" else shape[-1:]
     kernel = generator.normal(size=shape) * 10.0 ** generator.uniform(-2, 2, outputs)
-    return SymmetricWeights(make(), bits=bits), kernel.astype(np.float32)
+    return SymmetricWeights(make(), form=WeightForm(bits=bits, scales=scales)), kernel.astype(np.float32)
 
 
-def limits(name, kernel):
-    """The largest |weight| of each output channel, to broadcast against the kernel."""
+def limits(name, kernel, scales=PER_CHANNEL):
+    """The largest |weight| of each output channel, or of all, to broadcast against the kernel."""
+    if scales == PER_TENSOR:
+        return np.abs(kernel).max()
     axes = {"dense": (0,), "depthwise": (0, 1)}.get(name, (0, 1, 2))
     return np.abs(kernel).max(axis=axes, keepdims=True)
 
 
 @pytest.mark.parametrize("bits", LARGEST_CODE)
 @pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("scales", [PER_CHANNEL, PER_TENSOR])
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_kernel_is_rounded_on_a_scale_of_its_channel(name, training, bits):
-    quantizer, kernel = quantizer_and_kernel(name, bits=bits)
+def test_a_kernel_is_rounded_on_a_scale_of_its_channel_or_of_its_own(name, scales, training, bits):
+    quantizer, kernel = quantizer_and_kernel(name, bits=bits, scales=scales)
     rounded = quantizer(tf.constant(kernel), training, {}).numpy()
-    scale = limits(name, kernel).astype(np.float64) / LARGEST_CODE[bits]
+    scale = limits(name, kernel, scales).astype(np.float64) / LARGEST_CODE[bits]
     codes = rounded / scale
     # A scale is within two units in the last place of the true one, and codes are at most 127.
     np.testing.assert_allclose(codes, np.rint(codes), rtol=0, atol=127 * 4 * EPS)
@@ -48,11 +52,12 @@ def test_a_kernel_is_rounded_on_a_scale_of_its_channel(name, training, bits):
 
 
 @pytest.mark.parametrize("bits", LARGEST_CODE)
+@pytest.mark.parametrize("scales", [PER_CHANNEL, PER_TENSOR])
 @pytest.mark.parametrize("name", KERNELS)
-def test_training_and_inference_differ_at_ties_alone(name, bits):
-    quantizer, kernel = quantizer_and_kernel(name, bits=bits)
+def test_training_and_inference_differ_at_ties_alone(name, scales, bits):
+    quantizer, kernel = quantizer_and_kernel(name, bits=bits, scales=scales)
     one, other = (quantizer(tf.constant(kernel), training, {}).numpy() for training in (True, False))
-    scale = limits(name, kernel).astype(np.float64) / LARGEST_CODE[bits]
+    scale = limits(name, kernel, scales).astype(np.float64) / LARGEST_CODE[bits]
     exact = np.abs(kernel / scale)
     is_tie = np.abs(exact - np.floor(exact) - 0.5) < 127 * 4 * EPS
     difference = np.abs(one - other) / scale
@@ -62,7 +67,7 @@ def test_training_and_inference_differ_at_ties_alone(name, bits):
 
 def test_depthwise_channels_are_told_apart_in_the_order_of_the_result():
     """A depthwise kernel is (h, w, c, m), and channel c * m + i of the result is its [:, :, c, i]."""
-    quantizer = SymmetricWeights(layers.DepthwiseConv2D(3, depth_multiplier=2), bits=8)
+    quantizer = SymmetricWeights(layers.DepthwiseConv2D(3, depth_multiplier=2), form=WeightForm())
     quantizer.keep_biases_below(100, biases=np.array([0.0, 0.0, 0.0, 1.0]), input_scale=1.0)
     kernel = np.zeros((1, 1, 2, 2), np.float32)
     kernel[0, 0] = [[0.3, 0.3], [0.3, 0.3]]
@@ -98,7 +103,7 @@ def test_a_channel_of_zeros_stays_zero(name, training):
 
 
 def test_no_scale_is_finer_than_the_converter_makes_it():
-    quantizer = SymmetricWeights(layers.Conv2D(1, 1), bits=8)
+    quantizer = SymmetricWeights(layers.Conv2D(1, 1), form=WeightForm())
     rounded = quantizer(tf.constant([[[[1e-8], [3e-9]]]]), False, {}).numpy()
     np.testing.assert_allclose(rounded.ravel(), np.rint([1e-8 * 127 / LEAST_WEIGHT, 1]) * LEAST_WEIGHT / 127, rtol=1e-6)
 
@@ -122,7 +127,7 @@ def test_no_bias_is_larger_than_the_code_it_may_have(name, bits):
 def test_a_wrapped_layer_computes_with_its_rounded_kernel_and_trains_the_whole_one(name):
     make, _ = KERNELS[name]
     layer = make()
-    wrapped = with_quantized_weights(layer, bits=8)
+    wrapped = with_quantized_weights(layer, form=WeightForm())
     image = layers.Input((4,) if name == "dense" else (8, 8, 4))
     model = tf_keras.Model(image, wrapped(image))
     assert wrapped.name == f"quant_{layer.name}"
@@ -142,6 +147,6 @@ def test_a_wrapped_layer_that_does_not_train_does_not_train():
     layer = layers.Conv2D(3, 1)
     layer.trainable = False
     image = layers.Input((8, 8, 4))
-    model = tf_keras.Model(image, with_quantized_weights(layer, bits=8)(image))
+    model = tf_keras.Model(image, with_quantized_weights(layer, form=WeightForm())(image))
     assert not model.trainable_weights
     assert sorted(weight.shape.rank for weight in model.weights) == [0, 1, 4]  # a counter of tfmot's, bias, kernel

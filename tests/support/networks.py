@@ -55,10 +55,13 @@ def assert_same_to_rounding(model, other, *, products):
         np.testing.assert_allclose(two, one, rtol=0, atol=2 * products * 4 * EPS * magnitude)
 
 
-def quantized_model(model, *, keep_float=(), span=(-4.0, 4.0), method="min-max", images=16, weight_bits=8):
+def quantized_model(
+    model, *, keep_float=(), span=(-4.0, 4.0), method="min-max", images=16, weight_bits=8, weight_scales="per-channel"
+):
     """A model with fake quantization, calibrated on noise and finished, and that noise."""
     quantized = insert_fake_quantization(
-        model, input_ranges=[span] * len(model.inputs), keep_float=keep_float, weight_bits=weight_bits
+        model, input_ranges=[span] * len(model.inputs), keep_float=keep_float, weight_bits=weight_bits,
+        weight_scales=weight_scales,
     )
     noise = tf.nest.map_structure(lambda values: np.clip(values, *span), noise_for(model, count=images))
     calibrate(quantized, [noise], method=method)

@@ -237,7 +237,8 @@ def _short(value: object) -> str:
 
 
 def _bits(account: Quantization) -> str:
-    return f"{account.weight_bits}" + ("" if account.weight_range == "full" else f", {account.weight_range}")
+    special = (account.weight_range, account.weight_scales)
+    return ", ".join([f"{account.weight_bits}", *(item for item in special if item not in ("full", "per-channel"))])
 
 
 def _weights(report: Report) -> Iterator[str]:

@@ -66,7 +66,7 @@ class ArrayIntegers:
         config = self.config
         made = insert_fake_quantization(
             flat, input_ranges=[None] * len(flat.inputs), ema_decay=config.ema_decay, weight_bits=config.weight_bits,
-            weight_range=config.weight_range, keep_float=keep_float,
+            weight_range=config.weight_range, weight_scales=config.weight_scales, keep_float=keep_float,
         )
         return for_training(made, form_for_graphs(self.output))
 

@@ -225,7 +225,10 @@ class Pipeline(Results):
     def _sensitivity_stage(self) -> Stage:
         read = {
             **self._read_by_all(), "float": sha256_of_file(self.float_file),
-            **{key: getattr(self.config.quantize, key) for key in ("calibration", "weight_bits", "weight_range")},
+            **{
+                key: getattr(self.config.quantize, key)
+                for key in ("calibration", "weight_bits", "weight_range", "weight_scales")
+            },
             "output": self.output_form,
             "keep_float": list(self.config.quantize.keep_float),
         }

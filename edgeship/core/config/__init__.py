@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from edgeship.core.config.data import DATASETS, DataConfig
 from edgeship.core.config.export import FORMATS, ExportConfig
 from edgeship.core.config.model import KERAS_WEIGHTS, TORCH_WEIGHTS, ModelConfig
-from edgeship.core.config.quantize import FULL, PAIR_SAFE, QuantizeConfig
+from edgeship.core.config.quantize import FULL, PAIR_SAFE, PER_CHANNEL, PER_TENSOR, QuantizeConfig
 from edgeship.core.config.train import TrainConfig
 from edgeship.core.config.validate import RUNTIMES, ValidateConfig
 from edgeship.core.errors import ConfigError
 from edgeship.core.schemes import SCHEMES
 
 __all__ = [
-    "DATASETS", "FORMATS", "FULL", "KERAS_WEIGHTS", "PAIR_SAFE", "RUNTIMES", "TORCH_WEIGHTS", "Config", "DataConfig",
-    "ExportConfig", "ModelConfig", "QuantizeConfig", "TrainConfig", "ValidateConfig",
+    "DATASETS", "FORMATS", "FULL", "KERAS_WEIGHTS", "PAIR_SAFE", "PER_CHANNEL", "PER_TENSOR", "RUNTIMES",
+    "TORCH_WEIGHTS", "Config", "DataConfig", "ExportConfig", "ModelConfig", "QuantizeConfig", "TrainConfig",
+    "ValidateConfig",
 ]
 
 

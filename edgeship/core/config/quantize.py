@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from edgeship.core.config.checks import at_least, one_of, positive
 from edgeship.core.errors import ConfigError
-from edgeship.core.schemes import BOUNDED_SCHEMES, DEFAULT_SCHEMES, SCHEMES
+from edgeship.core.schemes import BOUNDED_SCHEMES, DEFAULT_SCHEMES, FAKE_QUANTIZED, SCHEMES
 
 WEIGHT_BITS = (8, 7)
 FULL, PAIR_SAFE = "full", "pair-safe"
 WEIGHT_RANGES = (FULL, PAIR_SAFE)
+PER_CHANNEL, PER_TENSOR = "per-channel", "per-tensor"
+WEIGHT_SCALES = (PER_CHANNEL, PER_TENSOR)
 CALIBRATIONS = ("min-max", "batch-mean", "percentile", "mse")
 
 
@@ -26,6 +28,8 @@ class QuantizeConfig:
     weight_bits: int = 8
     # "pair-safe": 8 bits, on ranges as large as two neighbours of one sign together: their products cannot saturate.
     weight_range: str = FULL
+    # "per-tensor": one scale for a whole kernel, for devices that know no other or are slower with one per channel.
+    weight_scales: str = PER_CHANNEL
     epochs: int = 4
     batch_size: int = 64
     learning_rate: float = 5e-5
@@ -42,13 +46,7 @@ class QuantizeConfig:
         if not self.schemes:
             raise ConfigError(f"quantize.schemes: expected at least one of {', '.join(SCHEMES)}, found none")
         self._check_float_layers()
-        one_of("quantize.weight_bits", self.weight_bits, WEIGHT_BITS)
-        one_of("quantize.weight_range", self.weight_range, WEIGHT_RANGES)
-        if self.weight_range == PAIR_SAFE and self.weight_bits != 8:
-            raise ConfigError(
-                f'quantize.weight_range: "{PAIR_SAFE}" is for 8 bits, found weight_bits = {self.weight_bits}, whose '
-                "products cannot saturate either; keep one of the two"
-            )
+        self._check_weights()
         one_of("quantize.calibration", self.calibration, CALIBRATIONS)
         at_least("quantize.epochs", self.epochs, 1)
         at_least("quantize.batch_size", self.batch_size, 1)
@@ -57,6 +55,22 @@ class QuantizeConfig:
         for key in ("distillation", "ema_decay", "freeze_ranges_at"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ConfigError(f"quantize.{key}: expected 0 to 1, found {getattr(self, key)}")
+
+    def _check_weights(self) -> None:
+        one_of("quantize.weight_bits", self.weight_bits, WEIGHT_BITS)
+        one_of("quantize.weight_range", self.weight_range, WEIGHT_RANGES)
+        one_of("quantize.weight_scales", self.weight_scales, WEIGHT_SCALES)
+        if self.weight_range == PAIR_SAFE and self.weight_bits != 8:
+            raise ConfigError(
+                f'quantize.weight_range: "{PAIR_SAFE}" is for 8 bits, found weight_bits = {self.weight_bits}, whose '
+                "products cannot saturate either; keep one of the two"
+            )
+        for scheme in self.schemes if self.weight_scales == PER_TENSOR else ():
+            if SCHEMES[scheme].quantizes_weights and SCHEMES[scheme].source != FAKE_QUANTIZED:
+                raise ConfigError(
+                    f'quantize.weight_scales: {scheme} has a scale per output channel, found "{PER_TENSOR}"; leave '
+                    f"{scheme} out of quantize.schemes, or set \"{PER_CHANNEL}\""
+                )
 
     def _check_float_layers(self) -> None:
         for scheme in self.schemes:

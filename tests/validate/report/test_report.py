@@ -144,6 +144,9 @@ def test_layers_kept_in_float_are_shown_everywhere(tmp_path: Path) -> None:
     text = report_to_markdown(report)
     assert "| int8-mixed | 35 of 35 | 7 | conv\\_2 |" in text
     assert "| 55/56 (1 kept) |" in text
+    special = dataclasses.replace(account, weight_bits=8, weight_range="pair-safe", weight_scales="per-tensor")
+    text_of_special = report_to_markdown(dataclasses.replace(report, quantization={"int8-mixed": special}))
+    assert "| int8-mixed | 35 of 35 | 8, pair-safe, per-tensor | conv\\_2 |" in text_of_special
     assert "int8\\_qat.tflite / litert: executed in float on purpose: CONV\\_2D conv\\_2/float" in text
     stream = io.StringIO()
     Console(file=stream, width=260).print(report_to_terminal(report, width=260, everything=True))
