@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,10 @@ class _Collector:
             coverage, notes = coverage_of_answer(answer["plan"])
             account = self.bundle.manifest.quantization.get(self.candidate.scheme)
             if coverage is not None and account is not None:
-                coverage = with_kept_float(coverage, account.kept_float, outputs=account.float_outputs)
+                coverage = dataclasses.replace(
+                    with_kept_float(coverage, account.kept_float, outputs=account.float_outputs),
+                    weight_scales=account.weight_scales,
+                )
             elif coverage is not None:
                 coverage = with_kept_float(coverage, ())
             self.coverage = coverage

@@ -16,7 +16,8 @@ Schema history of `report.json`:
     7   any task: `Row.score`, `Parity.agreement`, `not_judged`; of an `Agreement`, what compares classes may be null
     8   what report.html draws (evidence.py): `Row.classes`, `Row.changed`, `Row.deviations`, `float_classes`, `labels`,
         `networks`
-    8   what to ship: `ship`; files that are made for other processors: `Row.for_others`; `Agreement.least_agreement`
+    8   what to ship: `ship`; files that are made for other processors: `Row.for_others`; `Agreement.least_agreement`;
+        `Coverage.weight_scales`
 """
 
 from __future__ import annotations
@@ -100,6 +101,14 @@ class Coverage:
     per_channel: int | None  # convolutions with a vector of weight scales
     weighted: int | None  # integer convolutions
     kept_float: tuple[str, ...] = ()  # float operations of layers kept in float, and what converts around them
+    weight_scales: str = "per-channel"  # what the file promises of its kernels, or "per-tensor"
+
+    @property
+    def lost_scales(self) -> int:
+        """Convolutions with one weight scale for all channels where the file promises one for each."""
+        if self.weight_scales == "per-tensor" or self.per_channel is None:
+            return 0
+        return (self.weighted or 0) - self.per_channel
 
     @property
     def share(self) -> float:

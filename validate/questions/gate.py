@@ -201,9 +201,9 @@ def _coverage(row: Row, config: ValidateConfig) -> Iterator[Finding]:
             f"({coverage.promised_share:.1%}), validate.min_coverage is {config.min_coverage:.1%}; "
             f"in float: {some(coverage.float_ops, shown=NAMED_OPERATIONS, by='; ')}"
         ))
-    if coverage.per_channel is not None and coverage.weighted and coverage.per_channel < coverage.weighted:
+    if coverage.lost_scales:
         yield Finding(verdict=FAIL, sentence=(
-            f"{label}: {coverage.weighted - coverage.per_channel} of {coverage.weighted} integer "
+            f"{label}: {coverage.lost_scales} of {coverage.weighted} integer "
             "convolutions have one weight scale for all channels, expected one per channel; the runtime or "
             "the converter quantized them again"
         ))

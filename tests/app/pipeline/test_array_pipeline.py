@@ -87,6 +87,20 @@ def test_a_task_goes_all_the_way(tmp_path: Path, data: str, model: str, metric: 
     assert grid.layer_max_lsb is not None and grid.layer_max_lsb <= 1
 
 
+def test_one_scale_per_kernel_goes_all_the_way(tmp_path: Path) -> None:
+    path = configured(tmp_path, data="digits", model="logits", metric="top1", scheme="int8-qat")
+    path.write_text(path.read_text().replace("[quantize]", '[quantize]\nweight_scales = "per-tensor"'))
+    code = main(["run", str(path), "--out", str(tmp_path / "out")])
+    report = load_report(tmp_path / "out" / "report.json")
+    assert code in (0, 3), report.failures
+    assert all("too wide to decide" in failure for failure in report.failures)
+    assert report.quantization["int8-qat"].weight_scales == "per-tensor"
+    for row in report.rows:
+        coverage = row.coverage
+        if coverage is not None and row.scheme == "int8-qat":
+            assert coverage.weighted and coverage.per_channel == 0 and coverage.weight_scales == "per-tensor"
+
+
 def test_regression_is_trained_through_the_quantization_and_a_smaller_error_is_better(tmp_path: Path) -> None:
     path = configured(
         tmp_path, data="diabetes", model="regression", metric="mean_absolute_error", scheme="int8-qat", epochs=30

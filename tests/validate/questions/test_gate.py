@@ -99,6 +99,17 @@ def test_layers_kept_in_float_do_not_count_and_others_do() -> None:
     assert "in float: ADD c" in sentence
 
 
+def test_scales_that_the_file_promises_and_the_runtime_has_not() -> None:
+    lost = dataclasses.replace(COVERAGE, per_channel=1, weighted=3)
+    verdict, (sentence,) = judge([row(coverage=lost)], [], [], CONFIG)
+    assert verdict == "fail" and "2 of 3 integer convolutions have one weight scale for all channels" in sentence
+    for right in (
+        dataclasses.replace(lost, weight_scales="per-tensor"), dataclasses.replace(lost, per_channel=3),
+        dataclasses.replace(lost, per_channel=None),
+    ):
+        assert judge([row(coverage=right)], [], [], CONFIG) == ("pass", ())
+
+
 @pytest.mark.parametrize("scheme", [scheme.name for scheme in SCHEMES.values() if not scheme.integer])
 def test_schemes_that_compute_in_float_are_gated_by_accuracy_alone(scheme: str) -> None:
     assert judge([row(coverage=None, scheme=scheme)], [], [], CONFIG)[0] == "pass"
