@@ -2,12 +2,11 @@
 
     python -m benchmarks.qat --out DIR [--network resnet34] [--width 16] [--epochs 1] [--seeds 3] [--arms ...]
                              [--unseen] [--weight-scales per-tensor]
-    python -m benchmarks.qat --out DIR --pooled NETWORK ... [--arms ...] [--unseen]
 
 Trains a network on Fashion-MNIST (20,000 training images) once per seed, quantizes each float model in the ways below,
 exports each to int8 TFLite, and runs every file in LiteRT on the 10,000 test images; with `--unseen` also on the 39,000
 images of the training split that served for nothing, so that intervals are less than half as wide. Finished seeds are
-kept in DIR. `--pooled` prints the line of all finished seeds of several networks together.
+kept in DIR.
 `--weight-scales per-tensor`: edgeship's arms with one scale per kernel, for devices that know no other.
 Networks: the home model of a width, or those of benchmarks/networks/depthwise.py.
 
@@ -53,11 +52,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--weight-scales", choices=(PER_CHANNEL, PER_TENSOR), default=PER_CHANNEL)
     parser.add_argument("--unseen", action="store_true", help="judge on the training images left over too")
-    parser.add_argument("--pooled", nargs="+", choices=NETWORKS, metavar="NETWORK", help="finished before")
     options = parser.parse_args()
-    if options.pooled:
-        print(pooled_table(options))
-        return
     results = [one_seed(options, seed) for seed in range(options.seeds)]
     print(accuracy_table(options, results))
 
@@ -198,33 +193,12 @@ def answers(content: bytes, images: Images, config: Config) -> np.ndarray:
     return np.array(found) == images.labels
 
 
-def pooled_table(options: argparse.Namespace) -> str:
-    """All seeds of several networks as one line, of the arms that none refused."""
-    results = []
-    for network in options.pooled:
-        own = argparse.Namespace(**{**vars(options), "network": network})
-        results += [one_seed(own, seed) for seed in range(options.seeds)]
-    arms, pairs, head = _columns(options, results)
-    correct = {
-        arm: np.concatenate([_as_values(result["correct"][arm]) for result in results]) for arm in ("float", *arms)
-    }
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", _row("all", correct, pairs)])
-
-
-def _columns(
-    options: argparse.Namespace, results: list[dict[str, Any]]
-) -> tuple[list[str], list[tuple[str, str]], list[str]]:
-    """The arms that all seeds have, which of them are compared with each other, and the table's first line."""
+def accuracy_table(options: argparse.Namespace, results: list[dict[str, Any]]) -> str:
+    """Per seed: float top-1, and each arm's paired difference to float with its 95 % interval, in points."""
     arms = [arm for arm in options.arms if all(arm in result["correct"] for result in results)]
     pairs = [("stock", "edgeship"), ("ptq", "ptq best"), ("ptq best", "edgeship")]
     pairs = [pair for pair in pairs if set(pair) <= set(arms)]
     head = ["seed", "float top-1", *(f"{arm} - float" for arm in arms), *(f"{two} - {one}" for one, two in pairs)]
-    return arms, pairs, head
-
-
-def accuracy_table(options: argparse.Namespace, results: list[dict[str, Any]]) -> str:
-    """Per seed: float top-1, and each arm's paired difference to float with its 95 % interval, in points."""
-    arms, pairs, head = _columns(options, results)
     config = config_of(options, 0)
     assert config.data.train_images is not None  # config_of says how many
     steps = config.quantize.epochs * (config.data.train_images // config.quantize.batch_size)
