@@ -3,6 +3,7 @@
     python -m benchmarks.peer_files mlperf --models DIR [--names NAME...]    MLPerf Tiny's models that are in DIR
     python -m benchmarks.peer_files digits --model runs/digits/float.keras   ResNet-34, width 16 (after `edgeship run`)
     python -m benchmarks.peer_files depthwise                                a depthwise network on Fashion-MNIST
+    python -m benchmarks.peers models PATH...                                Keras models of your own
 
 Per file: its bytes, the signal to noise of its outputs against the float model's and the share of test inputs with its
 top-1, in LiteRT or ONNX Runtime with their default options. `--times LAUNCHES` adds its CPU time over that of
@@ -14,6 +15,7 @@ edgeship's best file of the same runtime (U8S8 where the processor has VNNI, els
     edgeship min-max, best    int8-ptq and int8-ptq-best; of ONNX "best" is U8U8, and "best u8s8" the same integers
     the benchmark's own       MLPerf Tiny's int8 file
     converter                 TFLiteConverter's post-training quantization
+    plain tf2onnx             the converter's file through tf2onnx, nothing else
     litert-quantizer          its static int8 recipe with its default calibration (`pip install litert-quantizer`)
     ort u8u8, u8s8            onnxruntime.quantization.quantize_static (QDQ, per channel), three calibrations; U8S8
                               saturates on x86 with AVX2 and no VNNI, and is measured as it runs here
@@ -29,7 +31,7 @@ import importlib.util
 import io
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,9 @@ from benchmarks.cells import decibels
 from benchmarks.ptq_best import Work, depthwise, digits, mlperf, quantize
 from benchmarks.side_by_side import Ratio, ratios
 from edgeship.core.config import PER_CHANNEL, PER_TENSOR
-from edgeship.core.errors import in_one_line
+from edgeship.core.errors import EdgeshipError, in_one_line
 from edgeship.core.integers import dequantize, sqnr_db
+from edgeship.core.native_output import quiet_native_output
 from edgeship.core.progress import say
 from edgeship.core.variants import PORTABLE, processor_of, variants_on
 from edgeship.export.onnx.convert import convert_onnx
@@ -55,6 +58,7 @@ HEAD = "| network | file | format | bytes | SQNR, dB | agreement |"
 MIN_MAX, BEST = "edgeship min-max", "edgeship best"
 TIME_HEAD = " time over edgeship's best | ms |"
 LITERT_QUANTIZER = "litert_quantizer"
+OPSET = 17  # of plain tf2onnx
 ORT_CALIBRATIONS = {"min-max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 File = tuple[str, str, bytes]  # whose, format, content
 
@@ -75,12 +79,26 @@ def main() -> None:
         "digits": lambda: digits(options.model), "mlperf": lambda: mlperf(options.models, options.names),
         "depthwise": depthwise,
     }
-    print(mlperf_tiny.opening(HEAD + (TIME_HEAD if options.times else "")), flush=True)
-    for made in makers[options.what]():
-        work = dataclasses.replace(made, weight_scales=options.weight_scales)
+    works = (dataclasses.replace(work, weight_scales=options.weight_scales) for work in makers[options.what]())
+    print_table(works, launches=options.times, models=options.models)
+
+
+def print_table(works: Iterable[Work], *, launches: int | None, models: Path | None = None) -> None:
+    """Make every file of every network, and print a line for each; where edgeship refuses a network, its reason.
+
+    Args:
+        launches: per runtime, for the times; None: no times.
+        models: a folder with MLPerf Tiny's own files.
+    """
+    print(mlperf_tiny.opening(HEAD + (TIME_HEAD if launches else "")), flush=True)
+    for work in works:
+        try:
+            files = list(files_of(work, models))
+        except EdgeshipError as error:
+            print(f"| {work.name} | refused: {in_one_line(error)} |" + " |" * (HEAD.count(" |") - 2), flush=True)
+            continue
         wanted = work.model.predict(work.tests, batch_size=100, verbose=0)
-        files = list(files_of(work, options.models))
-        times = times_of(work, files, launches=options.times) if options.times else {}
+        times = times_of(work, files, launches=launches) if launches else {}
         for name, format, content in files:
             print(row_of(work, wanted, name, format, content) + times.get((name, format), ""), flush=True)
 
@@ -125,9 +143,11 @@ def files_of(work: Work, models: Path | None) -> Iterator[File]:
             yield f"{name} u8s8", "onnx", convert_onnx(tflite, variant="u8s8")
     if models is not None and (own := models / mlperf_tiny.ENTRIES[work.name].own).is_file():
         yield "the benchmark's own", "tflite", own.read_bytes()
-    yield from _tried("converter", "tflite", lambda: mlperf_tiny.converter_file(
+    for converted in _tried("converter", "tflite", lambda: mlperf_tiny.converter_file(
         work.model, work.calibration, per_channel=per_channel
-    ))
+    )):
+        yield converted
+        yield from _tried("plain tf2onnx", "onnx", functools.partial(plain_tf2onnx, converted[-1]))
     if importlib.util.find_spec(LITERT_QUANTIZER) is None:
         say(f"{LITERT_QUANTIZER} is not installed: no row of it")
     else:
@@ -144,6 +164,19 @@ def _tried(name: str, format: str, make: Callable[[], bytes]) -> Iterator[File]:
         say(f"peer: {name}: no file ({in_one_line(error)})")
     else:
         yield name, format, content
+
+
+def plain_tf2onnx(tflite: bytes) -> bytes:
+    """Return what tf2onnx alone makes of a TFLite file."""
+    say("peer: plain tf2onnx")
+    with quiet_native_output(), tempfile.TemporaryDirectory() as folder:
+        import tf2onnx
+
+        path = Path(folder) / "int8.tflite"
+        path.write_bytes(tflite)
+        made, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
+    content: bytes = made.SerializeToString()
+    return content
 
 
 def litert_quantizer_file(float_tflite: bytes, calibration: np.ndarray, *, per_channel: bool = True) -> bytes:

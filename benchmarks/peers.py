@@ -2,9 +2,11 @@
 
     python -m benchmarks.peers accuracy CONFIG --out DIR    a trained model: accuracy, SQNR, coverage, size
     python -m benchmarks.peers latency --out DIR            full-width ResNet-34 at 224x224x3, random weights
+    python -m benchmarks.peers models PATH...               Keras models of your own (benchmarks/peer_models.py)
 
-`accuracy` first runs the configuration's own pipeline (up to the bundle) in DIR, then builds the peers from its
-float model. Both print a Markdown table and leave report.json with the raw samples. The rows:
+`models` prints the table of benchmarks/peer_files.py: every route after training. `accuracy` first runs the
+configuration's own pipeline (up to the bundle) in DIR, then builds the peers from its float model. Both others print
+a Markdown table and leave report.json with the raw samples. Their rows:
 
     edgeship        int8 TFLite and int8 ONNX (U8U8 and U8S8) of edgeship's quantization-aware training
     int8-ptq        edgeship's own calibration, without training
@@ -26,7 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import peer_models
 from benchmarks.cells import decibels
+from benchmarks.peer_files import print_table
 from edgeship.app.pipeline.pipeline import Pipeline
 from edgeship.core.config import Config, DataConfig, ExportConfig, ModelConfig, QuantizeConfig
 from edgeship.core.config_file import load_config
@@ -46,13 +50,22 @@ OPSET = 17
 def main() -> None:
     """Parse, build, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("accuracy", "latency"))
-    parser.add_argument("config", nargs="?", type=Path, default=Path("configs/digits.toml"))
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=224, help="image size of the latency benchmark")
-    parser.add_argument("--width", type=int, default=64, help="width of the latency benchmark's ResNet-34")
-    parser.add_argument("--runs", type=int, default=40, help="timed inferences per row")
+    commands = parser.add_subparsers(dest="what", required=True)
+    accuracy, latency, models = (commands.add_parser(name) for name in ("accuracy", "latency", "models"))
+    accuracy.add_argument("config", nargs="?", type=Path, default=Path("configs/digits.toml"))
+    for command in (accuracy, latency):
+        command.add_argument("--out", type=Path, required=True)
+        command.add_argument("--runs", type=int, default=40, help="timed inferences per row")
+    latency.add_argument("--size", type=int, default=224, help="image size")
+    latency.add_argument("--width", type=int, default=64, help="of ResNet-34")
+    peer_models.add_arguments(models)
     options = parser.parse_args()
+    if options.what == "models":
+        works = peer_models.works(
+            options.paths, inputs=options.inputs, weight_scales=options.weight_scales, modules=options.custom_objects
+        )
+        print_table(works, launches=options.times)
+        return
     bench = trained(options) if options.what == "accuracy" else random_weights(options)
     report = measure(*bench, out=options.out, runs=options.runs)
     print(table(report, accuracy=options.what == "accuracy"))
