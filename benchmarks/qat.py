@@ -1,12 +1,12 @@
 """Quantization-aware training beside stock tfmot: same float model, same images, same number of steps, several seeds.
 
     python -m benchmarks.qat --out DIR [--network resnet34] [--width 16] [--epochs 1] [--seeds 3] [--arms ...]
-                             [--unseen] [--weight-scales per-tensor]
+                             [--unseen] [--weight-scales per-tensor] [--train-images 1000]
 
-Trains a network on Fashion-MNIST (20,000 training images) once per seed, quantizes each float model in the ways below,
-exports each to int8 TFLite, and runs every file in LiteRT on the 10,000 test images; with `--unseen` also on the 39,000
-images of the training split that served for nothing, so that intervals are less than half as wide. Finished seeds are
-kept in DIR.
+Trains a network on Fashion-MNIST (20,000 training images; fewer for as many steps) once per seed, quantizes each float
+model in the ways below, exports each to int8 TFLite, and runs every file in LiteRT on the 10,000 test images; with
+`--unseen` also on the images of the training split that served for nothing (39,000 and more), so that intervals are
+less than half as wide. Finished seeds are kept in DIR.
 `--weight-scales per-tensor`: edgeship's arms with one scale per kernel, for devices that know no other.
 Networks: the home model of a width, or those of benchmarks/networks/depthwise.py.
 
@@ -38,6 +38,7 @@ from edgeship.data import Splits, load_splits, preprocessed_batches, preprocessi
 from edgeship.data.images import Images, image_hashes
 
 ARMS = ("ptq", "ptq best", "edgeship", "stock", "stock adam")
+TRAIN_IMAGES, EPOCHS = 20_000, 6  # of the float training
 NETWORKS = ("resnet34", "mobilenet_v1", "mobilenet_v2", "efficientnet")
 
 
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1, help="of quantization-aware training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--train-images", type=int, default=TRAIN_IMAGES)
     parser.add_argument("--weight-scales", choices=(PER_CHANNEL, PER_TENSOR), default=PER_CHANNEL)
     parser.add_argument("--unseen", action="store_true", help="judge on the training images left over too")
     options = parser.parse_args()
@@ -58,8 +60,9 @@ def main() -> None:
 
 
 def title_of(options: argparse.Namespace) -> str:
-    """Name the network, as files and tables have it."""
-    return f"resnet34-width{options.width}" if options.network == "resnet34" else str(options.network)
+    """Name the network and its data, as files and tables have it."""
+    network = f"resnet34-width{options.width}" if options.network == "resnet34" else str(options.network)
+    return network if options.train_images == TRAIN_IMAGES else f"{network}-{options.train_images}"
 
 
 def config_of(options: argparse.Namespace, seed: int) -> Config:
@@ -67,11 +70,14 @@ def config_of(options: argparse.Namespace, seed: int) -> Config:
     own = options.network != "resnet34"
     return Config(
         data=DataConfig(
-            name="fashion_mnist", image_size=28, train_images=20_000, calibration_images=512, seed=seed
+            name="fashion_mnist", image_size=28, train_images=options.train_images, calibration_images=512, seed=seed
         ),
         model=ModelConfig(factory=f"benchmarks.networks.depthwise:{options.network}") if own
         else ModelConfig(width=options.width),
-        train=TrainConfig(epochs=6, batch_size=64, learning_rate=1e-3, augmentation="none", seed=seed),
+        train=TrainConfig(
+            epochs=EPOCHS * TRAIN_IMAGES // options.train_images, batch_size=64, learning_rate=1e-3,
+            augmentation="none", seed=seed,
+        ),
         quantize=QuantizeConfig(epochs=options.epochs, seed=seed, weight_scales=options.weight_scales),
     )
 
