@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from edgeship.data.examples import Batch, Examples
 from edgeship.validate.process.machine import usable_cores
 from edgeship.validate.process.pool import NotMeasured, Pool
 from edgeship.validate.questions.changed import Changes, Reference
-from edgeship.validate.questions.coverage import coverage_of_answer, with_kept_float
+from edgeship.validate.questions.coverage import as_promised, coverage_of_answer
 from edgeship.validate.questions.parity import golden_lsb, on_grid
 from edgeship.validate.questions.scores import Scoring
 from edgeship.validate.runner.machine import version_of
@@ -131,14 +130,7 @@ class _Collector:
         try:
             coverage, notes = coverage_of_answer(answer["plan"])
             account = self.bundle.manifest.quantization.get(self.candidate.scheme)
-            if coverage is not None and account is not None:
-                coverage = dataclasses.replace(
-                    with_kept_float(coverage, account.kept_float, outputs=account.float_outputs),
-                    weight_scales=account.weight_scales,
-                )
-            elif coverage is not None:
-                coverage = with_kept_float(coverage, ())
-            self.coverage = coverage
+            self.coverage = None if coverage is None else as_promised(coverage, account)
             notes = (*answer["notes"], *notes)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RuntimeFailure(

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeship.core.artifact import Quantization
 from edgeship.core.measurement import Coverage
 from edgeship.graph.kinds import CONVERSIONS, TFLITE_CONVOLUTIONS
 
@@ -168,6 +169,14 @@ def coverage_of_profile(events: Sequence[Mapping[str, Any]]) -> tuple[Coverage, 
         weighted=len(weighted),
     )
     return coverage, ()
+
+
+def as_promised(coverage: Coverage, account: Quantization | None) -> Coverage:
+    """The same, with what the manifest says of the scheme: the layers kept in float, and the scales of weights."""
+    if account is None:
+        return with_kept_float(coverage, ())
+    kept = with_kept_float(coverage, account.kept_float, outputs=account.float_outputs)
+    return dataclasses.replace(kept, weight_scales=account.weight_scales)
 
 
 def with_kept_float(coverage: Coverage, layers: Collection[str], *, outputs: Collection[str] = ()) -> Coverage:

@@ -3,10 +3,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from edgeship.core.artifact import Quantization
 from edgeship.core.measurement import Coverage
 from edgeship.validate.questions.coverage import (
     PlannedOperation,
     PlannedTensor,
+    as_promised,
     coverage_of_plan,
     coverage_of_profile,
     delegated,
@@ -122,6 +124,16 @@ def test_float_operations_of_kept_layers_are_told_apart() -> None:
     assert told.float_ops == ("Conv b_1", "Conv d")
     assert told.kept_float == tuple(name for name in floats if name not in told.float_ops)
     assert (told.promised, told.promised_share, told.share) == (4, 0.5, 0.2)
+
+
+def test_a_manifest_says_what_is_kept_in_float_and_how_many_scales_there_are() -> None:
+    coverage = Coverage(integer=2, total=3, float_ops=("Conv b",), per_channel=0, weighted=2)
+    assert as_promised(coverage, None) == coverage and coverage.lost_scales == 2
+    account = Quantization(
+        kept_float=("b",), weights_expected=2, weights_quantized=2, weight_bits=8, weight_scales="per-tensor"
+    )
+    told = as_promised(coverage, account)
+    assert (told.float_ops, told.kept_float, told.lost_scales) == ((), ("Conv b",), 0)
 
 
 def test_axes_that_the_runtime_adds_to_float_operations_follow_them() -> None:
