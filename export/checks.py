@@ -16,7 +16,7 @@ from edgeship.core.integers import SHIFTS
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.core.text import some
 from edgeship.export.tflite.names import layer_of
-from edgeship.graph import Graph, Tensor, read_onnx, read_tflite
+from edgeship.graph import Graph, Operation, Tensor, read_onnx, read_tflite
 from edgeship.graph.kinds import CONVOLUTIONS, TFLITE_CONVERSIONS, TRANSPOSED_CONVOLUTIONS
 from edgeship.graph.rules import bias_scale_holds, has_sane_scales, output_channels, relu_results, wastes_codes
 from edgeship.graph.saturation import unsafe_layers
@@ -24,6 +24,7 @@ from edgeship.graph.saturation import unsafe_layers
 # Dtype of the activations -> dtypes that an operation may work on; shapes and axes are int32.
 # In integer files a transposed convolution is a plain one (quantize/simplifying/transposed.py).
 CHECKED_CONVOLUTIONS = CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS
+MOVES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE"})
 INTEGER_TYPES = {"int8": ("int8", "int32"), "int16": ("int8", "int16", "int32", "int64")}
 
 
@@ -54,7 +55,10 @@ def check_tflite(
     if promised.integer:
         floats = frozenset(
             operation.name for operation in graph.operations
-            if (operation.kind not in TFLITE_CONVERSIONS and layer_of(operation.outputs[0], layers) in set(kept_float))
+            if (
+                operation.kind not in TFLITE_CONVERSIONS and not _moves_integers(graph, operation)
+                and layer_of(operation.outputs[0], layers) in set(kept_float)
+            )
             or (operation.kind == "SOFTMAX" and operation.outputs[0] in float_outputs)
         )
         broken += _only_integers(graph, INTEGER_TYPES[promised.activations], floats)
@@ -156,6 +160,11 @@ def _pairs(graph: Graph, weight_range: str) -> list[str]:
         f"{layer.operation}: {layer.unsafe_pairs} of {layer.pairs} pairs of weights can saturate 16 bits"
         for layer in unsafe_layers(graph)
     ]
+
+
+def _moves_integers(graph: Graph, operation: Operation) -> bool:
+    """A kept layer that ends with a move is rounded in front of it (export/tflite/early_rounding.py)."""
+    return operation.kind in MOVES and graph.tensors[operation.outputs[0]].dtype == "int8"
 
 
 def _only_integers(graph: Graph, types: Collection[str], floats: Collection[str]) -> list[str]:

@@ -43,7 +43,7 @@ def round_before_moves(file: schema.ModelT, *, suffix: str) -> None:
         kind = file.operatorCodes[move.opcodeIndex].builtinCode
         move.opcodeIndex = operator_code(file, kind, MOVES[kind])
         move.inputs, move.outputs = [len(graph.tensors) - 1, *map(int, move.inputs[1:])], [result]
-        graph.tensors[result].name = graph.tensors[moved].name
+        graph.tensors[result].name = graph.tensors[moved].name.removesuffix(suffix.encode())
 
 
 def _moved_and_rounded(file: schema.ModelT) -> tuple[Any, Any] | None:

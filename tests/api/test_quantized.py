@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tf_keras
+from tf_keras import layers
 
 import edgeship
 from edgeship.core.errors import ConfigError, DataError, LoweringError, ModelError, StorageError
@@ -294,3 +297,16 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
     one, two = (edgeship.quantize_model(small(), INPUTS) for _ in range(2))
     for format in ("tflite", "onnx"):
         assert one.convert(format) == two.convert(format)
+
+
+@pytest.mark.parametrize("options", [{}, {"center": False, "scale": False}], ids=["untrained", "without weights"])
+def test_a_norm_kept_in_float_may_end_with_a_move_of_integers(options: dict[str, bool], tmp_path: Path) -> None:
+    """Without a scale and an offset that do something, the last operation of a norm is a TRANSPOSE."""
+    image = layers.Input((16, 6), name="image")
+    x = layers.Dense(8, activation="relu", name="embed")(image)
+    x = layers.Dense(8, activation="relu", name="reads")(layers.LayerNormalization(name="norm", **options)(x))
+    model = tf_keras.Model(image, layers.Dense(3, name="last")(layers.GlobalAveragePooling1D(name="mean")(x)))
+    examples = np.random.default_rng(0).random((32, 16, 6), np.float32)
+    bundle = edgeship.quantize_model(model, examples, keep_float=["norm"]).export(tmp_path / "bundle")
+    report = bundle.validate(examples[:8])
+    assert report.verdict == "pass", report.failures
