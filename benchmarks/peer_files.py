@@ -58,7 +58,7 @@ HEAD = "| network | file | format | bytes | SQNR, dB | agreement |"
 MIN_MAX, BEST = "edgeship min-max", "edgeship best"
 TIME_HEAD = " time over edgeship's best | ms |"
 LITERT_QUANTIZER = "litert_quantizer"
-OPSET = 17  # of plain tf2onnx
+OPSET = 17  # of the files of tf2onnx alone
 ORT_CALIBRATIONS = {"min-max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 File = tuple[str, str, bytes]  # whose, format, content
 

@@ -25,9 +25,9 @@ from edgeship.core.errors import DataError, EdgeshipError, ModelError, in_one_li
 from edgeship.core.progress import say
 from edgeship.model.build import load_model
 from edgeship.model.keras3 import as_keras2
+from edgeship.model.saved_model import is_saved_model
 
 SUFFIXES = (".keras", ".h5")
-SAVED_MODEL = "saved_model.pb"
 ARRAYS = ("x_calibration", "x_test")
 
 
@@ -61,11 +61,11 @@ def works(
 
 def models_at(path: Path) -> list[Path]:
     """Return the models that a path stands for. Raises ModelError where there is none."""
-    if (path.suffix in SUFFIXES and path.is_file()) or (path / SAVED_MODEL).is_file():
+    if (path.suffix in SUFFIXES and path.is_file()) or is_saved_model(path):
         return [path]
     found = sorted(
         item for item in (path.iterdir() if path.is_dir() else ())
-        if item.suffix in SUFFIXES or (item / SAVED_MODEL).is_file()
+        if item.suffix in SUFFIXES or is_saved_model(item)
     )
     if not found:
         raise ModelError(

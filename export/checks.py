@@ -15,6 +15,7 @@ from edgeship.core.errors import ExportError
 from edgeship.core.integers import SHIFTS
 from edgeship.core.schemes import FAKE_QUANTIZED, SCHEMES
 from edgeship.core.text import some
+from edgeship.export.tflite.early_rounding import MOVE_KINDS
 from edgeship.export.tflite.names import layer_of
 from edgeship.graph import Graph, Operation, Tensor, read_onnx, read_tflite
 from edgeship.graph.kinds import CONVOLUTIONS, TFLITE_CONVERSIONS, TRANSPOSED_CONVOLUTIONS
@@ -24,7 +25,6 @@ from edgeship.graph.saturation import unsafe_layers
 # Dtype of the activations -> dtypes that an operation may work on; shapes and axes are int32.
 # In integer files a transposed convolution is a plain one (quantize/simplifying/transposed.py).
 CHECKED_CONVOLUTIONS = CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS
-MOVES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE"})
 INTEGER_TYPES = {"int8": ("int8", "int32"), "int16": ("int8", "int16", "int32", "int64")}
 
 
@@ -56,7 +56,7 @@ def check_tflite(
         floats = frozenset(
             operation.name for operation in graph.operations
             if (
-                operation.kind not in TFLITE_CONVERSIONS and not _moves_integers(graph, operation)
+                operation.kind not in TFLITE_CONVERSIONS and not _ends_with_move(graph, operation, layers)
                 and layer_of(operation.outputs[0], layers) in set(kept_float)
             )
             or (operation.kind == "SOFTMAX" and operation.outputs[0] in float_outputs)
@@ -162,9 +162,20 @@ def _pairs(graph: Graph, weight_range: str) -> list[str]:
     ]
 
 
-def _moves_integers(graph: Graph, operation: Operation) -> bool:
-    """A kept layer that ends with a move is rounded in front of it (export/tflite/early_rounding.py)."""
-    return operation.kind in MOVES and graph.tensors[operation.outputs[0]].dtype == "int8"
+def _ends_with_move(graph: Graph, operation: Operation, layers: Collection[str]) -> bool:
+    """A layer kept in float whose last operation is a move is rounded in front of it (tflite/early_rounding.py).
+
+    A move of integers whose result the layer itself computes with in float is none of these.
+    """
+    (result, *_), consumers = operation.outputs, graph.consumers
+    back_in_float = [
+        reader for conversion in consumers.get(result, ()) if conversion.kind == "DEQUANTIZE"
+        for reader in consumers.get(conversion.outputs[0], ())
+    ]
+    layer = layer_of(result, layers)
+    return operation.kind in MOVE_KINDS and graph.tensors[result].dtype == "int8" and all(
+        layer_of(reader.outputs[0], layers) != layer for reader in back_in_float
+    )
 
 
 def _only_integers(graph: Graph, types: Collection[str], floats: Collection[str]) -> list[str]:

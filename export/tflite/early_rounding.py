@@ -20,6 +20,7 @@ MOVES = {
     Builtin.RESHAPE: 1, Builtin.SQUEEZE: 1, Builtin.EXPAND_DIMS: 1, Builtin.TRANSPOSE: 2, Builtin.SLICE: 2,
     Builtin.STRIDED_SLICE: 2,
 }
+MOVE_KINDS = frozenset(kind for kind, code in vars(Builtin).items() if code in MOVES)
 
 
 def round_before_moves(file: schema.ModelT, *, suffix: str) -> None:

@@ -30,7 +30,7 @@ from edgeship.quantize.insert import QuantizedModel, insert_fake_quantization
 from edgeship.quantize.lowering.lower import lower
 from edgeship.quantize.prepare import calibrate, finish
 from tests.support.answers import onnx_answers, tflite_answers
-from tests.support.networks import convert, quantized_model, tflite_of
+from tests.support.networks import convert, quantized_model, randomize, tflite_of
 
 IMAGES = np.random.default_rng(0).random((16, 8, 8, 3), np.float32)
 
@@ -258,6 +258,19 @@ def test_a_file_that_rounds_inside_a_kept_layer_is_not_what_it_must_be() -> None
     )
     with pytest.raises(ExportError, match=r"norm is kept in float, but rounds norm/.* inside"):
         check_tflite(broken, name="a.tflite", scheme="int8-mixed", layers=names, kept_float=("norm",))
+
+
+def test_a_move_of_integers_at_the_start_of_a_kept_layer_is_not_what_it_must_be() -> None:
+    """Only behind the last float operation of a layer may its values be moved as integers."""
+    image = layers.Input((4, 6), name="image")
+    x = layers.LayerNormalization(name="norm")(layers.Dense(8, activation="relu", name="embed")(image))
+    model = randomize(tf_keras.Model(image, layers.Dense(3, name="last")(x), name="tokens"))
+    made, _ = quantized_model(model, keep_float=["norm"])
+    unchanged = convert_tflite(made.model, scheme="int8-mixed")
+    with pytest.raises(ExportError, match="TRANSPOSE norm/transpose is kept in float, but has the int8 tensor norm"):
+        check_tflite(
+            unchanged, name="a.tflite", scheme="int8-mixed", layers=layer_names(made.model), kept_float=("norm",)
+        )
 
 
 def normalized(*keep_float: str, norm: layers.Layer | None = None) -> QuantizedModel:
